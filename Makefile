@@ -1,0 +1,43 @@
+# The commands a newcomer needs. Each installs what is missing first (Debian packages, see tools/setup.sh).
+.PHONY: build demo test asan fuzz lint format clean setup
+
+JOBS ?= $(shell nproc)
+
+build: setup
+	cmake --preset cpu
+	cmake --build --preset cpu --parallel $(JOBS)
+
+# Text from the embedded model.
+demo: build
+	@echo
+	./build/mxmla run tiny-gsm --stats --prompt "Question: Maya has 24 stickers. She buys 3 packs with 15 stickers each and gives 18 stickers to her brother. How many stickers does Maya have now?\nAnswer:"
+
+test: build
+	ctest --preset cpu
+
+# The same tests under AddressSanitizer and UndefinedBehaviorSanitizer.
+asan: setup
+	cmake --preset asan
+	cmake --build --preset asan --parallel $(JOBS)
+	ctest --preset asan
+
+# One minute of each fuzz target over the kept corpus.
+fuzz:
+	@MXMLA_SETUP=fuzz tools/setup.sh
+	cmake --preset fuzz
+	cmake --build --preset fuzz --parallel $(JOBS)
+	tools/fuzz.sh build-fuzz 60
+
+# clang-format and clang-tidy, warnings as errors.
+lint: build
+	@MXMLA_SETUP=lint tools/setup.sh
+	tools/lint.sh
+
+format:
+	git ls-files '*.h' '*.cpp' | xargs clang-format -i
+
+setup:
+	@tools/setup.sh
+
+clean:
+	rm -rf build build-*

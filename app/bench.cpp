@@ -1,0 +1,14 @@
+// mxmla bench: speeds beside the read bandwidth of the same run.
+#include "bench_model.h"
+
+namespace mxmla::app {
+
+void AddBench(CLI::App& app) {
+  CLI::App* bench = app.add_subcommand("bench", "Measure ops, the V projection, decoding and prefilling");
+  bench->require_subcommand(1);
+  bench->footer("Example:\n  mxmla bench decode --dummy configs/deepseek-v2-lite-mxfp4.json --layers 4");
+  AddBenchModel(*bench);
+  AddBenchVproj(*bench);
+}
+
+}  // namespace mxmla::app

@@ -1,0 +1,303 @@
+// mxmla bench decode, prefill and ops: a whole model, or a part of one with random weights.
+#include "bench_model.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "bandwidth.h"
+#include "output_file.h"
+
+namespace mxmla::app {
+namespace {
+
+struct BenchFlags {
+  BenchModelFlags model;
+  std::string json;
+  int64_t context = 64;   // tokens in the cache before decoding
+  int64_t steps = 32;     // decode steps
+  int64_t batch = 1;      // sequences
+  int64_t prompt = 512;   // tokens of a prefill
+  int64_t repeat = 3;
+};
+
+double SecondsSince(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+double Median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+int64_t Bytes(const Profiler& profiler) {
+  int64_t bytes = 0;
+  for (const OpCost& cost : profiler.costs()) bytes += cost.bytes;
+  return bytes;
+}
+
+nlohmann::json Describe(const BenchFlags& flags, const LoadedModel& model) {
+  return {{"model", flags.model.dummy.empty() ? flags.model.model : flags.model.dummy},
+          {"dummy", !flags.model.dummy.empty()},
+          {"layers", model.config.num_hidden_layers},
+          {"experts", model.config.n_routed_experts},
+          {"device", model.kernels->backend},
+          {"isa", model.kernels->isa},
+          {"threads", model.pool->threads()},
+          {"v_layout", flags.model.common.v_layout},
+          {"batch", flags.batch}};
+}
+
+void Finish(const nlohmann::json& json, const std::string& path) {
+  if (path.empty()) return;
+  OutputFile file(path);
+  file.Write(json.dump(2) + "\n");
+  file.Commit();
+}
+
+ModelOptions SessionOptions(const BenchFlags& flags, int64_t context, int64_t rows) {
+  ModelOptions options = flags.model.common.ToModelOptions();
+  options.max_context = context;
+  options.max_sequences = flags.batch;
+  options.max_batch_tokens = std::max(rows, flags.batch);
+  options.max_logit_rows = flags.batch;
+  return options;
+}
+
+std::vector<int> AddSequences(Session& session, int64_t count) {
+  std::vector<int> sequences;
+  for (int64_t i = 0; i < count; ++i) sequences.push_back(session.Add());
+  return sequences;
+}
+
+void PrintModel(const LoadedModel& model) {
+  fmt::print("{} layers of hidden {}, {} heads; device {}{}{}, {} threads\n", model.config.num_hidden_layers,
+             model.config.hidden_size, model.config.num_attention_heads, model.kernels->backend,
+             model.kernels->isa.empty() ? "" : "/", model.kernels->isa, model.pool->threads());
+}
+
+void BenchDecode(const BenchFlags& flags) {
+  const LoadedModel model = flags.model.Load();
+  const double bandwidth = MeasureReadBandwidth(*model.pool);
+  Profiler profiler;
+  const int64_t steps = flags.steps * flags.repeat;
+  Session session(model, SessionOptions(flags, flags.context + steps + 1, std::min<int64_t>(flags.context, 512)),
+                  &profiler);
+  const std::vector<int> sequences = AddSequences(session, flags.batch);
+  Prefill(session, sequences, SyntheticTokens(flags.context, model.config.vocab_size));
+  DecodeStep(session, sequences, 0);  // touches every page of the weights that a token reads
+  profiler.Reset();
+  std::vector<double> seconds;
+  for (int64_t r = 0; r < flags.repeat; ++r) {
+    const auto begin = std::chrono::steady_clock::now();
+    for (int64_t s = 0; s < flags.steps; ++s) {
+      DecodeStep(session, sequences, static_cast<int32_t>((r * flags.steps + s) % model.config.vocab_size));
+    }
+    seconds.push_back(SecondsSince(begin) / static_cast<double>(flags.steps));
+  }
+  const double step = Median(seconds);
+  const double tokens_per_second = static_cast<double>(flags.batch) / step;
+  const double bytes_per_step = static_cast<double>(Bytes(profiler)) / static_cast<double>(steps);
+  const double bytes_per_token = bytes_per_step / static_cast<double>(flags.batch);
+  const double rate = bytes_per_step / step;
+  PrintModel(model);
+  fmt::print("decode       batch {}, context {} to {}\n", flags.batch, flags.context, flags.context + steps + 1);
+  fmt::print("tokens/s     {:.2f} (median of {} runs of {} steps)\n", tokens_per_second, flags.repeat, flags.steps);
+  fmt::print("bytes/token  {}\n", HumanBytes(bytes_per_token));
+  fmt::print("GB/s         {:.2f}\n", rate * 1e-9);
+  fmt::print("read limit   {:.2f} GB/s measured in this run; {:.1f}% of it\n", bandwidth * 1e-9, 100 * rate / bandwidth);
+  nlohmann::json json = Describe(flags, model);
+  json.update({{"tokens_per_second", tokens_per_second},
+               {"bytes_per_token", bytes_per_token},
+               {"gb_per_second", rate * 1e-9},
+               {"read_bandwidth_gb_per_second", bandwidth * 1e-9},
+               {"share_of_bandwidth", rate / bandwidth},
+               {"context", flags.context},
+               {"steps", steps},
+               {"copies", profiler.copies()}});
+  Finish(json, flags.json);
+}
+
+void BenchPrefill(const BenchFlags& flags) {
+  const LoadedModel model = flags.model.Load();
+  const double bandwidth = MeasureReadBandwidth(*model.pool);
+  Profiler profiler;
+  const int64_t rows = std::min<int64_t>(flags.prompt * flags.batch, 512);
+  Session session(model, SessionOptions(flags, flags.prompt, rows), &profiler);
+  const std::vector<int32_t> tokens = SyntheticTokens(flags.prompt, model.config.vocab_size);
+  std::vector<double> seconds;
+  for (int64_t r = 0; r <= flags.repeat; ++r) {  // the first run warms up
+    const std::vector<int> sequences = AddSequences(session, flags.batch);
+    if (r == 1) profiler.Reset();
+    const auto begin = std::chrono::steady_clock::now();
+    Prefill(session, sequences, tokens);
+    if (r > 0) seconds.push_back(SecondsSince(begin));
+    for (const int sequence : sequences) session.Remove(sequence);
+  }
+  const double pass = Median(seconds);
+  const double all_tokens = static_cast<double>(flags.prompt * flags.batch);
+  const double bytes_per_pass = static_cast<double>(Bytes(profiler)) / static_cast<double>(flags.repeat);
+  const double rate = bytes_per_pass / pass;
+  // Two operations a parameter that a token uses; attention's own products are left out.
+  const double flops =
+      2 * static_cast<double>(SummarizeWeights(model.weights, model.config).decode_parameters) * all_tokens / pass;
+  PrintModel(model);
+  fmt::print("prefill      {} tokens, batch {}\n", flags.prompt, flags.batch);
+  fmt::print("tokens/s     {:.2f} (median of {} runs)\n", all_tokens / pass, flags.repeat);
+  fmt::print("GFLOP/s      {:.1f} (2 operations an active parameter and token)\n", flops * 1e-9);
+  fmt::print("bytes/token  {}\n", HumanBytes(bytes_per_pass / all_tokens));
+  fmt::print("GB/s         {:.2f}\n", rate * 1e-9);
+  fmt::print("read limit   {:.2f} GB/s measured in this run; {:.1f}% of it\n", bandwidth * 1e-9, 100 * rate / bandwidth);
+  nlohmann::json json = Describe(flags, model);
+  json.update({{"tokens_per_second", all_tokens / pass},
+               {"gflops", flops * 1e-9},
+               {"bytes_per_token", bytes_per_pass / all_tokens},
+               {"gb_per_second", rate * 1e-9},
+               {"read_bandwidth_gb_per_second", bandwidth * 1e-9},
+               {"share_of_bandwidth", rate / bandwidth},
+               {"prompt", flags.prompt},
+               {"copies", profiler.copies()}});
+  Finish(json, flags.json);
+}
+
+nlohmann::json OpTable(const char* title, const Profiler& profiler, double bandwidth) {
+  fmt::print("\n{}\n{:<20}{:>8}{:>12}{:>12}{:>10}{:>10}\n", title, "op", "calls", "us a call", "bytes a call", "GB/s",
+             "of limit");
+  nlohmann::json ops = nlohmann::json::array();
+  for (const OpCost& cost : profiler.costs()) {
+    const auto calls = static_cast<double>(cost.calls);
+    const double rate = static_cast<double>(cost.bytes) / cost.seconds;
+    fmt::print("{:<20}{:>8}{:>12.2f}{:>12}{:>10.2f}{:>9.1f}%\n", cost.name, cost.calls, cost.seconds / calls * 1e6,
+               HumanBytes(static_cast<double>(cost.bytes) / calls), rate * 1e-9, 100 * rate / bandwidth);
+    ops.push_back({{"name", cost.name}, {"calls", cost.calls}, {"seconds", cost.seconds}, {"bytes", cost.bytes}});
+  }
+  return ops;
+}
+
+void BenchOps(BenchFlags flags) {
+  if (flags.model.model.empty() && flags.model.dummy.empty()) {
+    flags.model.dummy = "configs/deepseek-v2-lite-mxfp4.json";
+    flags.model.layers = 3;
+  }
+  const LoadedModel model = flags.model.Load();
+  const double bandwidth = MeasureReadBandwidth(*model.pool);
+  Profiler profiler;
+  const int64_t rows = std::min<int64_t>(std::max(flags.prompt, flags.context), 512);
+  Session session(model, SessionOptions(flags, std::max(flags.prompt, flags.context + flags.steps + 1), rows), &profiler);
+  std::vector<int> sequences = AddSequences(session, flags.batch);
+  Prefill(session, sequences, SyntheticTokens(flags.context, model.config.vocab_size));
+  DecodeStep(session, sequences, 0);
+  profiler.Reset();
+  for (int64_t s = 0; s < flags.steps; ++s) DecodeStep(session, sequences, static_cast<int32_t>(s % model.config.vocab_size));
+  PrintModel(model);
+  fmt::print("read limit {:.2f} GB/s measured in this run\n", bandwidth * 1e-9);
+  nlohmann::json json = Describe(flags, model);
+  json["read_bandwidth_gb_per_second"] = bandwidth * 1e-9;
+  json["decode"] = OpTable(fmt::format("decode, batch {}, context {}", flags.batch, flags.context).c_str(), profiler,
+                           bandwidth);
+  for (const int sequence : sequences) session.Remove(sequence);
+  sequences = AddSequences(session, 1);
+  profiler.Reset();
+  Prefill(session, sequences, SyntheticTokens(flags.prompt, model.config.vocab_size));
+  json["prefill"] = OpTable(fmt::format("prefill, {} tokens", flags.prompt).c_str(), profiler, bandwidth);
+  Finish(json, flags.json);
+}
+
+void AddModelBench(CLI::App& bench, const char* name, const char* help, const char* example, bool model_required,
+                   void (*run)(const BenchFlags&), bool decode, bool prefill) {
+  auto flags = std::make_shared<BenchFlags>();
+  CLI::App* command = bench.add_subcommand(name, help);
+  flags->model.AddTo(*command);
+  if (decode) {
+    command->add_option("--context", flags->context, "tokens in the cache before decoding")
+        ->check(CLI::Range(1, 1 << 24))
+        ->capture_default_str();
+    command->add_option("--steps", flags->steps, "decode steps a run")
+        ->check(CLI::Range(1, 1 << 20))
+        ->capture_default_str();
+  }
+  if (prefill) {
+    command->add_option("--prompt", flags->prompt, "tokens of the prompt")
+        ->check(CLI::Range(1, 1 << 24))
+        ->capture_default_str();
+  }
+  command->add_option("--batch", flags->batch, "sequences")->check(CLI::Range(1, 1024))->capture_default_str();
+  command->add_option("--repeat", flags->repeat, "runs; the median is printed")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  command->add_option("--json", flags->json, "write the figures to a JSON file");
+  command->footer(std::string("Example:\n  ") + example);
+  command->callback([flags, run, model_required] {
+    if (model_required && flags->model.model.empty() == flags->model.dummy.empty()) {
+      throw CLI::ValidationError("MODEL", "give a model folder or --dummy CONFIG.json, one of the two");
+    }
+    run(*flags);
+  });
+}
+
+}  // namespace
+
+void BenchModelFlags::AddTo(CLI::App& command) {
+  command.add_option("MODEL", model, "model folder, or tiny-gsm");
+  command.add_option("--dummy", dummy, "random weights in the shape and precision of this config.json");
+  command.add_option("--layers", layers, "with --dummy: only the first N layers")
+      ->check(CLI::NonNegativeNumber);
+  command.add_option("--experts", experts, "with --dummy: only N experts a layer")->check(CLI::NonNegativeNumber);
+  common.AddTo(command);
+}
+
+LoadedModel BenchModelFlags::Load() const {
+  if (dummy.empty()) return OpenModel(ResolveModel(model), common.device);
+  const std::string path = ResolveConfigFile(dummy);
+  ModelConfig config = LoadConfigFile(path);
+  if (layers > 0) config.num_hidden_layers = std::min(layers, config.num_hidden_layers);
+  if (experts > 0) {
+    config.n_routed_experts = std::min(experts, config.n_routed_experts);
+    // Fewer experts than groups need no groups.
+    config.n_group = 1;
+    config.topk_group = 1;
+    config.num_experts_per_tok = std::min(config.num_experts_per_tok, config.n_routed_experts);
+  }
+  ValidateConfig(config, path + " with --layers and --experts");
+  return LoadedModel::Dummy(config, 1, common.device);
+}
+
+std::vector<int32_t> SyntheticTokens(int64_t count, int64_t vocab_size) {
+  std::vector<int32_t> tokens;
+  for (int64_t i = 0; i < count; ++i) tokens.push_back(static_cast<int32_t>((i * 7919 + 17) % vocab_size));
+  return tokens;
+}
+
+void Prefill(Session& session, const std::vector<int>& sequences, const std::vector<int32_t>& tokens) {
+  const int64_t chunk = session.options().max_batch_tokens;
+  for (const int sequence : sequences) {
+    for (int64_t begin = 0; begin < static_cast<int64_t>(tokens.size()); begin += chunk) {
+      const int64_t rows = std::min<int64_t>(chunk, static_cast<int64_t>(tokens.size()) - begin);
+      StepInput input{sequence, std::span(tokens).subspan(begin, rows), {}, false};
+      if (begin + rows == static_cast<int64_t>(tokens.size())) input.logit_rows.push_back(static_cast<int32_t>(rows - 1));
+      session.Step({&input, 1});
+    }
+  }
+}
+
+void DecodeStep(Session& session, const std::vector<int>& sequences, int32_t token) {
+  std::vector<StepInput> inputs;
+  for (const int sequence : sequences) inputs.push_back({sequence, {&token, 1}, {0}, false});
+  session.Step(inputs);
+}
+
+void AddBenchModel(CLI::App& bench) {
+  AddModelBench(bench, "ops", "Time every op of a decode step and of a prefill",
+                "mxmla bench ops --dummy configs/kimi-k2-mxfp4.json --layers 2 --experts 16", false,
+                [](const BenchFlags& flags) { BenchOps(flags); }, true, true);
+  AddModelBench(bench, "decode", "Time decoding",
+                "mxmla bench decode --dummy configs/deepseek-v2-lite-mxfp4.json --context 512", true, BenchDecode, true,
+                false);
+  AddModelBench(bench, "prefill", "Time prefilling", "mxmla bench prefill tiny-gsm --prompt 256", true, BenchPrefill,
+                false, true);
+}
+
+}  // namespace mxmla::app

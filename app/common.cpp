@@ -1,0 +1,180 @@
+#include "common.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <optional>
+
+namespace mxmla::app {
+namespace {
+
+namespace fs = std::filesystem;
+
+const std::vector<std::string> kEmbeddedModels = {"tiny-gsm", "tiny-gsm-bf16"};
+
+fs::path ProgramFolder() {
+  std::error_code error;
+  const fs::path program = fs::read_symlink("/proc/self/exe", error);
+  return error ? fs::path() : program.parent_path();
+}
+
+// The first of the folders that hold the project's data in which `file` exists.
+std::optional<std::string> FindData(const fs::path& file) {
+  std::vector<fs::path> roots;
+  if (const char* data = std::getenv("MXMLA_DATA")) roots.emplace_back(data);
+  const fs::path program = ProgramFolder();
+  roots.push_back(program / "..");
+  roots.push_back(program / "../share/mxmla");
+  roots.emplace_back(MXMLA_SOURCE_DIR);
+  for (const fs::path& root : roots) {
+    std::error_code error;
+    if (fs::exists(root / file, error)) return (root / file).lexically_normal().string();
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+void CommonFlags::AddTo(CLI::App& command) {
+  command.add_option("--device", device.device, "auto, ref (float32 loops), cpu (vectorised, bf16) or cuda")
+      ->check(CLI::IsMember({"auto", "ref", "cpu", "cuda"}))
+      ->capture_default_str();
+  command.add_option("--threads", device.threads, "threads; 0 uses every available processor")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  command.add_option("--v-layout", v_layout, "how the V projection reaches o_proj: copy, strided or fused")
+      ->check(CLI::IsMember({"copy", "strided", "fused"}))
+      ->capture_default_str();
+  command
+      .add_option("--absorb-dtype", absorb_dtype,
+                  "kv_b_proj in absorbed attention: checkpoint (as stored), bf16 or mxfp4 (re-quantised)")
+      ->check(CLI::IsMember({"checkpoint", "bf16", "mxfp4"}))
+      ->capture_default_str();
+  command
+      .add_option("--activations", activations,
+                  "quantise the inputs of products with FP8 or MXFP4 weights: bf16 (no), fp8 or mxfp4")
+      ->check(CLI::IsMember({"bf16", "fp8", "mxfp4"}))
+      ->capture_default_str();
+}
+
+ModelOptions CommonFlags::ToModelOptions() const {
+  ModelOptions options;
+  options.v_layout = v_layout == "copy"      ? VLayout::kCopy
+                     : v_layout == "strided" ? VLayout::kStrided
+                                             : VLayout::kFused;
+  options.absorb_dtype = absorb_dtype == "bf16"    ? AbsorbDType::kBf16
+                         : absorb_dtype == "mxfp4" ? AbsorbDType::kMxfp4
+                                                   : AbsorbDType::kCheckpoint;
+  options.activations = activations == "fp8"     ? ActivationFormat::kFp8
+                        : activations == "mxfp4" ? ActivationFormat::kMxfp4
+                                                 : ActivationFormat::kPlain;
+  if (options.absorb_dtype != AbsorbDType::kCheckpoint) {
+    Note("--absorb-dtype " + absorb_dtype +
+         ": kv_b_proj is re-quantised at load, for comparison; results differ from the checkpoint's");
+  }
+  return options;
+}
+
+std::string ResolveModel(const std::string& model) {
+  for (const std::string& name : kEmbeddedModels) {
+    if (model != name) continue;
+    if (const auto config = FindData(fs::path("models") / name / "config.json")) {
+      return fs::path(*config).parent_path().string();
+    }
+    Fail(ErrorCode::kNoModel, "embedded model " + name, "models/" + name + " beside the program or in MXMLA_DATA",
+         "none", "set MXMLA_DATA to the folder that holds models/");
+  }
+  std::error_code error;
+  const fs::file_status status = fs::status(model, error);
+  if (!fs::exists(status)) {
+    Fail(ErrorCode::kNoModel, "model " + model, "a folder with config.json and *.safetensors, or tiny-gsm",
+         "no such folder", "check the path");
+  }
+  if (!fs::is_directory(status)) {
+    Fail(ErrorCode::kNoModel, "model " + model, "a folder with config.json and *.safetensors", "a file",
+         "give the folder that holds it");
+  }
+  return model;
+}
+
+std::string ResolveConfigFile(const std::string& path) {
+  std::error_code error;
+  if (fs::exists(path, error)) return path;
+  if (const auto found = FindData(path)) return *found;
+  return path;
+}
+
+LoadedModel OpenModel(const std::string& folder, const DeviceOptions& device) {
+  LoadedModel model = LoadedModel::Open(folder, device);
+  for (const std::string& note : model.weights.notes) Note(note);
+  return model;
+}
+
+std::unique_ptr<Tokenizer> OpenTokenizer(const std::string& folder, const ModelConfig& config) {
+  std::unique_ptr<Tokenizer> tokenizer = Tokenizer::Load(folder);
+  if (tokenizer->vocab_size() > config.vocab_size) {
+    Fail(ErrorCode::kVocabulary, folder, fmt::format("a tokenizer with ids below vocab_size {}", config.vocab_size),
+         fmt::format("ids up to {}", tokenizer->vocab_size() - 1), "the tokenizer belongs to another model");
+  }
+  return tokenizer;
+}
+
+std::vector<int32_t> ParseTokens(const std::string& list) {
+  const bool from_file = list.starts_with("@");
+  const std::string text = from_file ? ReadText(list.substr(1), "--tokens") : list;
+  const ErrorCode malformed = from_file ? ErrorCode::kData : ErrorCode::kUsage;
+  std::vector<int32_t> tokens;
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  while (at < end) {
+    if (std::string_view(", \t\r\n[]").find(*at) != std::string_view::npos) {
+      ++at;
+      continue;
+    }
+    int64_t id = 0;
+    const auto [stop, error] = std::from_chars(at, end, id);
+    const bool separated = stop == end || std::string_view(", \t\r\n[]").find(*stop) != std::string_view::npos;
+    if (error == std::errc::invalid_argument || !separated) {
+      Fail(malformed, "--tokens", "numbers separated by commas",
+           fmt::format("'{}'", std::string(at, std::min<int64_t>(end - at, 20))), "for example --tokens 1,2,3");
+    }
+    if (error == std::errc::result_out_of_range || id < INT32_MIN || id > INT32_MAX) {
+      Fail(ErrorCode::kTokenRange, "--tokens", "ids of the vocabulary", std::string(at, stop));
+    }
+    tokens.push_back(static_cast<int32_t>(id));
+    at = stop;
+  }
+  if (tokens.empty()) Fail(malformed, "--tokens", "at least one token id", "none", "for example --tokens 1,2,3");
+  return tokens;
+}
+
+std::string ReadText(const std::string& path, const std::string& flag) {
+  if (path == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
+  std::error_code error;
+  std::ifstream file(path, std::ios::binary);
+  if (!file || fs::is_directory(path, error)) {
+    Fail(ErrorCode::kData, flag + " " + path, "a readable file",
+         fs::exists(path, error) ? "one that cannot be read" : "no such file");
+  }
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+void Note(const std::string& text) { fmt::print(stderr, "note: {}\n", text); }
+
+std::string HumanBytes(double bytes) {
+  const char* const units[] = {"B", "kB", "MB", "GB", "TB"};
+  int unit = 0;
+  while (bytes >= 1000 && unit < 4) {
+    bytes /= 1000;
+    ++unit;
+  }
+  return unit == 0 ? fmt::format("{:.0f} B", bytes) : fmt::format("{:.2f} {}", bytes, units[unit]);
+}
+
+}  // namespace mxmla::app

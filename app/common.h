@@ -1,0 +1,63 @@
+// What the subcommands share: the model argument, the common flags, token lists, and their messages.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/loaded_model.h"
+#include "model/options.h"
+#include "text/tokenizer.h"
+
+namespace mxmla::app {
+
+// The flags every command that computes takes.
+struct CommonFlags {
+  DeviceOptions device;
+  std::string v_layout = "fused";
+  std::string absorb_dtype = "checkpoint";
+  std::string activations = "bf16";
+
+  void AddTo(CLI::App& command);
+  // The parts of ModelOptions that flags decide. Prints a note when --absorb-dtype re-quantises.
+  ModelOptions ToModelOptions() const;
+};
+
+// A folder, or the name of an embedded model ("tiny-gsm", "tiny-gsm-bf16"), which is found from any working directory:
+// in MXMLA_DATA, beside the program, or in the source tree. Errors: kNoModel.
+std::string ResolveModel(const std::string& model);
+
+// A config.json by its path, or by its place in the project ("configs/kimi-k2.json") from any working directory.
+std::string ResolveConfigFile(const std::string& path);
+
+// Opens the model and prints what was skipped, a line each, on stderr.
+LoadedModel OpenModel(const std::string& folder, const DeviceOptions& device);
+
+// The folder's tokenizer, checked against the model's vocabulary (kVocabulary).
+std::unique_ptr<Tokenizer> OpenTokenizer(const std::string& folder, const ModelConfig& config);
+
+// "1,2,3", separated by commas or white space, or "@FILE" with the same in a file (a JSON list is fine too). Errors:
+// kUsage for what is no number, kData for a file that cannot be read, kTokenRange for a number that fits no token.
+std::vector<int32_t> ParseTokens(const std::string& list);
+
+// The text of a file, or of standard input for "-". Errors: kData.
+std::string ReadText(const std::string& path, const std::string& flag);
+
+// One line on stderr: "note: ...".
+void Note(const std::string& text);
+
+// "1.43 GB", "576 B"
+std::string HumanBytes(double bytes);
+
+// Each adds its subcommand to `app`; its callback does the work and throws on failure.
+void AddRun(CLI::App& app);
+void AddLogits(CLI::App& app);
+void AddInspect(CLI::App& app);
+void AddQuantize(CLI::App& app);
+void AddEval(CLI::App& app);
+void AddProfile(CLI::App& app);
+void AddBench(CLI::App& app);
+
+}  // namespace mxmla::app

@@ -1,0 +1,92 @@
+// mxmla quantize: a BF16 or FP8 folder to a Quark-MXFP4 folder.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <memory>
+
+#include "checkpoint/quantize.h"
+#include "common.h"
+
+namespace mxmla::app {
+namespace {
+
+struct QuantizeFlags {
+  std::string source, destination;
+  std::string format = "mxfp4";
+  std::string scale_mode = "even";
+  std::vector<std::string> exclude;
+  int threads = 0;
+};
+
+std::atomic<bool> cancelled{false};
+
+void Cancel(int) { cancelled = true; }
+
+// Redrawn in place on a terminal; elsewhere a line for every tenth.
+class ProgressLine {
+ public:
+  void Show(const QuantizeProgress& progress) {
+    const auto percent =
+        static_cast<int>(progress.total_bytes ? 100 * progress.done_bytes / progress.total_bytes : 100);
+    if (percent == last_ || (!terminal_ && percent / 10 == last_ / 10 && last_ >= 0)) return;
+    last_ = percent;
+    fmt::print(stderr, "{}quantising {:3}% of {}{}", terminal_ ? "\r" : "", percent,
+               HumanBytes(static_cast<double>(progress.total_bytes)), terminal_ ? "" : "\n");
+    std::fflush(stderr);
+  }
+  ~ProgressLine() {
+    if (terminal_ && last_ >= 0) fmt::print(stderr, "\n");
+  }
+
+ private:
+  const bool terminal_ = isatty(STDERR_FILENO) != 0;
+  int last_ = -1;
+};
+
+void Quantize(const QuantizeFlags& flags) {
+  const std::string source = ResolveModel(flags.source);
+  ThreadPool pool(flags.threads > 0 ? flags.threads : ThreadPool::AvailableProcessors());
+  std::signal(SIGINT, Cancel);
+  std::signal(SIGTERM, Cancel);
+  QuantizeOptions options;
+  options.exclude = flags.exclude;
+  options.scale_mode = flags.scale_mode == "floor"  ? ScaleMode::kFloor
+                       : flags.scale_mode == "ceil" ? ScaleMode::kCeil
+                                                    : ScaleMode::kEven;
+  options.pool = &pool;
+  options.cancel = &cancelled;
+  ProgressLine line;
+  options.progress = [&line](const QuantizeProgress& progress) { line.Show(progress); };
+  const QuantizeResult result = QuantizeCheckpoint(source, flags.destination, options);
+  for (const std::string& note : result.notes) Note(note);
+  fmt::print("{}: {} matrices in MXFP4, {} kept; {} from {}, {} file{}\n", flags.destination, result.quantized,
+             result.kept, HumanBytes(static_cast<double>(result.output_bytes)),
+             HumanBytes(static_cast<double>(result.source_bytes)), result.shards, result.shards == 1 ? "" : "s");
+}
+
+}  // namespace
+
+void AddQuantize(CLI::App& app) {
+  auto flags = std::make_shared<QuantizeFlags>();
+  CLI::App* command = app.add_subcommand("quantize", "Convert a BF16 or FP8 model folder to Quark MXFP4");
+  command->add_option("SRC", flags->source, "model folder, BF16 or DeepSeek FP8")->required();
+  command->add_option("DST", flags->destination, "folder to make; it must not exist")->required();
+  command->add_option("--format", flags->format, "weights' format")->check(CLI::IsMember({"mxfp4"}))->required();
+  command->add_option("--exclude", flags->exclude,
+                      "modules to keep as they are: a name, a glob or re:REGEX; may be repeated")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command->add_option("--scale-mode", flags->scale_mode, "how a block's exponent follows from its largest magnitude")
+      ->check(CLI::IsMember({"even", "floor", "ceil"}))
+      ->capture_default_str();
+  command->add_option("--threads", flags->threads, "threads; 0 uses every available processor")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  command->footer(
+      "Example:\n  mxmla quantize DeepSeek-V2-Lite DeepSeek-V2-Lite-MXFP4 --format mxfp4 --exclude \"*self_attn*\"");
+  command->callback([flags] { Quantize(*flags); });
+}
+
+}  // namespace mxmla::app

@@ -1,0 +1,121 @@
+// Decode attention of one row (heads x context) and prefill attention, on the best instruction set of this machine (or
+// MXMLA_ISA) and one thread or as many as the last argument says. Besides the time: bytes of the cache read once
+// ("bytes_per_second") and floating-point operations ("FLOP/s").
+#include <benchmark/benchmark.h>
+
+#include <cmath>
+#include <random>
+#include <vector>
+
+#include "ops/kernel_set.h"
+
+namespace mxmla {
+namespace {
+
+constexpr int64_t kRank = 512;
+constexpr int64_t kRope = 64;
+constexpr int64_t kWidth = kRank + kRope;
+constexpr int64_t kNope = 128;
+constexpr int64_t kValue = 128;
+constexpr int64_t kPage = 64;
+
+std::vector<bf16> RandomValues(int64_t count, float scale) {
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal(0.0f, scale);
+  std::vector<bf16> values(static_cast<size_t>(count));
+  for (bf16& value : values) value = bf16::FromFloat(normal(random));
+  return values;
+}
+
+// The context of a call, with its own threads and scratch.
+struct Machine {
+  Machine(int threads, size_t scratch_bytes)
+      : pool(threads), bytes((scratch_bytes + 63) / 64 * 64), scratch(bytes * static_cast<size_t>(threads) + 64) {
+    const auto address = reinterpret_cast<uintptr_t>(scratch.data());
+    context.kernels = &CpuKernels(DetectCpuIsa());
+    context.pool = &pool;
+    context.scratch = {scratch.data() + (64 - address % 64) % 64, bytes};
+  }
+
+  ThreadPool pool;
+  size_t bytes;
+  std::vector<std::byte> scratch;
+  ExecContext context;
+};
+
+std::vector<int32_t> Pages(int64_t tokens) {
+  std::vector<int32_t> pages(static_cast<size_t>((tokens + kPage - 1) / kPage));
+  for (size_t i = 0; i < pages.size(); ++i) pages[i] = static_cast<int32_t>(pages.size() - 1 - i);
+  return pages;
+}
+
+void DecodeAttention(benchmark::State& state) {
+  const int64_t heads = state.range(0);
+  const int64_t length = state.range(1);
+  const std::vector<int32_t> table = Pages(length);
+  const auto pages = static_cast<int64_t>(table.size());
+  const std::vector<bf16> query = RandomValues(heads * kWidth, 1.0f);
+  const std::vector<bf16> cache = RandomValues(pages * kPage * kWidth, 1.0f);
+  std::vector<bf16> out(static_cast<size_t>(heads * kRank));
+  std::vector<float> partials(static_cast<size_t>(DecodeAttentionPartials(heads, kRank, length)));
+  const int32_t sequence = 0;
+  const auto row_length = static_cast<int32_t>(length);
+  Machine machine(static_cast<int>(state.range(2)), DecodeAttentionScratchBytes(heads, kRank, kRope));
+  DecodeAttentionArgs args;
+  args.query = View<const bf16, 3>::Contiguous(query.data(), {1, heads, kWidth});
+  args.kv_pages = View<const bf16, 3>::Contiguous(cache.data(), {pages, kPage, kWidth});
+  args.block_table = View<const int32_t, 2>::Contiguous(table.data(), {1, pages});
+  args.row_sequence = View<const int32_t, 1>::Contiguous(&sequence, {1});
+  args.row_length = View<const int32_t, 1>::Contiguous(&row_length, {1});
+  args.max_length = length;
+  args.kv_lora_rank = kRank;
+  args.softmax_scale = 1.0f / std::sqrt(192.0f);
+  args.out = View<bf16, 3>::Contiguous(out.data(), {1, heads, kRank});
+  args.partials = View<float, 1>::Contiguous(partials.data(), {static_cast<int64_t>(partials.size())});
+  for (auto _ : state) DecodeAttention(machine.context, args);
+  state.SetBytesProcessed(state.iterations() * length * kWidth * static_cast<int64_t>(sizeof(bf16)));
+  state.counters["FLOP/s"] = benchmark::Counter(static_cast<double>(2 * heads * length * (kWidth + kRank)),
+                                                benchmark::Counter::kIsIterationInvariantRate);
+}
+BENCHMARK(DecodeAttention)
+    ->ArgNames({"heads", "context", "threads"})
+    ->ArgsProduct({{16, 128}, {1024, 8192}, {1, 2}})
+    ->UseRealTime()
+    ->Unit(benchmark::kMicrosecond);
+
+void PrefillAttention(benchmark::State& state) {
+  const int64_t heads = state.range(0);
+  const int64_t rows = state.range(1);
+  const std::vector<int32_t> table = Pages(rows);
+  const auto pages = static_cast<int64_t>(table.size());
+  const std::vector<bf16> query = RandomValues(rows * heads * (kNope + kRope), 1.0f);
+  const std::vector<bf16> cache = RandomValues(pages * kPage * kWidth, 1.0f);
+  const std::vector<bf16> weight = RandomValues(heads * (kNope + kValue) * kRank, 0.05f);
+  std::vector<bf16> out(static_cast<size_t>(rows * heads * kValue));
+  Machine machine(static_cast<int>(state.range(2)), PrefillAttentionScratchBytes(rows, kNope + kRope, kValue, kRank));
+  PrefillAttentionArgs args;
+  args.query = View<const bf16, 3>::Contiguous(query.data(), {rows, heads, kNope + kRope});
+  args.kv_pages = View<const bf16, 3>::Contiguous(cache.data(), {pages, kPage, kWidth});
+  args.block_table = View<const int32_t, 1>::Contiguous(table.data(), {pages});
+  const auto tensor = View<const bf16, 2>::Contiguous(weight.data(), {heads * (kNope + kValue), kRank});
+  args.w_kc = {tensor, heads, kNope + kValue, 0, kNope};
+  args.w_vc = {tensor, heads, kNope + kValue, kNope, kValue};
+  args.softmax_scale = 1.0f / std::sqrt(192.0f);
+  args.out = View<bf16, 3>::Contiguous(out.data(), {rows, heads, kValue});
+  for (auto _ : state) PrefillAttention(machine.context, args);
+  // Expanding every token once, and the causal half of the scores and sums.
+  const double flops = 2.0 * static_cast<double>(heads * rows) *
+                       (static_cast<double>(kRank * (kNope + kValue)) +
+                        static_cast<double>(rows + 1) / 2 * static_cast<double>(kNope + kRope + kValue));
+  state.counters["FLOP/s"] = benchmark::Counter(flops, benchmark::Counter::kIsIterationInvariantRate);
+}
+BENCHMARK(PrefillAttention)
+    ->ArgNames({"heads", "rows", "threads"})
+    ->ArgsProduct({{16}, {512}, {1, 2}})
+    ->UseRealTime()
+    ->Unit(benchmark::kMillisecond);
+
+}  // namespace
+}  // namespace mxmla
+
+BENCHMARK_MAIN();

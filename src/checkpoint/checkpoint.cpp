@@ -1,0 +1,114 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "checkpoint/json_reader.h"
+#include "checkpoint/safetensors.h"
+
+namespace mxmla {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kSingleFile = "model.safetensors";
+constexpr std::string_view kIndexFile = "model.safetensors.index.json";
+constexpr std::string_view kExtension = ".safetensors";
+
+bool IsBareName(std::string_view file) {
+  return file.size() > kExtension.size() && file.substr(file.size() - kExtension.size()) == kExtension &&
+         file.find_first_of(std::string_view("/\\\0", 3)) == std::string_view::npos;
+}
+
+// The folder's only *.safetensors.
+std::string FindSingleFile(const std::string& folder) {
+  std::vector<std::string> found;
+  std::error_code status;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, status)) {
+    if (entry.path().extension() == kExtension) found.push_back(entry.path().string());
+  }
+  if (status) Fail(ErrorCode::kMissingFile, folder, "a readable folder", status.message());
+  std::sort(found.begin(), found.end());
+  if (found.size() == 1) return found.front();
+  if (found.empty()) {
+    Fail(ErrorCode::kMissingFile, folder, "model.safetensors, or shards with model.safetensors.index.json", "neither");
+  }
+  Fail(ErrorCode::kMissingFile, folder + "/" + std::string(kIndexFile), "the index of the shards",
+       fmt::format("{} *.safetensors files and no index", found.size()));
+}
+
+}  // namespace
+
+std::map<std::string, std::string> ParseSafetensorsIndex(std::string_view text, std::string_view path) {
+  const std::string subject(path);
+  const Json json = ParseJsonObject(text, subject, ErrorCode::kSafetensors);
+  const auto map = json.find("weight_map");
+  if (map == json.end() || !map->is_object()) {
+    Fail(ErrorCode::kSafetensors, subject, "an object weight_map", map == json.end() ? "none" : ShowJson(*map));
+  }
+  std::map<std::string, std::string> result;
+  for (const auto& [name, file] : map->items()) {
+    if (!file.is_string() || !IsBareName(file.get_ref<const std::string&>())) {
+      Fail(ErrorCode::kSafetensors, subject + ": weight_map \"" + name + "\"",
+           "the name of a .safetensors file in the same folder", ShowJson(file));
+    }
+    result.emplace(name, file.get<std::string>());
+  }
+  if (result.empty()) Fail(ErrorCode::kSafetensors, subject, "a weight_map with tensors", "an empty one");
+  return result;
+}
+
+const Tensor* Checkpoint::Find(std::string_view name) const {
+  const auto at = tensors_.find(name);
+  return at == tensors_.end() ? nullptr : at->second;
+}
+
+Checkpoint Checkpoint::Open(const std::string& folder) {
+  std::error_code status;
+  if (!fs::is_directory(folder, status)) {
+    Fail(ErrorCode::kNoModel, folder, "a model folder", fs::exists(folder, status) ? "a file" : "nothing");
+  }
+  Checkpoint checkpoint;
+  checkpoint.folder_ = folder;
+  const std::string single = folder + "/" + std::string(kSingleFile);
+  const std::string index = folder + "/" + std::string(kIndexFile);
+  if (fs::exists(single, status) || !fs::exists(index, status)) {
+    const std::string path = fs::exists(single, status) ? single : FindSingleFile(folder);
+    checkpoint.files_.push_back(SafetensorsFile::Open(path));
+    for (const Tensor& tensor : checkpoint.files_.back()->tensors()) checkpoint.tensors_.emplace(tensor.name, &tensor);
+    return checkpoint;
+  }
+
+  const std::map<std::string, std::string> weight_map =
+      ParseSafetensorsIndex(ReadTextFile(index, ErrorCode::kSafetensors), index);
+  std::map<std::string, std::shared_ptr<const SafetensorsFile>> shards;
+  for (const auto& [name, file] : weight_map) {
+    if (shards.contains(file)) continue;
+    const std::string path = folder + "/" + file;
+    if (!fs::exists(path, status)) {
+      Fail(ErrorCode::kMissingFile, path, "the shard that holds \"" + name + "\"", "no such file",
+           "fetch the missing shard");
+    }
+    shards[file] = SafetensorsFile::Open(path);
+  }
+  for (const auto& [file, shard] : shards) {
+    for (const Tensor& tensor : shard->tensors()) {
+      const auto at = weight_map.find(tensor.name);
+      if (at == weight_map.end()) {
+        Fail(ErrorCode::kSafetensors, shard->path() + ": tensor \"" + tensor.name + "\"",
+             "to be in " + std::string(kIndexFile), "nothing there");
+      }
+      if (at->second == file) checkpoint.tensors_.emplace(tensor.name, &tensor);
+    }
+    checkpoint.files_.push_back(shard);
+  }
+  for (const auto& [name, file] : weight_map) {
+    if (!checkpoint.tensors_.contains(name)) {
+      Fail(ErrorCode::kSafetensors, index + ": weight_map \"" + name + "\"", "that tensor in " + file,
+           "none of that name");
+    }
+  }
+  return checkpoint;
+}
+
+}  // namespace mxmla

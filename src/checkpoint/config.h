@@ -1,0 +1,132 @@
+// A model's config.json: the shapes, the router, the rotary embedding and the quantisation, under their published
+// names.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "checkpoint/exclude_list.h"
+#include "core/dtype.h"
+#include "ops/moe.h"
+
+namespace mxmla {
+
+enum class Architecture {
+  kDeepseekV2,  // DeepseekV2ForCausalLM
+  kDeepseekV3,  // DeepseekV3ForCausalLM: DeepSeek-V3, R1, Kimi-K2 and the text part of Kimi-K2.5 and K2.6
+};
+
+enum class RopeType { kDefault, kYarn };
+
+// From rope_theta and rope_scaling (published), or from rope_parameters (transformers 5). Factors are doubles, because
+// the tables are computed in double before they are rounded.
+struct RopeConfig {
+  double theta = 10000;
+  RopeType type = RopeType::kDefault;
+  // The rest only counts for kYarn.
+  double factor = 1;  // derived from the lengths when the config says null
+  double beta_fast = 32;
+  double beta_slow = 1;
+  double mscale = 0;                             // 0: absent
+  double mscale_all_dim = 0;                     // 0: absent; the softmax scale is then left alone
+  std::optional<double> attention_factor;        // of cos and sin; absent: from mscale and mscale_all_dim
+  int64_t original_max_position_embeddings = 0;  // tokens; max_position_embeddings when absent
+  bool truncate = true;                          // round the correction range outwards to whole dimensions
+};
+
+enum class QuantMethod {
+  kNone,
+  kFp8,    // quant_method fp8, weight_block_size [128, 128]
+  kQuark,  // quant_method quark, weights fp4 in groups of 32 with e8m0 scales
+};
+
+// What config.json says of the weights. The precision of a tensor follows from what the file holds; this only decides
+// for dummy weights, and is checked against the file.
+struct QuantizationConfig {
+  QuantMethod method = QuantMethod::kNone;
+  ExcludeList exclude;                      // quark's exclude, fp8's modules_to_not_convert
+  ScaleMode scale_mode = ScaleMode::kEven;  // quark's scale_calculation_mode
+  std::string input_dtype;                  // quark's input_tensors.dtype ("fp4", ...); "" when absent
+};
+
+struct ModelConfig {
+  Architecture architecture = Architecture::kDeepseekV3;
+  std::string architecture_name;  // as in the config: "DeepseekV3ForCausalLM", "KimiK25ForConditionalGeneration"
+  std::string model_type;         // "deepseek_v2", "deepseek_v3", "kimi_k2", "kimi_k25"
+  // A multimodal checkpoint: the text parameters stood under text_config, and its tensors bear "language_model.".
+  bool multimodal = false;
+
+  int64_t vocab_size = 0;
+  int64_t hidden_size = 0;
+  int64_t intermediate_size = 0;      // of a dense layer's MLP
+  int64_t moe_intermediate_size = 0;  // of one expert
+  int64_t num_hidden_layers = 0;
+  int64_t num_attention_heads = 0;
+
+  int64_t n_routed_experts = 0;  // 0: every layer is dense
+  int64_t n_shared_experts = 0;  // one MLP of n_shared_experts * moe_intermediate_size; 0: none
+  int64_t num_experts_per_tok = 0;
+  int64_t n_group = 1;
+  int64_t topk_group = 1;
+  RouterMethod topk_method = RouterMethod::kNoauxTc;  // with scoring_func: softmax, or sigmoid for noaux_tc
+  bool norm_topk_prob = false;
+  double routed_scaling_factor = 1;
+  int64_t first_k_dense_replace = 0;
+  int64_t moe_layer_freq = 1;
+
+  int64_t q_lora_rank = 0;  // 0: q_proj instead of q_a_proj, q_a_layernorm, q_b_proj
+  int64_t kv_lora_rank = 0;
+  int64_t qk_nope_head_dim = 0;
+  int64_t qk_rope_head_dim = 0;  // even
+  int64_t v_head_dim = 0;
+
+  int64_t max_position_embeddings = 0;
+  double rms_norm_eps = 1e-6;
+  // Of q_a_layernorm and kv_a_layernorm: both reference implementations fix it, whatever rms_norm_eps says.
+  double lora_norm_eps = 1e-6;
+  RopeConfig rope;
+  bool rope_interleave = true;
+  bool tie_word_embeddings = false;  // lm_head may be absent: embed_tokens serves
+
+  int64_t num_nextn_predict_layers = 0;  // MTP layers: skipped
+  int64_t bos_token_id = -1;             // -1: none
+  std::vector<int64_t> eos_token_ids;    // generation_config.json's, else config.json's; may be empty
+  std::string dtype;                     // torch_dtype or dtype, "" when absent; for information only
+
+  QuantizationConfig quantization;
+
+  int64_t qk_head_dim() const { return qk_nope_head_dim + qk_rope_head_dim; }
+  // Elements of a KV cache row.
+  int64_t kv_row() const { return kv_lora_rank + qk_rope_head_dim; }
+  bool IsMoeLayer(int64_t layer) const {
+    return n_routed_experts > 0 && layer >= first_k_dense_replace && layer % moe_layer_freq == 0;
+  }
+  RouterOptions router_options() const {
+    return {topk_method,         n_group,        topk_group,
+            num_experts_per_tok, norm_topk_prob, static_cast<float>(routed_scaling_factor)};
+  }
+};
+
+// Reads folder/config.json, and folder/generation_config.json when it is there. Absent keys take the defaults of
+// transformers' DeepseekV2Config or DeepseekV3Config. Errors: kNoModel, kMissingFile, kBadConfig (naming the key),
+// kArchitecture, kQuantization.
+ModelConfig LoadConfig(const std::string& folder);
+
+// The same from a file of any name (configs/*.json), without a generation config.
+ModelConfig LoadConfigFile(const std::string& path);
+
+// The same from text; `subject` names it in errors. `generation_config` is empty when there is none.
+ModelConfig ParseConfig(std::string_view text, std::string_view generation_config, const std::string& subject);
+
+// Throws an Error (kBadConfig) when a size is out of range or sizes do not fit each other. Parsing does this; call it
+// after changing a config (bench --layers, --experts).
+void ValidateConfig(const ModelConfig& config, const std::string& subject);
+
+std::string_view ArchitectureName(Architecture architecture);
+std::string_view RouterMethodName(RouterMethod method);  // "greedy", "group_limited_greedy", "noaux_tc"
+std::string_view QuantMethodName(QuantMethod method);    // "none", "fp8", "quark mxfp4"
+
+}  // namespace mxmla

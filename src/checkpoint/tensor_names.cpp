@@ -1,0 +1,67 @@
+#include "checkpoint/tensor_names.h"
+
+#include <charconv>
+
+namespace mxmla {
+namespace {
+
+bool ConsumePrefix(std::string_view* text, std::string_view prefix) {
+  if (text->substr(0, prefix.size()) != prefix) return false;
+  text->remove_prefix(prefix.size());
+  return true;
+}
+
+bool HasSuffix(std::string_view text, std::string_view suffix) {
+  return text.size() >= suffix.size() && text.substr(text.size() - suffix.size()) == suffix;
+}
+
+// What follows "model.layers.N."; empty for another name.
+std::string_view InLayer(std::string_view name, int64_t* layer) {
+  if (!ConsumePrefix(&name, "model.layers.")) return {};
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), *layer);
+  if (error != std::errc() || end == name.data() + name.size() || *end != '.' || *layer < 0) return {};
+  return name.substr(static_cast<size_t>(end - name.data()) + 1);
+}
+
+}  // namespace
+
+std::string CanonicalName(std::string_view name, bool multimodal) {
+  std::string_view rest = name;
+  if (!multimodal) return std::string(name);
+  if (ConsumePrefix(&rest, "model.language_model.")) return "model." + std::string(rest);
+  if (!ConsumePrefix(&rest, "language_model.")) return std::string(name);
+  if (ConsumePrefix(&rest, "model.blocks.")) return "model.layers." + std::string(rest);
+  return std::string(rest);
+}
+
+int64_t LayerOf(std::string_view canonical_name) {
+  int64_t layer = -1;
+  return InLayer(canonical_name, &layer).empty() ? -1 : layer;
+}
+
+bool IsMtpMarker(std::string_view canonical_name) {
+  int64_t layer = -1;
+  const std::string_view rest = InLayer(canonical_name, &layer);
+  return rest == "eh_proj.weight" || rest == "enorm.weight" || rest == "hnorm.weight";
+}
+
+SkippedKind ClassifySkipped(std::string_view canonical_name, const std::set<int64_t>& mtp_layers) {
+  if (mtp_layers.contains(LayerOf(canonical_name))) return SkippedKind::kMtp;
+  std::string_view name = canonical_name;
+  ConsumePrefix(&name, "model.");
+  for (std::string_view prefix : {"vision_tower.", "mm_projector.", "multi_modal_projector."}) {
+    if (name.substr(0, prefix.size()) == prefix) return SkippedKind::kVision;
+  }
+  if (HasSuffix(name, "rotary_emb.inv_freq")) return SkippedKind::kRotary;
+  for (std::string_view suffix : {".input_scale", ".output_scale", ".q_scale", ".k_scale", ".v_scale"}) {
+    if (HasSuffix(name, suffix)) return SkippedKind::kActivationScale;
+  }
+  return SkippedKind::kNone;
+}
+
+std::string_view ModuleOf(std::string_view name) {
+  constexpr std::string_view kSuffix = ".weight";
+  return HasSuffix(name, kSuffix) ? name.substr(0, name.size() - kSuffix.size()) : std::string_view();
+}
+
+}  // namespace mxmla

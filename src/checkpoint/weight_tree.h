@@ -1,0 +1,28 @@
+// The names and shapes of a model's weights: walked for a checkpoint and, the same way, for dummy weights.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "checkpoint/weights.h"
+
+namespace mxmla {
+
+// Where the tree's leaves come from.
+class WeightSource {
+ public:
+  virtual ~WeightSource() = default;
+
+  // The matrix `module`.weight (n, k), in any precision or, when `plain`, in float32 or bf16.
+  virtual LinearWeight Matrix(const std::string& module, int64_t n, int64_t k, bool plain) = 0;
+  virtual View<const float, 1> Vector(const std::string& name, int64_t n) = 0;
+  // Whether lm_head has a matrix of its own.
+  virtual bool HasHead() = 0;
+  // Experts stored as one tensor a projection (transformers 5's way), if they are.
+  virtual std::optional<ExpertWeights> FusedExperts(const std::string& mlp) = 0;
+};
+
+// The tree of `config`'s weights; notes and storage are left to the caller.
+ModelWeights BuildWeights(const ModelConfig& config, WeightSource& source);
+
+}  // namespace mxmla

@@ -1,0 +1,103 @@
+// A model's weights as a tree of views into the mapped checkpoint: nothing is copied, split, transposed or
+// re-quantised. The one exception are vectors (norm weights, e_score_correction_bias): they are widened to float32,
+// exactly, at load.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "checkpoint/config.h"
+#include "checkpoint/safetensors.h"
+#include "core/scaled.h"
+
+namespace mxmla {
+
+class ThreadPool;
+
+struct MlpWeights {
+  LinearWeight gate_proj;  // (intermediate, hidden)
+  LinearWeight up_proj;    // (intermediate, hidden)
+  LinearWeight down_proj;  // (hidden, intermediate)
+};
+
+// The routed experts, one of each an expert; all of one vector share a format, so that it feeds GroupedLinear as a
+// span.
+struct ExpertWeights {
+  std::vector<LinearWeight> gate_proj;  // (moe_intermediate, hidden)
+  std::vector<LinearWeight> up_proj;    // (moe_intermediate, hidden)
+  std::vector<LinearWeight> down_proj;  // (hidden, moe_intermediate)
+};
+
+struct LayerWeights {
+  View<const float, 1> input_layernorm;           // (hidden)
+  View<const float, 1> post_attention_layernorm;  // (hidden)
+
+  // Without q_lora_rank: q_proj. With: q_a_proj, q_a_layernorm and q_b_proj. The others are empty.
+  LinearWeight q_proj;                  // (heads * qk_head_dim, hidden)
+  LinearWeight q_a_proj;                // (q_lora_rank, hidden)
+  View<const float, 1> q_a_layernorm;   // (q_lora_rank)
+  LinearWeight q_b_proj;                // (heads * qk_head_dim, q_lora_rank)
+  LinearWeight kv_a_proj_with_mqa;      // (kv_lora_rank + qk_rope_head_dim, hidden)
+  View<const float, 1> kv_a_layernorm;  // (kv_lora_rank)
+  LinearWeight kv_b_proj;               // (heads * (qk_nope_head_dim + v_head_dim), kv_lora_rank)
+  HeadWeight w_kc;                      // kv_b_proj's rows of keys: heads of (qk_nope_head_dim, kv_lora_rank)
+  HeadWeight w_vc;                      // kv_b_proj's rows of values: heads of (v_head_dim, kv_lora_rank)
+  LinearWeight o_proj;                  // (hidden, heads * v_head_dim)
+
+  bool is_moe = false;
+  MlpWeights mlp;                                // a dense layer's; empty when is_moe
+  LinearWeight router;                           // mlp.gate: (experts, hidden), float32 or bf16
+  View<const float, 1> e_score_correction_bias;  // (experts), noaux_tc only; else its data is null
+  ExpertWeights experts;
+  MlpWeights shared_experts;  // intermediate = moe_intermediate * n_shared_experts; empty when there are none
+};
+
+struct ModelWeights {
+  LinearWeight embed_tokens;  // (vocab, hidden), float32 or bf16
+  std::vector<LayerWeights> layers;
+  View<const float, 1> norm;  // (hidden)
+  LinearWeight lm_head;       // (vocab, hidden); embed_tokens itself when tied
+  bool tied = false;
+
+  // What was skipped, and what the file says against the config: a line each, for the caller to print.
+  std::vector<std::string> notes;
+
+  // Keeps the mappings and the widened vectors alive; views outlive a move of ModelWeights.
+  std::shared_ptr<const void> storage;
+};
+
+// Every tensor is checked against the config: an Error (kTensor) names the one that is missing, unexpected, of a wrong
+// shape or dtype; kNanScale the scale that is NaN, infinite or negative. Skipped with a note: MTP layers (the tensors
+// of a layer beyond num_hidden_layers that holds eh_proj, enorm or hnorm), the vision tower and its projector,
+// rotary_emb.inv_freq, and the scales of activations and caches that Quark writes (input_scale, ...).
+ModelWeights LoadWeights(const Checkpoint& checkpoint, const ModelConfig& config);
+
+// Random weights in the config's precision (quantization_config, its exclude list honoured), for benchmarks: magnitudes
+// are such that activations stay finite. Fills memory that asks for huge pages. An Error (kMemory) when it does not
+// fit.
+ModelWeights DummyWeights(const ModelConfig& config, uint64_t seed, ThreadPool& pool);
+
+// One line of `mxmla inspect`.
+struct TensorGroup {
+  std::string name;  // "embedding", "attention", "kv_b_proj", "dense mlp", "experts", "shared experts",
+                     // "router", "norms", "head"
+  int64_t tensors = 0;
+  int64_t parameters = 0;            // elements of the matrices and vectors, scales not counted
+  int64_t bytes = 0;                 // values and scales; vectors count as the float32 that is read
+  int64_t decode_bytes = 0;          // of these, what one decoded token reads: top-k experts, one embedding row
+  int64_t decode_parameters = 0;     // elements that one decoded token uses
+  std::vector<std::string> formats;  // the distinct formats, most bytes first
+};
+
+struct WeightSummary {
+  std::vector<TensorGroup> groups;  // those with tensors, in the order above
+  int64_t parameters = 0;           // a tied head counts once
+  int64_t bytes = 0;
+  int64_t decode_parameters = 0;  // "active" parameters of a token
+  int64_t decode_bytes = 0;       // weights one decoded token reads (batch 1, without the KV cache)
+};
+WeightSummary SummarizeWeights(const ModelWeights& weights, const ModelConfig& config);
+
+}  // namespace mxmla

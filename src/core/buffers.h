@@ -1,0 +1,54 @@
+// The plan of buffers: every activation's memory, decided once at start-up and laid out where its consumer reads it.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/view.h"
+
+namespace mxmla {
+
+// First Reserve every buffer, then Allocate once, then take views. A buffer's bytes start on a 64-byte boundary.
+class BufferPlan {
+ public:
+  struct Buffer {
+    std::string name;
+    DType dtype;
+    size_t bytes;
+    size_t offset;
+  };
+
+  // Reserves room for `count` elements of T; the result names the buffer in Get.
+  template <class T>
+  int Reserve(std::string name, int64_t count) {
+    return Add(std::move(name), DTypeOf<T>::value, static_cast<size_t>(count) * sizeof(T));
+  }
+
+  // Takes the memory, zeroed. An Error (kMemory) that names the largest buffer when there is not enough.
+  void Allocate();
+
+  // The first element of buffer `id`.
+  template <class T>
+  T* Get(int id) const {
+    return reinterpret_cast<T*>(Address(id, DTypeOf<T>::value));
+  }
+
+  size_t total_bytes() const { return total_; }
+  const std::vector<Buffer>& buffers() const { return buffers_; }
+
+ private:
+  struct Free {
+    void operator()(std::byte* memory) const;
+  };
+
+  int Add(std::string name, DType dtype, size_t bytes);
+  std::byte* Address(int id, DType dtype) const;
+
+  std::vector<Buffer> buffers_;
+  size_t total_ = 0;
+  std::unique_ptr<std::byte, Free> memory_;
+};
+
+}  // namespace mxmla

@@ -1,0 +1,94 @@
+// RMSNorm: one thread a row, two passes over it.
+#include <cmath>
+
+#include "cpu/group_store.h"
+#include "cpu/kernels.h"
+#include "cpu/parallel.h"
+
+namespace mxmla::cpu::MXMLA_CPU_ISA {
+namespace {
+
+// The sum of v^2, and with a residual v = residual += x.
+template <class X>
+float AddAndSquare(const X* x /* (n) */, float* residual /* (n) or null */, int64_t n) {
+  F32x16 sum[2] = {Zero(), Zero()};
+  int64_t i = 0;
+  for (int part = 0; i + 16 <= n; i += 16, part ^= 1) {
+    F32x16 v = Load(x + i);
+    if (residual) {
+      v = v + Load(residual + i);
+      Store(residual + i, v);
+    }
+    sum[part] = Fma(v, v, sum[part]);
+  }
+  if (i < n) {
+    F32x16 v = LoadPartial(x + i, n - i);
+    if (residual) {
+      v = v + LoadPartial(residual + i, n - i);
+      StorePartial(residual + i, v, n - i);
+    }
+    sum[0] = Fma(v, v, sum[0]);
+  }
+  return ReduceAdd(sum[0] + sum[1]);
+}
+
+template <class V>
+void NormalizeGroup(const V* v /* (count) */, const float* weight /* (count) */, float factor, int64_t count,
+                    float* group /* (128) */) {
+  LoadGroup(v, count, group);
+  int64_t i = 0;
+  for (; i + 16 <= count; i += 16) Store(group + i, Load(weight + i) * (Load(group + i) * Splat(factor)));
+  if (i < count) Store(group + i, LoadPartial(weight + i, count - i) * (Load(group + i) * Splat(factor)));
+}
+
+template <class X>
+void Row(const RmsNormArgs& args, const View<const X, 2>& x, int64_t r) {
+  const int64_t n = x.shape[1];
+  const int64_t x_row = args.row_index ? (*args.row_index)(r) : r;
+  const int64_t out_row = args.out_index ? (*args.out_index)(r) : r;
+  const X* x_data = x.data + x_row * x.stride[0];                                                      // (n)
+  float* residual = args.residual ? args.residual->data + x_row * args.residual->stride[0] : nullptr;  // (n)
+  const float mean = AddAndSquare(x_data, residual, n) / static_cast<float>(n);
+  const float factor = 1.0f / std::sqrt(mean + args.eps);
+  for (int64_t begin = 0; begin < n; begin += kGroup) {
+    const int64_t count = std::min(kGroup, n - begin);
+    alignas(64) float group[kGroup];
+    if (residual) {
+      NormalizeGroup(residual + begin, args.weight.data + begin, factor, count, group);
+    } else {
+      NormalizeGroup(x_data + begin, args.weight.data + begin, factor, count, group);
+    }
+    if (args.out) {
+      std::visit([&](const auto& out) { StoreGroup(group, begin, count, OutputRow(out, args.scale_mode, out_row)); },
+                 *args.out);
+    }
+    if (args.quantized) {
+      RoundGroup(group);
+      std::visit([&](const auto& out) { StoreGroup(group, begin, count, OutputRow(out, args.scale_mode, r)); },
+                 *args.quantized);
+    }
+  }
+}
+
+void Run(const ExecContext& context, const RmsNormArgs& args) {
+  std::visit(
+      [&](const auto& x) {
+        const int64_t rows = args.row_index ? args.row_index->shape[0] : x.shape[0];
+        RunTasks(context, rows, [&](int64_t r, int) { Row(args, x, r); });
+      },
+      args.x);
+}
+
+}  // namespace
+
+KernelTable<RmsNormArgs> MakeRmsNormKernels() {
+  return {{kKernelName,
+           {{.operand = "x", .inner_stride_one = true},
+            {.operand = "weight", .inner_stride_one = true},
+            {.operand = "residual", .inner_stride_one = true},
+            {.operand = "out", .inner_stride_one = true},
+            {.operand = "quantized", .inner_stride_one = true}},
+           &Run}};
+}
+
+}  // namespace mxmla::cpu::MXMLA_CPU_ISA

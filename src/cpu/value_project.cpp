@@ -1,0 +1,117 @@
+#include "cpu/kernels.h"
+#include "cpu/parallel.h"
+#include "cpu/product.h"
+#include "ops/head_product.h"
+#include "ops/quantize_block.h"
+
+namespace mxmla::cpu::MXMLA_CPU_ISA {
+namespace {
+
+// A task owns kColumns columns of the flat (head, v) row, whichever heads they belong to: a multiple of both formats'
+// scale groups, so that the task owns its scales.
+constexpr int64_t kColumns = kFp8Group;
+static_assert(kColumns % kMxBlock == 0 && kColumns % kTileW == 0);
+
+// A part of a task's columns that lies in one head.
+struct Piece {
+  int64_t head = 0;
+  int64_t v_begin = 0;
+  int64_t count = 0;
+};
+Piece PieceAt(int64_t column, int64_t end, int64_t v_head_dim) {
+  const int64_t head = column / v_head_dim;
+  const int64_t v_begin = column % v_head_dim;
+  return {head, v_begin, std::min(end - column, v_head_dim - v_begin)};
+}
+
+// results[r, c] for the task's rows and columns.
+template <class Weight>
+void ComputeTile(const ValueProjectArgs& args, const Weight& tensor, int64_t row_begin, int64_t rows, int64_t begin,
+                 int64_t end, float* results /* (rows, kColumns) */) {
+  const HeadWeight& w = args.w_vc;
+  const int64_t k = Extent(args.attn, 2);
+  for (int64_t column = begin; column < end;) {
+    const Piece piece = PieceAt(column, end, w.head_rows);
+    AnyRow x[kTileX];
+    for (int64_t r = 0; r < rows; ++r) x[r] = RowOf(args.attn, row_begin + r, piece.head);
+    for (int64_t done = 0; done < piece.count; done += kTileW) {
+      const int64_t count = std::min(kTileW, piece.count - done);
+      alignas(64) float part[kTileX * kTileW];
+      ProductTile(x, rows, tensor, piece.head * w.head_stride + w.head_offset + piece.v_begin + done, count, k, part);
+      for (int64_t r = 0; r < rows; ++r) {
+        std::memcpy(results + r * kColumns + column - begin + done, part + r * kTileW,
+                    static_cast<size_t>(count) * sizeof(float));
+      }
+    }
+    column += piece.count;
+  }
+}
+
+void RoundToActivation(float* values, int64_t count) {
+  for (int64_t i = 0; i < count; i += 16) Store(values + i, RoundToBf16(Load(values + i)));
+}
+
+// Writes one row of a task's results, columns begin .. end, in each kind of output.
+template <class T>
+void StoreRow(const View<T, 3>& out, int64_t row, int64_t begin, int64_t end, float* values, ScaleMode) {
+  for (int64_t column = begin; column < end;) {
+    const Piece piece = PieceAt(column, end, out.shape[2]);
+    StoreResults(out.data + row * out.stride[0] + piece.head * out.stride[1] + piece.v_begin, values + column - begin,
+                 piece.count);
+    column += piece.count;
+  }
+}
+template <class T>
+void StoreRow(const View<T, 2>& out, int64_t row, int64_t begin, int64_t end, float* values, ScaleMode) {
+  StoreResults(out.data + row * out.stride[0] + begin, values, end - begin);
+}
+void StoreRow(const Mxfp4<e2m1x2, 2>& out, int64_t row, int64_t begin, int64_t end, float* values, ScaleMode mode) {
+  RoundToActivation(values, kColumns);
+  for (int64_t column = begin; column < end; column += kMxBlock) {
+    out.scales(row, column / kMxBlock) =
+        QuantizeMxfp4Block(values + column - begin, mode, out.values.data + row * out.values.stride[0] + column / 2);
+  }
+}
+void StoreRow(const Fp8Group<e4m3, 2>& out, int64_t row, int64_t begin, int64_t end, float* values, ScaleMode) {
+  RoundToActivation(values, kColumns);
+  out.scales(row, begin / kFp8Group) =
+      QuantizeFp8Group(values, end - begin, out.values.data + row * out.values.stride[0] + begin);
+}
+
+template <class Out>
+void Run(const ExecContext& context, const ValueProjectArgs& args, const Out& out) {
+  const int64_t rows = Extent(args.attn, 0);
+  const int64_t columns = args.w_vc.heads * args.w_vc.head_rows;
+  const int64_t column_tiles = (columns + kColumns - 1) / kColumns;
+  const int64_t row_tiles = TileCountX(rows);
+  RunTasks(context, row_tiles * column_tiles, [&](int64_t task, int) {
+    const int64_t row_begin = TileBeginX(rows, task / column_tiles);
+    const int64_t row_count = TileBeginX(rows, task / column_tiles + 1) - row_begin;
+    const int64_t begin = task % column_tiles * kColumns;
+    const int64_t end = std::min(columns, begin + kColumns);
+    alignas(64) float results[kTileX * kColumns];
+    std::visit([&](const auto& tensor) { ComputeTile(args, tensor, row_begin, row_count, begin, end, results); },
+               args.w_vc.tensor);
+    for (int64_t r = 0; r < row_count; ++r) {
+      float* values = results + r * kColumns;
+      std::fill(values + (end - begin), values + kColumns, 0.0f);
+      StoreRow(out, row_begin + r, begin, end, values, args.scale_mode);
+    }
+  });
+}
+
+void RunValueProject(const ExecContext& context, const ValueProjectArgs& args) {
+  std::visit([&](const auto& any) { std::visit([&](const auto& out) { Run(context, args, out); }, any); }, args.out);
+}
+
+}  // namespace
+
+KernelTable<ValueProjectArgs> MakeValueProjectKernels() {
+  return {{kKernelName,
+           {{.operand = "attn", .inner_stride_one = true},
+            {.operand = "w_vc", .inner_stride_one = true},
+            {.operand = "out", .inner_stride_one = true}},
+           &RunValueProject}};
+}
+
+}  // namespace mxmla::cpu::MXMLA_CPU_ISA

@@ -1,0 +1,35 @@
+// A model ready to run: its config and weights, and the device's kernels and threads.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "checkpoint/config.h"
+#include "checkpoint/weights.h"
+#include "core/profiler.h"
+#include "core/thread_pool.h"
+#include "ops/kernel_set.h"
+
+namespace mxmla {
+
+struct DeviceOptions {
+  std::string device = "auto";  // auto, ref, cpu, cuda
+  int threads = 0;              // 0: every processor this process may use
+};
+
+// The kernels of a device by name. Errors: kUsage for an unknown name, kDevice for one this build does not have.
+const KernelSet& KernelsFor(const std::string& device);
+
+struct LoadedModel {
+  ModelConfig config;
+  ModelWeights weights;
+  const KernelSet* kernels = nullptr;
+  std::unique_ptr<ThreadPool> pool;
+
+  // Opens a Hugging Face folder. Errors: see LoadConfig, Checkpoint::Open and LoadWeights.
+  static LoadedModel Open(const std::string& folder, const DeviceOptions& device);
+  // Random weights in the precision that `config` names.
+  static LoadedModel Dummy(const ModelConfig& config, uint64_t seed, const DeviceOptions& device);
+};
+
+}  // namespace mxmla

@@ -1,0 +1,109 @@
+#include "model/absorb.h"
+
+#include <fmt/format.h>
+
+#include "ops/quantize_block.h"
+
+namespace mxmla {
+namespace {
+
+// Row r of a weight matrix as float32.
+void DequantizeRow(const LinearWeight& weight, int64_t r, float* out /* (k) */) {
+  std::visit(
+      [&](const auto& w) {
+        using W = std::decay_t<decltype(w)>;
+        if constexpr (std::is_same_v<W, Fp8Block>) {
+          for (int64_t k = 0; k < w.extent(1); ++k) {
+            out[k] = w.values(r, k).ToFloat() * w.scales((w.first_row + r) / kFp8Block, k / kFp8Block);
+          }
+        } else if constexpr (std::is_same_v<W, Mxfp4<const e2m1x2, 2>>) {
+          for (int64_t k = 0; k < w.extent(1); ++k) {
+            const e2m1x2 pair = w.values(r, k / 2);
+            out[k] = (k % 2 ? pair.High() : pair.Low()) * w.scales(r, k / kMxBlock).ToFloat();
+          }
+        } else {
+          for (int64_t k = 0; k < w.shape[1]; ++k) out[k] = ToFloat(w(r, k));
+        }
+      },
+      weight);
+}
+
+void QuantizeRow(const float* values /* (k) */, int64_t k, e2m1x2* codes /* (k/2) */, e8m0* scales /* (k/32) */) {
+  for (int64_t block = 0; block < k / kMxBlock; ++block) {
+    scales[block] = QuantizeMxfp4Block(values + block * kMxBlock, ScaleMode::kEven, codes + block * kMxBlock / 2);
+  }
+}
+
+LinearWeight Mxfp4View(const std::vector<e2m1x2>& codes, const std::vector<e8m0>& scales, int64_t n, int64_t k) {
+  return Mxfp4<const e2m1x2, 2>{View<const e2m1x2, 2>::Contiguous(codes.data(), {n, k / 2}),
+                                View<const e8m0, 2>::Contiguous(scales.data(), {n, k / kMxBlock})};
+}
+
+void RoundToBf16(float* values, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) values[i] = bf16::FromFloat(values[i]).ToFloat();
+}
+
+void AbsorbMxfp4(const ModelConfig& config, const LayerWeights& layer, ThreadPool& pool, AbsorbedLayer* result) {
+  const int64_t heads = config.num_attention_heads;
+  const int64_t nope = config.qk_nope_head_dim;
+  const int64_t v = config.v_head_dim;
+  const int64_t latent = config.kv_lora_rank;
+  if (nope % kMxBlock != 0 || latent % kMxBlock != 0) {
+    Fail(ErrorCode::kQuantization, "--absorb-dtype mxfp4", "qk_nope_head_dim and kv_lora_rank that are multiples of 32",
+         fmt::format("{} and {}", nope, latent), "use --absorb-dtype checkpoint or bf16");
+  }
+  result->codes_kc.resize(heads * latent * nope / 2);
+  result->scales_kc.resize(heads * latent * nope / kMxBlock);
+  result->codes_vc.resize(heads * v * latent / 2);
+  result->scales_vc.resize(heads * v * latent / kMxBlock);
+  pool.ParallelFor(heads, [&](int64_t h, int) {
+    std::vector<float> row(latent);
+    std::vector<float> transposed(latent * nope);  // (kv_lora_rank, qk_nope_head_dim)
+    const LinearWeight w_kc = layer.w_kc.Head(h);
+    for (int64_t n = 0; n < nope; ++n) {
+      DequantizeRow(w_kc, n, row.data());
+      RoundToBf16(row.data(), latent);
+      for (int64_t l = 0; l < latent; ++l) transposed[l * nope + n] = row[l];
+    }
+    for (int64_t l = 0; l < latent; ++l) {
+      const int64_t at = h * latent + l;
+      QuantizeRow(&transposed[l * nope], nope, &result->codes_kc[at * nope / 2],
+                  &result->scales_kc[at * nope / kMxBlock]);
+    }
+    const LinearWeight w_vc = layer.w_vc.Head(h);
+    for (int64_t r = 0; r < v; ++r) {
+      const int64_t at = h * v + r;
+      DequantizeRow(w_vc, r, row.data());
+      RoundToBf16(row.data(), latent);
+      QuantizeRow(row.data(), latent, &result->codes_vc[at * latent / 2], &result->scales_vc[at * latent / kMxBlock]);
+    }
+  });
+  result->weights.w_kc = {Mxfp4View(result->codes_kc, result->scales_kc, heads * latent, nope), heads, latent, 0, latent};
+  result->weights.w_vc = {Mxfp4View(result->codes_vc, result->scales_vc, heads * v, latent), heads, v, 0, v};
+  result->weights.w_kc_output_major = true;
+}
+
+}  // namespace
+
+AbsorbedLayer AbsorbLayer(const ModelConfig& config, const LayerWeights& layer, AbsorbDType dtype, ThreadPool& pool) {
+  AbsorbedLayer result;
+  result.weights.w_kc = layer.w_kc;
+  result.weights.w_vc = layer.w_vc;
+  if (dtype == AbsorbDType::kMxfp4) AbsorbMxfp4(config, layer, pool, &result);
+  if (dtype == AbsorbDType::kBf16 && !std::holds_alternative<View<const bf16, 2>>(layer.kv_b_proj)) {
+    const int64_t n = RowCount(layer.kv_b_proj);
+    const int64_t k = ColumnCount(layer.kv_b_proj);
+    result.values.resize(n * k);
+    pool.ParallelFor(n, [&](int64_t r, int) {
+      std::vector<float> row(k);
+      DequantizeRow(layer.kv_b_proj, r, row.data());
+      for (int64_t i = 0; i < k; ++i) result.values[r * k + i] = bf16::FromFloat(row[i]);
+    });
+    const LinearWeight tensor = View<const bf16, 2>::Contiguous(result.values.data(), {n, k});
+    result.weights.w_kc.tensor = tensor;
+    result.weights.w_vc.tensor = tensor;
+  }
+  return result;
+}
+
+}  // namespace mxmla

@@ -1,0 +1,142 @@
+#include "model/activations.h"
+
+#include <algorithm>
+
+#include "ops/attention.h"
+
+namespace mxmla {
+namespace {
+
+// Rows whose chunks of context may run in parallel; more rows keep the threads busy by themselves.
+constexpr int64_t kSplitRows = 4;
+
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+}  // namespace
+
+Activations::Activations(const ModelConfig& config, const ModelOptions& options, DType dtype, size_t scratch_bytes,
+                         int workers)
+    : format_(options.activations),
+      dtype_(dtype),
+      kv_pages_(options.kv_pages),
+      page_size_(options.page_size),
+      kv_columns_(config.kv_lora_rank + config.qk_rope_head_dim) {
+  const int64_t rows = options.max_batch_tokens;
+  const int64_t heads = config.num_attention_heads;
+  const int64_t hidden = config.hidden_size;
+  const int64_t v_columns = heads * config.v_head_dim;
+  const bool moe = config.n_routed_experts > 0;
+  const int64_t shared_width = moe ? config.n_shared_experts * config.moe_intermediate_size : 0;
+  const int64_t mlp_width = std::max(config.intermediate_size, shared_width);
+
+  residual = ReservePlain("residual", rows, hidden, DType::kF32);
+  delta = ReservePlain("delta", rows, hidden, DType::kF32);
+  normed = ReservePlain("normed", rows, hidden, dtype);
+  normed_quantized = ReserveQuantized("normed", rows, hidden);
+  down = ReservePlain("down", rows, config.q_lora_rank + kv_columns_, dtype);
+  q_latent = ReservePlain("q_latent", rows, config.q_lora_rank, dtype);
+  q_latent_quantized = ReserveQuantized("q_latent", rows, config.q_lora_rank);
+  q = ReservePlain("q", rows, heads * (config.qk_nope_head_dim + config.qk_rope_head_dim), dtype);
+  q_nope_quantized = ReserveQuantized("q_nope", rows * heads, config.qk_nope_head_dim);
+  query = ReservePlain("query", rows, heads * kv_columns_, dtype);
+  attention = ReservePlain("attention", rows, heads * config.kv_lora_rank, dtype);
+  attention_quantized = ReserveQuantized("attention", rows * heads, config.kv_lora_rank);
+  values = ReservePlain("values", rows, v_columns, dtype);
+  if (options.v_layout == VLayout::kCopy) {
+    values_head_major = ReservePlain("values_head_major", heads, rows * config.v_head_dim, dtype);
+  }
+  values_quantized = ReserveQuantized("values", rows, v_columns);
+  gate_up = ReservePlain("gate_up", rows, 2 * mlp_width, dtype);
+  mlp = ReservePlain("mlp", rows, mlp_width, dtype);
+  mlp_quantized = ReserveQuantized("mlp", rows, mlp_width);
+  if (moe) {
+    const int64_t pairs = rows * config.num_experts_per_tok;
+    expert_gate_up = ReservePlain("expert_gate_up", pairs, 2 * config.moe_intermediate_size, dtype);
+    expert_mlp = ReservePlain("expert_mlp", pairs, config.moe_intermediate_size, dtype);
+    expert_mlp_quantized = ReserveQuantized("expert_mlp", pairs, config.moe_intermediate_size);
+    expert_out = ReservePlain("expert_out", pairs, hidden, DType::kF32);
+    shared_out = ReservePlain("shared_out", rows, hidden, DType::kF32);
+    router_logits = ReservePlain("router_logits", rows, config.n_routed_experts, DType::kF32);
+    expert_weights = ReservePlain("expert_weights", rows, config.num_experts_per_tok, DType::kF32);
+    expert_ids = plan_.Reserve<int32_t>("expert_ids", pairs);
+    expert_begin = plan_.Reserve<int32_t>("expert_begin", config.n_routed_experts + 1);
+    expert_pairs = plan_.Reserve<int32_t>("expert_pairs", pairs);
+  }
+  head_input = ReservePlain("head_input", options.max_logit_rows, hidden, dtype);
+  head_input_quantized = ReserveQuantized("head_input", options.max_logit_rows, hidden);
+  logits = ReservePlain("logits", options.max_logit_rows, config.vocab_size, DType::kF32);
+  cos = ReservePlain("cos", rows, config.qk_rope_head_dim / 2, DType::kF32);
+  sin = ReservePlain("sin", rows, config.qk_rope_head_dim / 2, DType::kF32);
+  tokens = plan_.Reserve<int32_t>("tokens", rows);
+  positions = plan_.Reserve<int32_t>("positions", rows);
+  row_sequence = plan_.Reserve<int32_t>("row_sequence", rows);
+  row_length = plan_.Reserve<int32_t>("row_length", rows);
+  block_table = plan_.Reserve<int32_t>("block_table", options.max_sequences * CeilDiv(options.max_context, page_size_));
+  logit_rows = plan_.Reserve<int32_t>("logit_rows", options.max_logit_rows);
+  slots = plan_.Reserve<int64_t>("slots", rows);
+  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    kv_.push_back(ReservePlain("kv_cache", kv_pages_ * page_size_, kv_columns_, dtype).id);
+  }
+  partial_floats_ = DecodeAttentionPartials(heads, config.kv_lora_rank, options.max_context);
+  partials_ = plan_.Reserve<float>("attention_partials", std::min(rows, kSplitRows) * partial_floats_);
+  scratch_ = plan_.Reserve<float>("scratch", static_cast<int64_t>(scratch_bytes * workers / sizeof(float)));
+  plan_.Allocate();
+}
+
+PlainBuffer Activations::ReservePlain(const char* name, int64_t rows, int64_t columns, DType dtype) {
+  const int64_t count = rows * columns;
+  const int id = dtype == DType::kF32 ? plan_.Reserve<float>(name, count) : plan_.Reserve<bf16>(name, count);
+  return {id, columns, dtype};
+}
+
+QuantizedBuffer Activations::ReserveQuantized(const char* name, int64_t rows, int64_t columns) {
+  const std::string quantized = std::string(name) + "_quantized";
+  const std::string scales = std::string(name) + "_scales";
+  switch (format_) {
+    case ActivationFormat::kPlain: return {};
+    case ActivationFormat::kFp8:
+      return {plan_.Reserve<e4m3>(quantized, rows * columns),
+              plan_.Reserve<float>(scales, rows * CeilDiv(columns, kFp8Group)), columns, format_};
+    case ActivationFormat::kMxfp4:
+      // Columns that are no multiple of 32 cannot be an MXFP4 product's input; their product is refused when called.
+      return {plan_.Reserve<e2m1x2>(quantized, rows * CeilDiv(columns, 2)),
+              plan_.Reserve<e8m0>(scales, rows * CeilDiv(columns, kMxBlock)), columns, format_};
+  }
+  return {};
+}
+
+FloatOutput<2> Activations::Plain(const PlainBuffer& buffer, int64_t rows) const {
+  if (buffer.dtype == DType::kF32) return Float(buffer, rows);
+  return View<bf16, 2>::Contiguous(plan_.Get<bf16>(buffer.id), {rows, buffer.columns});
+}
+
+View<float, 2> Activations::Float(const PlainBuffer& buffer, int64_t rows) const {
+  return View<float, 2>::Contiguous(plan_.Get<float>(buffer.id), {rows, buffer.columns});
+}
+
+QuantizedOutput<2> Activations::Quantized(const QuantizedBuffer& buffer, int64_t rows) const {
+  const int64_t columns = buffer.columns;
+  if (buffer.format == ActivationFormat::kFp8) {
+    return Fp8Group<e4m3, 2>{
+        View<e4m3, 2>::Contiguous(plan_.Get<e4m3>(buffer.values), {rows, columns}),
+        View<float, 2>::Contiguous(plan_.Get<float>(buffer.scales), {rows, CeilDiv(columns, kFp8Group)})};
+  }
+  return Mxfp4<e2m1x2, 2>{
+      View<e2m1x2, 2>::Contiguous(plan_.Get<e2m1x2>(buffer.values), {rows, columns / 2}),
+      View<e8m0, 2>::Contiguous(plan_.Get<e8m0>(buffer.scales), {rows, columns / kMxBlock})};
+}
+
+FloatOutput<3> Activations::KvPages(int64_t layer) const {
+  const std::array<int64_t, 3> dims{kv_pages_, page_size_, kv_columns_};
+  if (dtype_ == DType::kF32) return View<float, 3>::Contiguous(plan_.Get<float>(kv_[layer]), dims);
+  return View<bf16, 3>::Contiguous(plan_.Get<bf16>(kv_[layer]), dims);
+}
+
+View<float, 1> Activations::AttentionPartials(int64_t rows) const {
+  if (rows > kSplitRows) return {};
+  return View<float, 1>::Contiguous(plan_.Get<float>(partials_), {rows * partial_floats_});
+}
+
+std::byte* Activations::scratch() const { return reinterpret_cast<std::byte*>(plan_.Get<float>(scratch_)); }
+
+}  // namespace mxmla

@@ -1,0 +1,47 @@
+// A ragged batch: some sequences prefill many tokens, others decode one. A single sequence is the case of one.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace mxmla {
+
+// One sequence's part of a forward pass.
+struct SequenceInput {
+  std::span<const int32_t> tokens;       // the new tokens, at positions first_position, first_position + 1, ...
+  int64_t first_position = 0;            // tokens already in the cache
+  std::span<const int32_t> block_table;  // the sequence's pages, enough for all its tokens
+  std::vector<int32_t> logit_rows;       // which of the new tokens' logits are wanted, ascending
+  bool absorbed = false;                 // attend in the latent space whatever the length (as decoding does)
+};
+
+// What of one sequence lies where in the batch's rows.
+struct SequenceRows {
+  int64_t input = 0;  // index into the inputs
+  int64_t first_row = 0;
+  int64_t rows = 0;
+  int64_t first_position = 0;
+};
+
+// The order of the batch's rows: sequences that attend in the latent space first, so that their rows are one range; then
+// those with expanded heads.
+struct BatchPlan {
+  std::vector<SequenceRows> sequences;
+  int64_t rows = 0;
+  int64_t absorbed_rows = 0;  // the first so many
+  int64_t max_length = 0;     // tokens of the longest context among the absorbed
+};
+
+struct AttentionCost {
+  int64_t kv_lora_rank, qk_nope_head_dim, qk_rope_head_dim, v_head_dim;
+};
+
+// Whether expanded heads take fewer multiplications than the latent space for `rows` new tokens after `first_position`
+// cached ones. Depends on this one sequence only, so a batch does not change a result.
+bool ExpandedIsCheaper(const AttentionCost& cost, int64_t rows, int64_t first_position);
+
+// `allow_expanded` false keeps every sequence in the latent space.
+BatchPlan PlanBatch(std::span<const SequenceInput> inputs, const AttentionCost& cost, bool allow_expanded);
+
+}  // namespace mxmla

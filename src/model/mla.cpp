@@ -1,0 +1,252 @@
+#include "model/mla.h"
+
+#include "core/float_view.h"
+#include "ops/attention.h"
+#include "ops/head_product.h"
+#include "ops/linear.h"
+#include "ops/norm.h"
+#include "ops/quantize.h"
+#include "ops/rope.h"
+
+namespace mxmla {
+namespace {
+
+// The op calls of one layer; each method is a few rows of the table in DESIGN.md.
+class Attention {
+ public:
+  Attention(const ExecContext& context, const AttentionPass& pass, const LayerWeights& layer,
+            const AbsorbedWeights& absorbed, const FloatOutput<3>& kv_pages)
+      : context_(context), pass_(pass), c_(pass.config), b_(pass.buffers), layer_(layer), absorbed_(absorbed),
+        kv_pages_(kv_pages), kv_rows_(Flatten(kv_pages, 0)), rows_(pass.plan.rows) {}
+
+  void Run(bool first_layer) {
+    NormInput(first_layer);
+    DownProject();
+    WriteCache();
+    ProjectQuery();
+    AttendAbsorbed();
+    AttendExpanded();
+    ProjectOutput();
+  }
+
+ private:
+  Activation<2> Input(const LinearWeight& weight, const PlainBuffer& plain, const QuantizedBuffer& quantized) const {
+    if (TakesQuantized(pass_.options, weight)) return AsActivation(b_.Quantized(quantized, rows_));
+    return AsActivation(b_.Plain(plain, rows_));
+  }
+
+  const LinearWeight& FirstQuery() const { return c_.q_lora_rank > 0 ? layer_.q_a_proj : layer_.q_proj; }
+
+  // 1: residual add and RMSNorm, in every format that a projection reads.
+  void NormInput(bool first_layer) {
+    RmsNormArgs norm;
+    norm.x = AsInput(b_.Plain(first_layer ? b_.residual : b_.delta, rows_));
+    if (!first_layer) norm.residual = b_.Float(b_.residual, rows_);
+    norm.weight = layer_.input_layernorm;
+    norm.eps = static_cast<float>(c_.rms_norm_eps);
+    const bool query = TakesQuantized(pass_.options, FirstQuery());
+    const bool latent = TakesQuantized(pass_.options, layer_.kv_a_proj_with_mqa);
+    if (!query || !latent) norm.out = b_.Plain(b_.normed, rows_);
+    if (query || latent) norm.quantized = b_.Quantized(b_.normed_quantized, rows_);
+    RmsNorm(context_, norm);
+  }
+
+  // 2: one buffer (rows, q_lora_rank + kv_lora_rank + qk_rope_head_dim), read as three slices.
+  void DownProject() {
+    const FloatOutput<2> down = b_.Plain(b_.down, rows_);
+    if (c_.q_lora_rank > 0) {
+      Linear(context_, {Input(layer_.q_a_proj, b_.normed, b_.normed_quantized), layer_.q_a_proj,
+                        Slice(down, 1, 0, c_.q_lora_rank)}, "q_a_proj");
+    }
+    Linear(context_, {Input(layer_.kv_a_proj_with_mqa, b_.normed, b_.normed_quantized), layer_.kv_a_proj_with_mqa,
+                      Slice(down, 1, c_.q_lora_rank, c_.kv_lora_rank + c_.qk_rope_head_dim)}, "kv_a_proj_with_mqa");
+  }
+
+  // 3 and 6, the key's side: the normed latent and the rotated k_pe go straight into the page.
+  void WriteCache() {
+    const FloatOutput<2> down = b_.Plain(b_.down, rows_);
+    RmsNormArgs norm;
+    norm.x = AsInput(Slice(down, 1, c_.q_lora_rank, c_.kv_lora_rank));
+    norm.weight = layer_.kv_a_layernorm;
+    norm.eps = static_cast<float>(c_.lora_norm_eps);
+    norm.out = Slice(kv_rows_, 1, 0, c_.kv_lora_rank);
+    norm.out_index = pass_.batch.slots;
+    RmsNorm(context_, norm);
+
+    RopeArgs rope;
+    rope.x = AsInput(Split(Slice(down, 1, c_.q_lora_rank + c_.kv_lora_rank, c_.qk_rope_head_dim), 1, 1,
+                           c_.qk_rope_head_dim));
+    rope.cos = pass_.batch.cos;
+    rope.sin = pass_.batch.sin;
+    rope.interleaved = c_.rope_interleave;
+    rope.out = Split(Slice(kv_rows_, 1, c_.kv_lora_rank, c_.qk_rope_head_dim), 1, 1, c_.qk_rope_head_dim);
+    rope.out_index = pass_.batch.slots;
+    Rope(context_, rope);
+  }
+
+  // 3 and 4, the query's side: q (rows, heads * (qk_nope_head_dim + qk_rope_head_dim)).
+  void ProjectQuery() {
+    const FloatOutput<2> q = b_.Plain(b_.q, rows_);
+    if (c_.q_lora_rank == 0) {
+      Linear(context_, {Input(layer_.q_proj, b_.normed, b_.normed_quantized), layer_.q_proj, q}, "q_proj");
+      return;
+    }
+    RmsNormArgs norm;
+    norm.x = AsInput(Slice(b_.Plain(b_.down, rows_), 1, 0, c_.q_lora_rank));
+    norm.weight = layer_.q_a_layernorm;
+    norm.eps = static_cast<float>(c_.lora_norm_eps);
+    if (TakesQuantized(pass_.options, layer_.q_b_proj)) {
+      norm.quantized = b_.Quantized(b_.q_latent_quantized, rows_);
+    } else {
+      norm.out = b_.Plain(b_.q_latent, rows_);
+    }
+    RmsNorm(context_, norm);
+    Linear(context_, {Input(layer_.q_b_proj, b_.q_latent, b_.q_latent_quantized), layer_.q_b_proj, q}, "q_b_proj");
+  }
+
+  // (rows, heads, qk_nope_head_dim + qk_rope_head_dim)
+  FloatOutput<3> QueryHeads() const {
+    return Split(b_.Plain(b_.q, rows_), 1, c_.num_attention_heads, c_.qk_nope_head_dim + c_.qk_rope_head_dim);
+  }
+
+  // q_pe of rows first .. first + count, rotated into `out` (count, heads, qk_rope_head_dim).
+  void RotateQuery(int64_t first, int64_t count, const FloatOutput<3>& out) {
+    RopeArgs rope;
+    rope.x = AsInput(Slice(Slice(QueryHeads(), 0, first, count), 2, c_.qk_nope_head_dim, c_.qk_rope_head_dim));
+    rope.cos = pass_.batch.cos.Rows(first, count);
+    rope.sin = pass_.batch.sin.Rows(first, count);
+    rope.interleaved = c_.rope_interleave;
+    rope.out = out;
+    Rope(context_, rope);
+  }
+
+  // 5 to 8 for the rows that attend in the latent space.
+  void AttendAbsorbed() {
+    const int64_t rows = pass_.plan.absorbed_rows;
+    if (rows == 0) return;
+    const int64_t heads = c_.num_attention_heads;
+    const FloatOutput<3> query = Split(b_.Plain(b_.query, rows), 1, heads, c_.kv_lora_rank + c_.qk_rope_head_dim);
+
+    QueryAbsorbArgs absorb;
+    const FloatOutput<3> q_nope = Slice(Slice(QueryHeads(), 0, 0, rows), 2, 0, c_.qk_nope_head_dim);
+    if (TakesQuantized(pass_.options, absorbed_.w_kc.tensor)) {
+      const QuantizedOutput<3> quantized = SplitRows(b_.Quantized(b_.q_nope_quantized, rows * heads), rows, heads);
+      Quantize(context_, {AsInput(q_nope), quantized});
+      absorb.q_nope = AsActivation(quantized);
+    } else {
+      absorb.q_nope = AsActivation(q_nope);
+    }
+    absorb.w_kc = absorbed_.w_kc;
+    absorb.output_major = absorbed_.w_kc_output_major;
+    absorb.out = Slice(query, 2, 0, c_.kv_lora_rank);
+    QueryAbsorb(context_, absorb);
+
+    RotateQuery(0, rows, Slice(query, 2, c_.kv_lora_rank, c_.qk_rope_head_dim));
+
+    const FloatOutput<3> attended = Split(b_.Plain(b_.attention, rows), 1, heads, c_.kv_lora_rank);
+    DecodeAttentionArgs attend;
+    attend.query = AsInput(query);
+    attend.kv_pages = AsInput(kv_pages_);
+    attend.block_table = pass_.batch.block_table;
+    attend.row_sequence = pass_.batch.row_sequence.Rows(0, rows);
+    attend.row_length = pass_.batch.row_length.Rows(0, rows);
+    attend.max_length = pass_.plan.max_length;
+    attend.kv_lora_rank = c_.kv_lora_rank;
+    attend.softmax_scale = pass_.softmax_scale;
+    attend.out = attended;
+    attend.partials = b_.AttentionPartials(rows);
+    DecodeAttention(context_, attend);
+
+    ProjectValues(attended, rows);
+  }
+
+  // 8: attention output x w_vc, by one of the three layouts.
+  void ProjectValues(const FloatOutput<3>& attended, int64_t rows) {
+    const int64_t heads = c_.num_attention_heads;
+    const bool quantized = TakesQuantized(pass_.options, layer_.o_proj);
+    ValueProjectArgs project;
+    if (TakesQuantized(pass_.options, absorbed_.w_vc.tensor)) {
+      const QuantizedOutput<3> input = SplitRows(b_.Quantized(b_.attention_quantized, rows * heads), rows, heads);
+      Quantize(context_, {AsInput(attended), input});
+      project.attn = AsActivation(input);
+    } else {
+      project.attn = AsActivation(attended);
+    }
+    project.w_vc = absorbed_.w_vc;
+
+    const FloatOutput<2> flat = b_.Plain(b_.values, rows);
+    const FloatOutput<3> token_major = Split(flat, 1, heads, c_.v_head_dim);
+    switch (pass_.options.v_layout) {
+      case VLayout::kFused:
+        project.out = quantized ? AsDestination(b_.Quantized(b_.values_quantized, rows)) : AsDestination(flat);
+        ValueProject(context_, project);
+        return;
+      case VLayout::kStrided:
+        project.out = token_major;
+        ValueProject(context_, project);
+        break;
+      case VLayout::kCopy: {
+        // (heads, rows, v_head_dim) memory, seen as (rows, heads, v_head_dim).
+        const FloatOutput<3> head_major =
+            Permute<3>(Split(Slice(b_.Plain(b_.values_head_major, heads), 1, 0, rows * c_.v_head_dim), 1, rows,
+                             c_.v_head_dim), {1, 0, 2});
+        project.out = head_major;
+        ValueProject(context_, project);
+        Copy(context_, {AsInput(head_major), token_major});
+        break;
+      }
+    }
+    if (quantized) FlattenQuantize(context_, {AsInput(token_major), b_.Quantized(b_.values_quantized, rows)});
+  }
+
+  // The rows whose keys and values are cheaper expanded: attention writes o_proj's input itself.
+  void AttendExpanded() {
+    const int64_t heads = c_.num_attention_heads;
+    for (const SequenceRows& sequence : pass_.plan.sequences) {
+      if (sequence.first_row < pass_.plan.absorbed_rows || sequence.rows == 0) continue;
+      const FloatOutput<3> query = Slice(QueryHeads(), 0, sequence.first_row, sequence.rows);
+      RotateQuery(sequence.first_row, sequence.rows, Slice(query, 2, c_.qk_nope_head_dim, c_.qk_rope_head_dim));
+      const FloatOutput<3> out = Slice(Split(b_.Plain(b_.values, rows_), 1, heads, c_.v_head_dim), 0,
+                                       sequence.first_row, sequence.rows);
+      PrefillAttentionArgs attend;
+      attend.query = AsInput(query);
+      attend.kv_pages = AsInput(kv_pages_);
+      attend.block_table = pass_.batch.block_table.Select(0, sequence.input);
+      attend.first_position = sequence.first_position;
+      attend.w_kc = layer_.w_kc;
+      attend.w_vc = layer_.w_vc;
+      attend.softmax_scale = pass_.softmax_scale;
+      attend.out = out;
+      PrefillAttention(context_, attend);
+      if (TakesQuantized(pass_.options, layer_.o_proj)) {
+        FlattenQuantize(context_, {AsInput(out), Slice(b_.Quantized(b_.values_quantized, rows_), 0, sequence.first_row,
+                                                       sequence.rows)});
+      }
+    }
+  }
+
+  // 9
+  void ProjectOutput() {
+    Linear(context_, {Input(layer_.o_proj, b_.values, b_.values_quantized), layer_.o_proj, b_.Plain(b_.delta, rows_)},
+           "o_proj");
+  }
+
+  const ExecContext& context_;
+  const AttentionPass& pass_;
+  const ModelConfig& c_;
+  const Activations& b_;
+  const LayerWeights& layer_;
+  const AbsorbedWeights& absorbed_;
+  const FloatOutput<3>& kv_pages_;
+  const FloatOutput<2> kv_rows_;  // (pages * page_size, kv_lora_rank + qk_rope_head_dim): the same memory
+  const int64_t rows_;
+};
+
+}  // namespace
+
+void AttentionLayer(const ExecContext& context, const AttentionPass& pass, const LayerWeights& layer,
+                    const AbsorbedWeights& absorbed, const FloatOutput<3>& kv_pages, bool first_layer) {
+  Attention(context, pass, layer, absorbed, kv_pages).Run(first_layer);
+}
+
+}  // namespace mxmla

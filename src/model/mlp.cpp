@@ -1,0 +1,138 @@
+#include "model/mlp.h"
+
+#include "core/float_view.h"
+#include "ops/linear.h"
+#include "ops/moe.h"
+#include "ops/norm.h"
+
+namespace mxmla {
+namespace {
+
+class Mlp {
+ public:
+  Mlp(const ExecContext& context, const AttentionPass& pass, const LayerWeights& layer)
+      : context_(context), options_(pass.options), c_(pass.config), b_(pass.buffers), layer_(layer),
+        rows_(pass.plan.rows) {}
+
+  void Run() {
+    if (!layer_.is_moe) {
+      NormInput({&layer_.mlp.gate_proj, &layer_.mlp.up_proj}, false);
+      Dense(layer_.mlp, "mlp", b_.Plain(b_.delta, rows_));
+      return;
+    }
+    const bool shared = c_.n_shared_experts > 0;
+    const LinearWeight& expert_gate = layer_.experts.gate_proj.front();
+    const LinearWeight& expert_up = layer_.experts.up_proj.front();
+    NormInput({&expert_gate, &expert_up, shared ? &layer_.shared_experts.gate_proj : &expert_gate,
+               shared ? &layer_.shared_experts.up_proj : &expert_up}, true);
+    RouteRows();
+    Experts();
+    CombineExpertsArgs combine;
+    combine.pairs = AsInput(b_.Plain(b_.expert_out, Pairs()));
+    combine.expert_weights = b_.Float(b_.expert_weights, rows_);
+    if (shared) {
+      const FloatOutput<2> out = b_.Plain(b_.shared_out, rows_);
+      Dense(layer_.shared_experts, "shared_experts", out);
+      combine.shared = AsInput(out);
+    }
+    combine.out = b_.Plain(b_.delta, rows_);
+    CombineExperts(context_, combine);
+  }
+
+ private:
+  int64_t Pairs() const { return rows_ * c_.num_experts_per_tok; }
+
+  // The norm's output in every format that a consumer reads; the router reads it plain.
+  void NormInput(std::initializer_list<const LinearWeight*> consumers, bool router) {
+    RmsNormArgs norm;
+    norm.x = AsInput(b_.Plain(b_.delta, rows_));
+    norm.residual = b_.Float(b_.residual, rows_);
+    norm.weight = layer_.post_attention_layernorm;
+    norm.eps = static_cast<float>(c_.rms_norm_eps);
+    bool plain = router;
+    for (const LinearWeight* weight : consumers) {
+      if (TakesQuantized(options_, *weight)) {
+        norm.quantized = b_.Quantized(b_.normed_quantized, rows_);
+      } else {
+        plain = true;
+      }
+    }
+    if (plain) norm.out = b_.Plain(b_.normed, rows_);
+    RmsNorm(context_, norm);
+  }
+
+  Activation<2> Input(const LinearWeight& weight) const {
+    if (TakesQuantized(options_, weight)) return AsActivation(b_.Quantized(b_.normed_quantized, rows_));
+    return AsActivation(b_.Plain(b_.normed, rows_));
+  }
+
+  // silu(gate) * up of a (rows, 2 * width) buffer, in the format that `down` reads.
+  Activation<2> Activate(const FloatOutput<2>& gate_up, int64_t rows, int64_t width, const LinearWeight& down,
+                         PlainBuffer plain, QuantizedBuffer quantized) const {
+    // The buffers were planned for the widest layer: a narrower one takes a dense view of the same memory.
+    plain.columns = width;
+    quantized.columns = width;
+    const bool quantize = TakesQuantized(options_, down);
+    SiluMulArgs silu;
+    silu.gate = AsInput(Slice(gate_up, 1, 0, width));
+    silu.up = AsInput(Slice(gate_up, 1, width, width));
+    silu.out = quantize ? AsDestination(b_.Quantized(quantized, rows)) : AsDestination(b_.Plain(plain, rows));
+    SiluMul(context_, silu);
+    return AsActivation(silu.out);
+  }
+
+  void Dense(const MlpWeights& weights, std::string_view name, const FloatOutput<2>& out) {
+    const int64_t width = RowCount(weights.gate_proj);
+    const FloatOutput<2> gate_up = b_.Plain(b_.gate_up, rows_);
+    Linear(context_, {Input(weights.gate_proj), weights.gate_proj, Slice(gate_up, 1, 0, width)}, name);
+    Linear(context_, {Input(weights.up_proj), weights.up_proj, Slice(gate_up, 1, width, width)}, name);
+    Linear(context_, {Activate(gate_up, rows_, width, weights.down_proj, b_.mlp, b_.mlp_quantized), weights.down_proj,
+                      out}, name);
+  }
+
+  void RouteRows() {
+    RouterArgs router;
+    router.x = AsInput(b_.Plain(b_.normed, rows_));
+    router.weight = layer_.router;
+    if (layer_.e_score_correction_bias.data) router.bias = layer_.e_score_correction_bias;
+    router.options = c_.router_options();
+    router.logits = b_.Float(b_.router_logits, rows_);
+    router.expert_ids = Ids();
+    router.expert_weights = b_.Float(b_.expert_weights, rows_);
+    Router(context_, router);
+    GroupExperts(context_, {Ids(), b_.Ints(b_.expert_begin, c_.n_routed_experts + 1), b_.Ints(b_.expert_pairs, Pairs())});
+  }
+
+  View<int32_t, 2> Ids() const { return b_.Ints(b_.expert_ids, Pairs()).Split(0, rows_, c_.num_experts_per_tok); }
+
+  void Experts() {
+    const ExpertWeights& experts = layer_.experts;
+    const int64_t width = c_.moe_intermediate_size;
+    const FloatOutput<2> gate_up = b_.Plain(b_.expert_gate_up, Pairs());
+    const View<const int32_t, 1> begin = b_.Ints(b_.expert_begin, c_.n_routed_experts + 1);
+    const View<const int32_t, 1> pairs = b_.Ints(b_.expert_pairs, Pairs());
+    const auto product = [&](const Activation<2>& x, int64_t pairs_per_row, const std::vector<LinearWeight>& weights,
+                             const FloatOutput<2>& out) {
+      GroupedLinear(context_, {x, pairs_per_row, weights, begin, pairs, out}, "experts");
+    };
+    product(Input(experts.gate_proj.front()), c_.num_experts_per_tok, experts.gate_proj, Slice(gate_up, 1, 0, width));
+    product(Input(experts.up_proj.front()), c_.num_experts_per_tok, experts.up_proj, Slice(gate_up, 1, width, width));
+    product(Activate(gate_up, Pairs(), width, experts.down_proj.front(), b_.expert_mlp, b_.expert_mlp_quantized), 1,
+            experts.down_proj, b_.Plain(b_.expert_out, Pairs()));
+  }
+
+  const ExecContext& context_;
+  const ModelOptions& options_;
+  const ModelConfig& c_;
+  const Activations& b_;
+  const LayerWeights& layer_;
+  const int64_t rows_;
+};
+
+}  // namespace
+
+void MlpLayer(const ExecContext& context, const AttentionPass& pass, const LayerWeights& layer) {
+  Mlp(context, pass, layer).Run();
+}
+
+}  // namespace mxmla

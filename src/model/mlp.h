@@ -1,0 +1,11 @@
+// The feed-forward half of a layer: a dense SwiGLU, or a mixture of experts with shared ones.
+#pragma once
+
+#include "model/mla.h"
+
+namespace mxmla {
+
+// Adds `buffers.delta` to the residual stream, norms it, and leaves the layer's feed-forward result in `buffers.delta`.
+void MlpLayer(const ExecContext& context, const AttentionPass& pass, const LayerWeights& layer);
+
+}  // namespace mxmla

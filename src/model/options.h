@@ -1,0 +1,40 @@
+// The choices a user has about how a model is computed.
+#pragma once
+
+#include <cstdint>
+
+#include "core/dtype.h"
+
+namespace mxmla {
+
+// How the V projection's result reaches o_proj: the finding this engine began with (DESIGN.md).
+enum class VLayout {
+  kCopy,     // head-major, then an explicit copy to token-major, then flatten (and quantise)
+  kStrided,  // a transposed view of the token-major buffer, then a free flatten (or flatten and quantise)
+  kFused,    // o_proj's input itself, from the product's epilogue
+};
+
+// What kv_b_proj's halves are held in for the absorbed path.
+enum class AbsorbDType {
+  kCheckpoint,  // views of the checkpoint's tensor
+  kBf16,        // dequantised and rounded to bf16
+  kMxfp4,       // re-quantised along the contracted axes, as some engines do; loses accuracy
+};
+
+// What the input of every product with FP8 or MXFP4 weights is quantised to, along the contracted axis. Products with
+// BF16 weights take plain activations.
+enum class ActivationFormat { kPlain, kFp8, kMxfp4 };
+
+struct ModelOptions {
+  VLayout v_layout = VLayout::kFused;
+  AbsorbDType absorb_dtype = AbsorbDType::kCheckpoint;
+  ActivationFormat activations = ActivationFormat::kPlain;
+  int64_t max_batch_tokens = 512;   // rows of one forward pass
+  int64_t max_logit_rows = 64;      // rows whose logits one forward pass may give
+  int64_t max_context = 0;          // tokens of the longest sequence
+  int64_t max_sequences = 1;        // sequences of one forward pass
+  int64_t kv_pages = 0;             // pages of the cache, page_size tokens each
+  int64_t page_size = 64;
+};
+
+}  // namespace mxmla

@@ -1,0 +1,52 @@
+// All of a backend's kernels.
+#pragma once
+
+#include "ops/attention.h"
+#include "ops/embedding.h"
+#include "ops/head_product.h"
+#include "ops/kernel_table.h"
+#include "ops/linear.h"
+#include "ops/moe.h"
+#include "ops/norm.h"
+#include "ops/quantize.h"
+#include "ops/rope.h"
+
+namespace mxmla {
+
+struct KernelSet {
+  std::string_view backend;                    // "ref", "cpu"
+  std::string_view isa;                        // "", "portable", "avx2", "avx512"
+  DType activation_dtype = DType::kF32;        // of plain activations and of the KV cache
+
+  KernelTable<RmsNormArgs> rms_norm;
+  KernelTable<LinearArgs> linear;
+  KernelTable<GroupedLinearArgs> grouped_linear;
+  KernelTable<QueryAbsorbArgs> query_absorb;
+  KernelTable<ValueProjectArgs> value_project;
+  KernelTable<QuantizeArgs> quantize;
+  KernelTable<FlattenQuantizeArgs> flatten_quantize;
+  KernelTable<CopyArgs> copy;
+  KernelTable<RopeArgs> rope;
+  KernelTable<DecodeAttentionArgs> decode_attention;
+  KernelTable<PrefillAttentionArgs> prefill_attention;
+  KernelTable<RouterArgs> router;
+  KernelTable<GroupExpertsArgs> group_experts;
+  KernelTable<SiluMulArgs> silu_mul;
+  KernelTable<CombineExpertsArgs> combine_experts;
+  KernelTable<EmbeddingArgs> embedding;
+  KernelTable<SampleArgs> sample;
+};
+
+// Plain float32 loops over the same bytes: the truth for tests. Honours every stride of float views.
+const KernelSet& RefKernels();
+
+enum class CpuIsa { kPortable, kAvx2, kAvx512 };
+
+// The best instruction set of this machine that this build has kernels for; the environment variable MXMLA_ISA
+// (portable, avx2, avx512) chooses a lesser one.
+CpuIsa DetectCpuIsa();
+bool CpuIsaAvailable(CpuIsa isa);
+// Vectorised, threaded kernels with bf16 activations.
+const KernelSet& CpuKernels(CpuIsa isa);
+
+}  // namespace mxmla

@@ -1,0 +1,120 @@
+// The table of kernels: for each op, a backend's kernels with the layouts each honours. A call picks the first kernel
+// whose requirements the offered views meet; when none does, the error prints what is required against what is offered.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <variant>
+#include <vector>
+
+#include "core/scaled.h"
+#include "ops/context.h"
+
+namespace mxmla {
+
+// One plane of one operand, as offered.
+struct Operand {
+  std::string_view name;
+  DType dtype = DType::kF32;
+  int rank = 0;
+  std::array<int64_t, 4> shape{};
+  std::array<int64_t, 4> stride{};
+  const void* data = nullptr;
+  bool free_strides = false;  // FP8 scales: their format leaves every stride free, whatever the kernel asks of values
+};
+
+// The operands of one call; a fixed capacity, because a call must not allocate.
+class OperandList {
+ public:
+  template <class T, int Rank>
+  void Add(std::string_view name, const View<T, Rank>& view, bool free_strides = false) {
+    static_assert(Rank <= 4);
+    Operand operand{name, DTypeOf<std::remove_const_t<T>>::value, Rank, {}, {}, view.data, free_strides};
+    for (int d = 0; d < Rank; ++d) {
+      operand.shape[d] = view.shape[d];
+      operand.stride[d] = view.stride[d];
+    }
+    Push(operand);
+  }
+  template <class V, int Rank>
+  void Add(std::string_view name, const Mxfp4<V, Rank>& scaled) {
+    Add(name, scaled.values);
+    Add(name, scaled.scales);
+  }
+  template <class V, int Rank>
+  void Add(std::string_view name, const Fp8Group<V, Rank>& scaled) {
+    Add(name, scaled.values);
+    Add(name, scaled.scales, /*free_strides=*/true);
+  }
+  void Add(std::string_view name, const Fp8Block& scaled) {
+    Add(name, scaled.values);
+    Add(name, scaled.scales, /*free_strides=*/true);
+  }
+  void Add(std::string_view name, const HeadWeight& weight) { Add(name, weight.tensor); }
+  template <class... Alternatives>
+  void Add(std::string_view name, const std::variant<Alternatives...>& any) {
+    std::visit([&](const auto& view) { Add(name, view); }, any);
+  }
+
+  const Operand* begin() const { return operands_.data(); }
+  const Operand* end() const { return operands_.data() + count_; }
+
+ private:
+  void Push(const Operand& operand);
+
+  static constexpr int kCapacity = 16;
+  std::array<Operand, kCapacity> operands_;
+  int count_ = 0;
+};
+
+// What a kernel asks of every plane of the operand of that name (an absent operand meets any requirement; a dimension
+// of extent 0 or 1 may have any stride, and so may every dimension of FP8 scales).
+struct Requirement {
+  std::string_view operand;
+  bool inner_stride_one = false;  // the last dimension is contiguous
+  int64_t alignment = 1;          // bytes; of the first element and of every stride but the last
+  uint32_t dtypes = ~0u;          // a bit for each DType that the kernel takes: DTypeBit(...) | ...
+};
+
+constexpr uint32_t DTypeBit(DType dtype) { return 1u << static_cast<int>(dtype); }
+
+template <class Args>
+struct Kernel {
+  std::string_view name;  // backend and variant: "ref", "cpu/avx512"
+  std::vector<Requirement> requirements;
+  void (*run)(const ExecContext&, const Args&) = nullptr;
+};
+
+namespace internal {
+bool Meets(const std::vector<Requirement>& requirements, const OperandList& operands);
+// Appends one line of "kernel requires ..." to `report`.
+void Explain(std::string_view kernel, const std::vector<Requirement>& requirements, const OperandList& operands,
+             std::string* report);
+[[noreturn]] void FailLayout(std::string_view op, const std::string& required, const OperandList& operands);
+}  // namespace internal
+
+template <class Args>
+using KernelTable = std::vector<Kernel<Args>>;
+
+// Runs the first kernel of `table` that honours the operands, timed under the op's name.
+template <class Args>
+void Dispatch(const ExecContext& context, const KernelTable<Args>& table, std::string_view op, const Args& args,
+              const OperandList& operands, int64_t bytes) {
+  for (const Kernel<Args>& kernel : table) {
+    if (!internal::Meets(kernel.requirements, operands)) continue;
+    const Profiler::Scope scope(context.profiler, op, bytes);
+    kernel.run(context, args);
+    return;
+  }
+  std::string required;
+  for (const Kernel<Args>& kernel : table) internal::Explain(kernel.name, kernel.requirements, operands, &required);
+  internal::FailLayout(op, required, operands);
+}
+
+// Throws an Error (kLayout) naming the op and the operand when `found` is not `expected`.
+void CheckExtent(std::string_view op, std::string_view what, int64_t expected, int64_t found);
+
+}  // namespace mxmla

@@ -1,0 +1,52 @@
+#include "ops/norm.h"
+
+#include "ops/check.h"
+#include "ops/kernel_set.h"
+
+namespace mxmla {
+
+void RmsNorm(const ExecContext& context, const RmsNormArgs& args) {
+  using namespace internal;
+  constexpr std::string_view kOp = "rms_norm";
+  const int64_t x_rows = Extent(args.x, 0);
+  const int64_t n = Extent(args.x, 1);
+  const int64_t rows = args.row_index ? args.row_index->shape[0] : x_rows;
+  CheckExtent(kOp, "weight extent 0 (n of x)", n, args.weight.shape[0]);
+  OperandList operands;
+  operands.Add("x", args.x);
+  operands.Add("weight", args.weight);
+  int64_t bytes = rows * n * ElementSize(args.x) + Bytes(args.weight);
+  if (args.residual) {
+    CheckExtent(kOp, "residual extent 0 (rows of x)", x_rows, args.residual->shape[0]);
+    CheckExtent(kOp, "residual extent 1 (n of x)", n, args.residual->shape[1]);
+    operands.Add("residual", *args.residual);
+    bytes += 2 * rows * n * static_cast<int64_t>(sizeof(float));
+  }
+  if (args.row_index) {
+    operands.Add("row_index", *args.row_index);
+    bytes += Bytes(*args.row_index);
+  }
+  if (args.out) {
+    CheckExtent(kOp, "out extent 1 (n of x)", n, Extent(*args.out, 1));
+    if (args.out_index) {
+      CheckExtent(kOp, "out_index extent 0 (rows)", rows, args.out_index->shape[0]);
+      operands.Add("out_index", *args.out_index);
+      bytes += Bytes(*args.out_index);
+    } else {
+      CheckExtent(kOp, "out extent 0 (rows)", rows, Extent(*args.out, 0));
+    }
+    operands.Add("out", *args.out);
+    bytes += rows * n * ElementSize(*args.out);
+  }
+  if (args.quantized) {
+    CheckPlanes(kOp, "quantized", *args.quantized);
+    CheckExtent(kOp, "quantized extent 0 (rows)", rows, Extent(*args.quantized, 0));
+    CheckExtent(kOp, "quantized extent 1 (n of x)", n, Extent(*args.quantized, 1));
+    operands.Add("quantized", *args.quantized);
+    bytes += Bytes(*args.quantized);
+  }
+  if (rows == 0) return;
+  Dispatch(context, context.kernels->rms_norm, kOp, args, operands, bytes);
+}
+
+}  // namespace mxmla

@@ -1,0 +1,24 @@
+// Rotary position embedding, written into place. Angles come from the model (YaRN included, model/rope.h).
+#pragma once
+
+#include <optional>
+
+#include "core/scaled.h"
+#include "ops/context.h"
+
+namespace mxmla {
+
+// Pair i of a head is elements (2i, 2i+1) when interleaved (DeepSeek), else (i, i + n/2), and becomes
+//   (a cos - b sin, b cos + a sin), in float32, rounded once.
+// out may be x itself. Pairs keep their places, so queries and keys agree.
+struct RopeArgs {
+  FloatInput<3> x;                                  // (rows, heads, n), n even
+  View<const float, 2> cos;                         // (rows, n/2)
+  View<const float, 2> sin;                         // (rows, n/2)
+  bool interleaved = true;
+  FloatOutput<3> out;                               // (rows, heads, n), or any rows with out_index
+  std::optional<View<const int64_t, 1>> out_index;  // (rows): row r is written to out row out_index[r]
+};
+void Rope(const ExecContext& context, const RopeArgs& args);
+
+}  // namespace mxmla

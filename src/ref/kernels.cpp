@@ -1,0 +1,33 @@
+#include "ref/kernels.h"
+
+namespace mxmla {
+
+const KernelSet& RefKernels() {
+  static const KernelSet kernels = [] {
+    KernelSet set;
+    set.backend = "ref";
+    set.activation_dtype = DType::kF32;
+    // Every kernel takes every stride and dtype that its arguments can express, but for one scratch array.
+    set.rms_norm = {{"ref", {}, ref::RmsNorm}};
+    set.linear = {{"ref", {}, ref::Linear}};
+    set.grouped_linear = {{"ref", {}, ref::GroupedLinear}};
+    set.query_absorb = {{"ref", {}, ref::QueryAbsorb}};
+    set.value_project = {{"ref", {}, ref::ValueProject}};
+    set.quantize = {{"ref", {}, ref::Quantize}};
+    set.flatten_quantize = {{"ref", {}, ref::FlattenQuantize}};
+    set.copy = {{"ref", {}, ref::Copy}};
+    set.rope = {{"ref", {}, ref::Rope}};
+    set.decode_attention = {{"ref", {}, ref::DecodeAttention}};
+    set.prefill_attention = {{"ref", {}, ref::PrefillAttention}};
+    set.router = {{"ref", {}, ref::Router}};
+    set.group_experts = {{"ref", {}, ref::GroupExperts}};
+    set.silu_mul = {{"ref", {}, ref::SiluMul}};
+    set.combine_experts = {{"ref", {}, ref::CombineExperts}};
+    set.embedding = {{"ref", {}, ref::Embedding}};
+    set.sample = {{"ref", {{"order", true}}, ref::Sample}};
+    return set;
+  }();
+  return kernels;
+}
+
+}  // namespace mxmla

@@ -1,0 +1,44 @@
+#include <cmath>
+
+#include "ref/kernels.h"
+#include "ref/values.h"
+
+namespace mxmla::ref {
+
+void RmsNorm(const ExecContext& context, const RmsNormArgs& args) {
+  const int64_t n = Extent(args.x, 1);
+  const int64_t rows = args.row_index ? args.row_index->shape[0] : Extent(args.x, 0);
+  const auto body = [&](int64_t r, int) {
+    const int64_t from = args.row_index ? (*args.row_index)(r) : r;
+    float v[kFp8Group];
+    // Reads a piece of the row; the residual already holds the sum after the first pass.
+    const auto load = [&](int64_t begin, int64_t count, bool add) {
+      if (!args.residual || add) LoadRow(args.x, from, begin, count, v);
+      if (!args.residual) return;
+      for (int64_t i = 0; i < count; ++i) {
+        float& residual = (*args.residual)(from, begin + i);
+        if (add) residual += v[i];
+        v[i] = residual;
+      }
+    };
+    double squares = 0;
+    for (int64_t begin = 0; begin < n; begin += kFp8Group) {
+      const int64_t count = std::min(kFp8Group, n - begin);
+      load(begin, count, true);
+      for (int64_t i = 0; i < count; ++i) squares += static_cast<double>(v[i]) * static_cast<double>(v[i]);
+    }
+    const double factor = 1.0 / std::sqrt(squares / static_cast<double>(n) + static_cast<double>(args.eps));
+    for (int64_t begin = 0; begin < n; begin += kFp8Group) {
+      const int64_t count = std::min(kFp8Group, n - begin);
+      load(begin, count, false);
+      for (int64_t i = 0; i < count; ++i) {
+        v[i] = static_cast<float>(static_cast<double>(args.weight(begin + i)) * (static_cast<double>(v[i]) * factor));
+      }
+      if (args.out) StoreRow(*args.out, args.out_index ? (*args.out_index)(r) : r, begin, count, v);
+      if (args.quantized) StoreRow(*args.quantized, r, begin, count, v, args.scale_mode);
+    }
+  };
+  ParallelFor(context, rows, body);
+}
+
+}  // namespace mxmla::ref

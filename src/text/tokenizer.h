@@ -1,0 +1,77 @@
+// Text to token ids and back, from the tokenizer files of a model folder.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace mxmla {
+
+struct TokenizerParts;
+
+// Safe to use from several threads at once. Properties such as \p{L} are those of the installed PCRE2 (10.42: Unicode
+// 14); text in characters that Unicode assigned later may be split otherwise than by the reference libraries.
+class Tokenizer {
+ public:
+  // Reads tokenizer.json where the folder has one (byte-level BPE, as the tokenizers library writes it), else Kimi's
+  // tiktoken.model, each with the folder's tokenizer_config.json.
+  //
+  // Throws kMissingFile where there is neither, and kTokenizer for what is malformed or not carried out, naming it:
+  // a model other than BPE; byte_fallback, dropout, an unk_token, a continuing_subword_prefix or an
+  // end_of_word_suffix; a normalizer other than an empty Sequence (NFC too); a pre-tokenizer, decoder or
+  // post-processor that src/text does not know; a merge of tokens that are not in the vocabulary; ids that are
+  // negative, used twice or above 4194303; a begin- or end-of-text token that is to be added but is unknown; a
+  // tiktoken.model whose ranks are not 0 to n - 1 or that lacks a single byte.
+  static std::unique_ptr<Tokenizer> Load(const std::filesystem::path& folder);
+
+  ~Tokenizer();
+  Tokenizer(const Tokenizer&) = delete;
+  Tokenizer& operator=(const Tokenizer&) = delete;
+
+  // Added tokens that the text spells out become their ids. `add_special_tokens` puts the tokens around it that the
+  // folder asks for: add_bos_token and add_eos_token of tokenizer_config.json, else the template of tokenizer.json;
+  // none for Kimi. Invalid UTF-8 is replaced by U+FFFD first, as Python's decode(errors="replace") does. Throws
+  // kTokenizer for a text above 1 GiB and for one that an expression of the tokenizer cannot be searched in within
+  // PCRE2's limits.
+  std::vector<int32_t> Encode(std::string_view utf8, bool add_special_tokens) const;
+
+  // The same without added tokens: text that spells out a special token stays text.
+  std::vector<int32_t> EncodeOrdinary(std::string_view utf8) const;
+
+  // The tokens' bytes joined, which need not be whole UTF-8. An id without a token adds nothing. Throws kTokenRange
+  // for a negative id.
+  std::string Decode(std::span<const int32_t> ids, bool skip_special_tokens = false) const;
+
+  // The largest id and one.
+  int32_t vocab_size() const;
+
+  // The added token of this content, else the ordinary token of these bytes.
+  std::optional<int32_t> TokenId(std::string_view content) const;
+
+  // Only an added token.
+  std::optional<int32_t> AddedTokenId(std::string_view content) const;
+
+  // Empty for an id without a token. Throws kTokenRange for a negative id.
+  std::string TokenBytes(int32_t id) const;
+
+  // Tokens flagged as special; of Kimi's, the reserved ones without a name too.
+  bool IsSpecial(int32_t id) const;
+
+  // The bos_token and eos_token of tokenizer_config.json.
+  std::optional<int32_t> bos_id() const;
+  std::optional<int32_t> eos_id() const;
+
+ private:
+  explicit Tokenizer(std::unique_ptr<TokenizerParts> parts);
+
+  void AppendOrdinary(std::string_view text, std::vector<int32_t>* ids) const;
+
+  std::unique_ptr<TokenizerParts> parts_;
+};
+
+}  // namespace mxmla

@@ -1,0 +1,34 @@
+// What a Tokenizer is made of; each kind of tokenizer file fills it in its way.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <vector>
+
+#include "text/added_tokens.h"
+#include "text/bpe.h"
+#include "text/pre_tokenizer.h"
+#include "text/vocabulary.h"
+
+namespace mxmla {
+
+struct TokenizerParts {
+  Vocabulary vocabulary;
+  AddedTokens added_tokens;
+  PreTokenizer pre_tokenizer;
+  std::unique_ptr<Bpe> bpe;
+  std::vector<int32_t> prefix_ids;
+  std::vector<int32_t> suffix_ids;
+  std::optional<int32_t> bos_id;
+  std::optional<int32_t> eos_id;
+  // Kimi's tokenizer cuts a text by characters before it looks for anything in it.
+  bool is_cut_like_kimi = false;
+};
+
+// `config` is tokenizer_config.json, an empty object where the folder has none.
+std::unique_ptr<TokenizerParts> LoadTokenizerJson(const std::filesystem::path& path, const nlohmann::json& config);
+std::unique_ptr<TokenizerParts> LoadTiktoken(const std::filesystem::path& path, const nlohmann::json& config);
+
+}  // namespace mxmla

@@ -1,0 +1,330 @@
+"""inspect, quantize, eval, profile and bench."""
+
+import json
+import math
+
+import checkpoint_files as files
+import numpy as np
+import pytest
+from conftest import (MODELS, TINY_GSM, editable_copy, edit_config, golden_info, needs_tiny_gsm, relative, run,
+                      run_logits)
+
+# inspect
+
+
+def inspect(folder, tmp_path):
+    output = tmp_path / "inspect.json"
+    text = run("inspect", folder, "--json", output).stdout.decode()
+    return text, json.loads(output.read_text())
+
+
+def elements(name, stored):
+    """Parameters of a fixture, counted from the files: scales are none, two codes lie in a byte."""
+    total = 0
+    for key, t in stored.items():
+        if key.endswith(("weight_scale", "weight_scale_inv")):
+            continue
+        total += math.prod(t.shape) * (2 if key + "_scale" in stored else 1)
+    return total
+
+
+@pytest.mark.parametrize("name", ["v2-bf16", "v3-fp8", "v3-mxfp4", "kimi-mxfp4", "v3-real-dims"])
+def test_inspect_counts_what_the_file_holds(name, tmp_path):
+    text, report = inspect(MODELS / name, tmp_path)
+    config = json.loads((MODELS / name / "config.json").read_text())
+    assert config["architectures"][0] in text
+    assert config["architectures"][0] in report["architecture"]
+    stored = files.read_folder(MODELS / name)
+    assert report["parameters"] == elements(name, stored)
+    assert report["parameters"] == sum(group["parameters"] for group in report["groups"])
+    assert report["bytes"] == sum(group["bytes"] for group in report["groups"])
+    held = sum(len(t.data) for t in stored.values())
+    assert held <= report["bytes"] <= held * 1.05  # vectors may count as the float32 they are widened to
+    row = config["num_hidden_layers"] * (config["kv_lora_rank"] + config["qk_rope_head_dim"])
+    assert report["kv_bytes_per_token"] == 2 * row
+    assert 0 < report["bytes_read_per_token"] < report["bytes"]
+
+
+def test_inspect_shows_precision_by_group(tmp_path):
+    def formats(name):
+        _, report = inspect(MODELS / name, tmp_path)
+        return {group["name"]: " ".join(group["formats"]).lower() for group in report["groups"]}
+
+    quantised_attention, experts_only, fp8 = formats("v3-mxfp4"), formats("kimi-mxfp4"), formats("v3-fp8")
+    assert "mxfp4" in quantised_attention["experts"] and "mxfp4" in experts_only["experts"]
+    assert "fp8" in fp8["experts"]
+    attention = next(key for key in experts_only if "attention" in key)
+    assert "mxfp4" in quantised_attention[attention] and "mxfp4" not in experts_only[attention]
+    assert all(set(f) == set(quantised_attention) for f in (experts_only, fp8))
+
+
+def test_inspect_notes_what_it_skips(tmp_path):
+    result = run("inspect", MODELS / "v3-bf16")
+    assert b"MTP" in result.stdout + result.stderr or b"multi-token" in result.stdout + result.stderr
+    result = run("inspect", MODELS / "kimi-k25")
+    assert b"vision" in result.stdout + result.stderr
+
+
+# quantize
+
+SOURCE = "kimi-yarn"
+
+
+def float_weights(folder):
+    """name -> float32, of BF16 and FP8 matrices."""
+    stored, weights = files.read_folder(folder), {}
+    for name, t in stored.items():
+        if t.dtype == "BF16":
+            weights[name] = files.bf16_to_float(t.array())
+        elif t.dtype == "F8_E4M3":
+            weights[name] = files.dequantize_fp8_block(t.array(), stored[name + "_scale_inv"].array())
+    return weights
+
+
+def quantised_names(stored):
+    return {name for name in stored if name + "_scale" in stored}
+
+
+def is_linear(name):
+    return "_proj" in name and "layernorm" not in name and name.endswith(".weight")
+
+
+def check_codes(folder, source, mode="even"):
+    """Every quantised tensor has the bytes of the numpy quantiser on the source's values."""
+    stored, weights = files.read_folder(folder), float_weights(source)
+    names = quantised_names(stored)
+    for name in names:
+        codes, scales = files.quantize_mxfp4(weights[name], mode)
+        assert stored[name].dtype == "U8" and stored[name + "_scale"].dtype == "U8"
+        assert np.array_equal(stored[name + "_scale"].array(), scales), name
+        assert np.array_equal(stored[name].array(), codes), name
+    return stored, names
+
+
+def quantize(source, destination, *args):
+    run("quantize", source, destination, "--format", "mxfp4", *args)
+    return json.loads((destination / "config.json").read_text())["quantization_config"]
+
+
+def test_quantize_bf16(tmp_path):
+    source = MODELS / SOURCE
+    quantization = quantize(source, tmp_path / "dst")
+    weight = quantization["global_quant_config"]["weight"]
+    assert quantization["quant_method"] == "quark"
+    assert (weight["dtype"], weight["group_size"], weight["scale_format"]) == ("fp4", 32, "e8m0")
+    assert any("lm_head" in pattern for pattern in quantization["exclude"])
+
+    stored, names = check_codes(tmp_path / "dst", source)
+    original = files.read_folder(source)
+    assert names == {name for name in original if is_linear(name)}
+    kept = set(original) - names
+    assert set(stored) == set(original) | {name + "_scale" for name in names}
+    for name in kept:
+        assert (stored[name].dtype, stored[name].shape, stored[name].data) == (
+            original[name].dtype, original[name].shape, original[name].data), name
+
+    before = json.loads((source / "config.json").read_text())
+    after = json.loads((tmp_path / "dst" / "config.json").read_text())
+    assert {k: v for k, v in after.items() if k != "quantization_config"} == before
+
+
+def test_quantised_folder_means_its_rounded_weights(tmp_path):
+    """Its logits are those of a BF16 folder that holds the dequantised values: E2M1 x 2^e is exact in bf16."""
+    quantize(MODELS / SOURCE, tmp_path / "dst")
+    stored = files.read_folder(tmp_path / "dst")
+    rounded = {}
+    for name, t in stored.items():
+        if name.endswith("_scale"):
+            continue
+        rounded[name] = t
+        if name + "_scale" in stored:
+            values = files.dequantize_mxfp4(t.array(), stored[name + "_scale"].array())
+            rounded[name] = files.from_array("BF16", files.float_to_bf16(values))
+    folder = editable_copy(SOURCE, tmp_path / "rounded")
+    files.write(folder / "model.safetensors", rounded)
+    tokens, every = MODELS / SOURCE / "tokens.json", golden_info(SOURCE)["every"]
+    options = ("--every", every, "--device", "ref")
+    quantised = run_logits(tmp_path / "dst", tmp_path / "a.npy", *options, tokens=tokens)
+    expanded = run_logits(folder, tmp_path / "b.npy", *options, tokens=tokens)
+    assert relative(quantised, expanded) <= 1e-5
+    assert relative(quantised, np.load(MODELS / SOURCE / "logits.npy")) > 1e-2  # something was rounded
+
+
+@pytest.mark.parametrize("mode", ["floor", "ceil"])
+def test_quantize_scale_modes(mode, tmp_path):
+    quantization = quantize(MODELS / SOURCE, tmp_path / "dst", "--scale-mode", mode)
+    check_codes(tmp_path / "dst", MODELS / SOURCE, mode)
+    assert quantization["global_quant_config"]["weight"]["scale_calculation_mode"] == mode
+
+
+@pytest.mark.parametrize("pattern,kept", [
+    ("*self_attn*", lambda name: "self_attn" in name),
+    ("re:.*\\.experts\\.[0-3]\\..*", lambda name: any(f".experts.{e}." in name for e in range(4))),
+    ("model.layers.1.self_attn.kv_b_proj", lambda name: name == "model.layers.1.self_attn.kv_b_proj.weight"),
+])
+def test_quantize_exclude(pattern, kept, tmp_path):
+    quantization = quantize(MODELS / SOURCE, tmp_path / "dst", "--exclude", pattern)
+    assert pattern in quantization["exclude"]
+    _, names = check_codes(tmp_path / "dst", MODELS / SOURCE)
+    linears = {name for name in files.read_folder(MODELS / SOURCE) if is_linear(name)}
+    assert names == {name for name in linears if not kept(name)} and names != linears
+    run_logits(tmp_path / "dst", tmp_path / "x.npy", tokens=MODELS / SOURCE / "tokens.json")
+
+
+def test_quantize_exclude_twice(tmp_path):
+    quantize(MODELS / SOURCE, tmp_path / "dst", "--exclude", "*self_attn*", "--exclude", "*shared_experts*")
+    names = quantised_names(files.read_folder(tmp_path / "dst"))
+    assert names and not any("self_attn" in name or "shared_experts" in name for name in names)
+
+
+def fp8_folder(folder):
+    """kimi-yarn with FP8 block weights: its dimensions are multiples of 32, as MXFP4 needs them."""
+    editable_copy(SOURCE, folder)
+    tensors = files.read_folder(folder)
+    for name in [name for name in tensors if is_linear(name)]:
+        codes, scale = files.quantize_fp8_block(files.bf16_to_float(tensors[name].array()))
+        tensors[name] = files.from_array("F8_E4M3", codes)
+        tensors[name + "_scale_inv"] = files.from_array("F32", scale)
+    files.write(folder / "model.safetensors", tensors)
+    fp8 = {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}
+    edit_config(folder, lambda config: config.update(quantization_config=fp8))
+    return folder
+
+
+def test_quantize_fp8(tmp_path):
+    source = fp8_folder(tmp_path / "fp8")
+    assert quantize(source, tmp_path / "dst")["quant_method"] == "quark"
+    stored, names = check_codes(tmp_path / "dst", source)
+    assert names == {name for name in files.read_folder(source) if is_linear(name)}
+    assert not any(name.endswith("scale_inv") for name in stored)
+    tokens = MODELS / SOURCE / "tokens.json"
+    assert np.isfinite(run_logits(tmp_path / "dst", tmp_path / "x.npy", tokens=tokens)).all()
+
+
+def test_quantize_carries_the_other_files(tmp_path):
+    source = editable_copy(SOURCE, tmp_path / "src")
+    (source / "tokenizer_config.json").write_text('{"model_max_length": 5}')
+    (source / "generation_config.json").write_text('{"eos_token_id": 1}')
+    quantize(source, tmp_path / "dst")
+    for name in ("tokenizer_config.json", "generation_config.json"):
+        assert (tmp_path / "dst" / name).read_bytes() == (source / name).read_bytes()
+
+
+def test_quantize_sharded_with_mtp(tmp_path):
+    """Dimensions that are no multiple of 32 stay as they are; the result loads and runs."""
+    run("quantize", MODELS / "v3-bf16", tmp_path / "dst", "--format", "mxfp4")
+    _, names = check_codes(tmp_path / "dst", MODELS / "v3-bf16")
+    assert any("kv_b_proj" in name for name in names)
+    tokens = MODELS / "v3-bf16" / "tokens.json"
+    found = run_logits(tmp_path / "dst", tmp_path / "x.npy", tokens=tokens)
+    assert np.isfinite(found).all() and found.shape[0] == golden_info("v3-bf16")["tokens"]
+
+
+# eval
+
+
+@needs_tiny_gsm
+def test_eval(tmp_path):
+    output = tmp_path / "eval.json"
+    run("eval", "tiny-gsm", TINY_GSM / "heldout.jsonl", "--limit", 20, "--json", output, timeout=300)
+    report = json.loads(output.read_text())
+    assert report["total"] == 20 and 0 <= report["correct"] <= 20
+    assert report["accuracy"] == pytest.approx(report["correct"] / 20)
+    p = report["accuracy"]
+    assert report["standard_error"] == pytest.approx(math.sqrt(p * (1 - p) / 20), abs=0.02)
+    assert report["tokens_per_second"] > 0
+    assert report["correct"] >= 17  # 95% is promised
+
+
+@needs_tiny_gsm
+def test_eval_compares_numbers_as_numbers(tmp_path):
+    """The model's 7 is 7.0 and 7.00; its answer to another's question is wrong."""
+    question = "Tom has 3 apples. He buys 4 more apples. How many apples does Tom have now?"
+    data = tmp_path / "data.jsonl"
+    answers = ["so 7\n#### 7", "#### 7.0", "#### 7.00", "#### 8", "#### 70"]
+    data.write_text("".join(json.dumps({"question": question, "answer": a}) + "\n" for a in answers))
+    output = tmp_path / "eval.json"
+    run("eval", "tiny-gsm", data, "--json", output)
+    report = json.loads(output.read_text())
+    assert (report["correct"], report["total"]) == (3, 5)
+
+
+# profile and bench
+
+
+@pytest.mark.parametrize("layout", ["fused", "strided", "copy"])
+@pytest.mark.parametrize("name", ["v2-bf16", "v3-fp8", "v3-mxfp4", "v3-real-dims"])
+def test_profile_counts_copies(name, layout, tmp_path):
+    output, trace = tmp_path / "profile.json", tmp_path / "trace.json"
+    text = run("profile", MODELS / name, "--json", output, "--trace", trace, "--v-layout", layout).stdout.decode()
+    report = json.loads(output.read_text())
+    assert report["steps"] > 0
+    if layout == "copy":
+        config = json.loads((MODELS / name / "config.json").read_text())
+        copies = config["num_hidden_layers"] * report["steps"]
+        assert report["copies"] == copies
+        # At least each V projection's result, in two bytes an element or more.
+        assert report["copied_bytes"] >= copies * config["num_attention_heads"] * config["v_head_dim"] * 2
+    else:
+        assert report["copies"] == 0 and report["copied_bytes"] == 0
+    assert len(report["ops"]) >= 8
+    for op in report["ops"]:
+        assert op["name"] and op["calls"] > 0 and op["seconds"] >= 0 and op["bytes"] >= 0
+        assert op["name"] in text
+    names = [op["name"] for op in report["ops"]]
+    assert len(names) == len(set(names))
+
+    events = json.loads(trace.read_text())
+    events = events["traceEvents"] if isinstance(events, dict) else events
+    complete = [e for e in events if e["ph"] == "X"]
+    assert {e["name"] for e in complete} == set(names)
+    for event in complete:
+        assert event["dur"] >= 0 and event["ts"] >= 0 and "pid" in event and "tid" in event
+
+
+@needs_tiny_gsm
+@pytest.mark.parametrize("activations", ["bf16", "fp8", "mxfp4"])
+def test_profile_of_the_embedded_model_has_no_copies(activations, tmp_path):
+    output = tmp_path / "profile.json"
+    run("profile", "tiny-gsm", "--json", output, "--activations", activations)
+    report = json.loads(output.read_text())
+    assert report["steps"] > 0 and report["copies"] == 0 and report["copied_bytes"] == 0
+
+
+def figures(report):
+    """Every number in a report, at any depth."""
+    if isinstance(report, dict):
+        return [f for v in report.values() for f in figures(v)]
+    if isinstance(report, list):
+        return [f for v in report for f in figures(v)]
+    return [report] if isinstance(report, (int, float)) and not isinstance(report, bool) else []
+
+
+def bench(tmp_path, *args):
+    output = tmp_path / "bench.json"
+    text = run("bench", *args, "--json", output, timeout=300).stdout.decode()
+    report = json.loads(output.read_text())
+    assert figures(report) and all(math.isfinite(f) for f in figures(report))
+    assert text.strip()
+    return text, json.dumps(report)
+
+
+def test_bench_vproj(tmp_path):
+    text, report = bench(tmp_path, "vproj", "--heads", "2", "--batch", "1,3")
+    for layout in ("copy", "strided", "fused"):
+        assert layout in text and layout in report
+    for output in ("bf16", "fp8", "mxfp4"):
+        assert output in text.lower() and output in report.lower()
+
+
+@pytest.mark.parametrize("kind", ["decode", "prefill"])
+def test_bench_model(kind, tmp_path):
+    text, report = bench(tmp_path, kind, MODELS / "v3-mxfp4")
+    assert "token" in text and "GB/s" in text and "token" in report
+
+
+@pytest.mark.parametrize("name", ["v3-mxfp4", "v3-fp8", "v2-bf16"])
+@pytest.mark.parametrize("kind", ["decode", "prefill"])
+def test_bench_dummy(kind, name, tmp_path):
+    text, _ = bench(tmp_path, kind, "--dummy", MODELS / name / "config.json", "--layers", 2, "--experts", 4)
+    assert "token" in text

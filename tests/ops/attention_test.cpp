@@ -1,0 +1,217 @@
+#include "harness.h"
+
+namespace mxmla::test {
+namespace {
+
+using AttentionTest = BackendTest;
+
+struct Size {
+  int64_t heads, lora, rope, page_size;
+};
+
+// A ragged batch over pages in random order; tokens behind a sequence's end stay NaN.
+struct Cache {
+  Cache(Rng& rng, Format format, const Size& s, const std::vector<int64_t>& lengths)
+      : pages_a_sequence(1), pages(rng, format, {1, 1, 1}) {
+    for (int64_t length : lengths) {
+      pages_a_sequence = std::max(pages_a_sequence, (length + s.page_size - 1) / s.page_size);
+    }
+    const auto sequences = static_cast<int64_t>(lengths.size());
+    const int64_t count = sequences * pages_a_sequence + 2;
+    pages = Tensor<3>(rng, format, {count, s.page_size, s.lora + s.rope}, {false});
+    pages.Randomize(rng);
+    std::vector<int32_t> numbers(count);
+    for (int64_t i = 0; i < count; ++i) numbers[i] = static_cast<int32_t>(i);
+    std::shuffle(numbers.begin(), numbers.end(), rng);
+    table.assign(numbers.begin(), numbers.begin() + sequences * pages_a_sequence);
+    for (int64_t q = 0; q < sequences; ++q) {
+      for (int64_t t = lengths[q]; t < pages_a_sequence * s.page_size; ++t) {
+        const int64_t page = table[q * pages_a_sequence + t / s.page_size];
+        for (int64_t i = 0; i < s.lora + s.rope; ++i) {
+          if (pages.f32) pages.f32->view(page, t % s.page_size, i) = Canary<float>();
+          if (pages.half) pages.half->view(page, t % s.page_size, i) = Canary<bf16>();
+        }
+      }
+    }
+    block_table = View<const int32_t, 2>::Contiguous(table.data(), {sequences, pages_a_sequence});
+    values = pages.Values();
+    width = s.lora + s.rope;
+    page_size = s.page_size;
+  }
+  const double* Token(int64_t sequence, int64_t t) const {
+    return values.data() + (block_table(sequence, t / page_size) * page_size + t % page_size) * width;
+  }
+
+  int64_t pages_a_sequence;
+  Tensor<3> pages;
+  std::vector<int32_t> table;
+  View<const int32_t, 2> block_table;
+  std::vector<double> values;
+  int64_t width = 0;
+  int64_t page_size = 0;
+};
+
+std::vector<double> Softmax(std::vector<double> scores) {
+  const double maximum = *std::max_element(scores.begin(), scores.end());
+  double total = 0;
+  for (double& score : scores) total += score = std::exp(score - maximum);
+  for (double& score : scores) score /= total;
+  return scores;
+}
+
+TEST_P(AttentionTest, DecodeAgainstFloat64AndBitInvariant) {
+  const Format plain = backend().plain();
+  for (const Size& s : {Size{3, 512, 64, 64}, Size{5, 96, 32, 16}, Size{1, 160, 64, 64}, Size{16, 512, 64, 64}}) {
+    // No context, one token, one page but one, exactly a page, a page and one, several chunks; two rows of one
+    // sequence (causal prefill) at the end.
+    const std::vector<int64_t> lengths{1, s.page_size - 1, s.page_size, s.page_size + 1, 512, 513, 1300};
+    const Cache cache(rng_, plain, s, lengths);
+    std::vector<int32_t> sequence{0, 0, 1, 2, 3, 4, 5, 6, 6}, length{0};
+    for (int64_t l : lengths) length.push_back(static_cast<int32_t>(l));
+    length.push_back(1299);
+    const auto rows = static_cast<int64_t>(sequence.size());
+    Tensor<3> query(rng_, plain, {rows, s.heads, cache.width});
+    query.Randomize(rng_);
+    const float scale = 0.08f;
+    const int64_t max_length = 1300;
+    const auto run = [&](int threads, int64_t begin, int64_t count, bool parallel, const Tensor<3>& out) {
+      const size_t scratch = (DecodeAttentionScratchBytes(s.heads, s.lora, s.rope) + 63) / 64 * 64;
+      const Machine machine(backend(), threads, scratch);
+      std::vector<float> partials(parallel ? count * DecodeAttentionPartials(s.heads, s.lora, max_length) : 0);
+      DecodeAttentionArgs args;
+      args.query = std::visit([&](const auto& v) -> FloatInput<3> { return v.Rows(begin, count); }, query.In());
+      args.kv_pages = cache.pages.In();
+      args.block_table = cache.block_table;
+      args.row_sequence = View<const int32_t, 1>::Contiguous(sequence.data() + begin, {count});
+      args.row_length = View<const int32_t, 1>::Contiguous(length.data() + begin, {count});
+      args.max_length = max_length;
+      args.kv_lora_rank = s.lora;
+      args.softmax_scale = scale;
+      args.out = std::visit([&](const auto& v) -> FloatOutput<3> { return v.Rows(begin, count); }, out.Out());
+      args.partials = View<float, 1>::Contiguous(partials.data(), {static_cast<int64_t>(partials.size())});
+      DecodeAttention(machine.context(), args);
+    };
+    const Tensor<3> out(rng_, plain, {rows, s.heads, s.lora});
+    run(2, 0, rows, true, out);
+    ASSERT_TRUE(out.UntouchedOutside());
+
+    const std::vector<double> q = query.Values();
+    std::vector<double> expected;
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t h = 0; h < s.heads; ++h) {
+        std::vector<double> sum(s.lora);
+        if (length[r] > 0) {
+          std::vector<double> scores(length[r]);
+          for (int64_t t = 0; t < length[r]; ++t) {
+            for (int64_t i = 0; i < cache.width; ++i) {
+              scores[t] += q[(r * s.heads + h) * cache.width + i] * cache.Token(sequence[r], t)[i];
+            }
+            scores[t] *= static_cast<double>(scale);
+          }
+          scores = Softmax(scores);
+          for (int64_t t = 0; t < length[r]; ++t) {
+            for (int64_t l = 0; l < s.lora; ++l) sum[l] += scores[t] * cache.Token(sequence[r], t)[l];
+          }
+        }
+        expected.insert(expected.end(), sum.begin(), sum.end());
+      }
+    }
+    ASSERT_TRUE(Close(expected, out.Values(), backend().For(plain, 5))) << "heads " << s.heads << " lora " << s.lora;
+
+    for (const auto& [threads, count, parallel] : {std::tuple{1, rows, true},
+                                                   {3, rows, false},
+                                                   {2, int64_t{1}, true},
+                                                   {1, int64_t{1}, false},
+                                                   {3, int64_t{4}, true}}) {
+      const Tensor<3> again(rng_, plain, {rows, s.heads, s.lora});
+      for (int64_t r = 0; r < rows; r += count) run(threads, r, std::min(count, rows - r), parallel, again);
+      ASSERT_EQ(out.Bits(), again.Bits()) << threads << " threads, " << count << " rows at a time";
+    }
+  }
+}
+
+TEST_P(AttentionTest, PrefillAgainstFloat64) {
+  const Format plain = backend().plain();
+  struct Case {
+    Size s;
+    int64_t nope, v, first, rows;
+  };
+  for (const Case& c : {Case{{3, 512, 64, 64}, 128, 128, 0, 1}, Case{{5, 96, 32, 16}, 64, 64, 0, 40},
+                        Case{{3, 160, 64, 64}, 128, 96, 100, 33}, Case{{1, 96, 64, 64}, 64, 128, 0, 64}}) {
+    for (Format w_format : kFormats) {
+      SCOPED_TRACE(testing::Message() << "heads " << c.s.heads << " lora " << c.s.lora << " " << Name(w_format)
+                                      << " first " << c.first << " rows " << c.rows);
+      const int64_t total = c.first + c.rows;
+      const Cache cache(rng_, plain, c.s, {total});
+      const Weight kv(rng_, w_format, c.s.heads * (c.nope + c.v), c.s.lora);
+      const int64_t qk = c.nope + c.s.rope;
+      Tensor<3> query(rng_, plain, {c.rows, c.s.heads, qk});
+      query.Randomize(rng_);
+      const Tensor<3> out(rng_, plain, {c.rows, c.s.heads, c.v});
+      PrefillAttentionArgs args;
+      args.query = query.In();
+      args.kv_pages = cache.pages.In();
+      args.block_table = cache.block_table.Select(0, 0);
+      args.first_position = c.first;
+      args.w_kc = {kv.View(), c.s.heads, c.nope + c.v, 0, c.nope};
+      args.w_vc = {kv.View(), c.s.heads, c.nope + c.v, c.nope, c.v};
+      args.softmax_scale = 0.02f;
+      args.out = out.Out();
+      const size_t scratch = (PrefillAttentionScratchBytes(total, qk, c.v, c.s.lora) + 63) / 64 * 64;
+      PrefillAttention(Machine(backend(), 2, scratch).context(), args);
+      ASSERT_TRUE(out.UntouchedOutside());
+
+      const std::vector<double> q = query.Values(), w = kv.Values();
+      std::vector<double> expected;
+      std::vector<double> keys(c.s.heads * total * qk), values(c.s.heads * total * c.v);
+      for (int64_t h = 0; h < c.s.heads; ++h) {
+        for (int64_t t = 0; t < total; ++t) {
+          const double* token = cache.Token(0, t);
+          for (int64_t i = 0; i < c.nope + c.v; ++i) {
+            double sum = 0;
+            for (int64_t l = 0; l < c.s.lora; ++l) sum += w[(h * (c.nope + c.v) + i) * c.s.lora + l] * token[l];
+            if (i < c.nope) {
+              keys[(h * total + t) * qk + i] = sum;
+            } else {
+              values[(h * total + t) * c.v + i - c.nope] = sum;
+            }
+          }
+          std::copy_n(token + c.s.lora, c.s.rope, &keys[(h * total + t) * qk + c.nope]);
+        }
+      }
+      for (int64_t r = 0; r < c.rows; ++r) {
+        for (int64_t h = 0; h < c.s.heads; ++h) {
+          std::vector<double> scores(c.first + r + 1);
+          for (size_t t = 0; t < scores.size(); ++t) {
+            for (int64_t i = 0; i < qk; ++i) {
+              scores[t] += q[(r * c.s.heads + h) * qk + i] * keys[(h * total + static_cast<int64_t>(t)) * qk + i];
+            }
+            scores[t] *= static_cast<double>(args.softmax_scale);
+          }
+          scores = Softmax(scores);
+          for (int64_t i = 0; i < c.v; ++i) {
+            double sum = 0;
+            for (size_t t = 0; t < scores.size(); ++t) {
+              sum += scores[t] * values[(h * total + static_cast<int64_t>(t)) * c.v + i];
+            }
+            expected.push_back(sum);
+          }
+        }
+      }
+      // A backend with bf16 activations may hold the expanded keys and values in bf16.
+      Tolerance tolerance = backend().For(plain);
+      if (!backend().is_ref()) tolerance = {0.02, 0.02, 1e-3};
+      ASSERT_TRUE(Close(expected, out.Values(), tolerance));
+
+      const Tensor<3> again(rng_, plain, {c.rows, c.s.heads, c.v});
+      args.out = again.Out();
+      PrefillAttention(Machine(backend(), 1, scratch).context(), args);
+      ASSERT_EQ(out.Bits(), again.Bits()) << "one thread";
+    }
+  }
+}
+
+MXMLA_INSTANTIATE_BACKENDS(AttentionTest);
+
+}  // namespace
+}  // namespace mxmla::test

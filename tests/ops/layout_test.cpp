@@ -1,0 +1,167 @@
+// What the ops refuse, and how they say so.
+#include <gmock/gmock.h>
+
+#include "harness.h"
+
+namespace mxmla::test {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using LayoutTest = BackendTest;
+
+template <class Action>
+std::string LayoutError(const Action& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kLayout) << error.what();
+    return error.what();
+  }
+  ADD_FAILURE() << "no error";
+  return "";
+}
+
+TEST_P(LayoutTest, WrongExtentsNameOpOperandExpectedAndFound) {
+  const Machine machine(backend());
+  const Tensor<2> x(rng_, backend().plain(), {3, 64}), out(rng_, backend().plain(), {3, 8});
+  const Weight wrong_k(rng_, Format::kBf16, 8, 96), wrong_n(rng_, Format::kBf16, 9, 64);
+  EXPECT_THAT(LayoutError([&] {
+                Linear(machine.context(), {x.AnyIn(), wrong_k.View(), out.Out()}, "q_b");
+              }),
+              AllOf(HasSubstr("q_b: x extent 1"), HasSubstr("expected 96, found 64")));
+  EXPECT_THAT(LayoutError([&] {
+                Linear(machine.context(), {x.AnyIn(), wrong_n.View(), out.Out()});
+              }),
+              AllOf(HasSubstr("linear: out extent 1"), HasSubstr("expected 9, found 8")));
+  ASSERT_TRUE(out.UntouchedOutside());
+}
+
+TEST_P(LayoutTest, PlanesThatDisagreeAreRefused) {
+  const Machine machine(backend());
+  Tensor<2> x(rng_, Format::kMxfp4, {3, 64});
+  x.Randomize(rng_);
+  x.fp4_scales->view.shape[1] = 1;
+  const Tensor<2> out(rng_, backend().plain(), {3, 8});
+  const Weight w(rng_, Format::kMxfp4, 8, 64);
+  EXPECT_THAT(LayoutError([&] {
+                Linear(machine.context(), {x.AnyIn(), w.View(), out.Out()});
+              }),
+              AllOf(HasSubstr("linear: x (MXFP4)"), HasSubstr("values (3, 32), scales (3, 1)")));
+  const Weight block(rng_, Format::kFp8, 200, 64);
+  const Tensor<2> y(rng_, backend().plain(), {3, 64}), wide(rng_, backend().plain(), {3, 200});
+  auto beyond = std::get<Fp8Block>(block.View());
+  beyond.first_row = 100;
+  EXPECT_THAT(LayoutError([&] {
+                Linear(machine.context(), {y.AnyIn(), beyond, wide.Out()});
+              }),
+              HasSubstr("weight (FP8 block)"));
+}
+
+TEST_P(LayoutTest, HeadsBeyondTheTensorAreRefused) {
+  const Machine machine(backend());
+  const Tensor<3> attn(rng_, backend().plain(), {2, 3, 64}), out(rng_, backend().plain(), {2, 3, 32});
+  const Weight w(rng_, Format::kBf16, 3 * 96 - 1, 64);
+  EXPECT_THAT(LayoutError([&] {
+                ValueProject(machine.context(), {attn.AnyIn(), {w.View(), 3, 96, 64, 32}, out.Out(), ScaleMode::kEven});
+              }),
+              AllOf(HasSubstr("value_project: w_vc"), HasSubstr("287 rows")));
+}
+
+TEST_P(LayoutTest, DecodeAttentionRefusesLengthsBeyondTheirBound) {
+  const Machine machine(backend());
+  const Tensor<3> query(rng_, backend().plain(), {1, 3, 96}), pages(rng_, backend().plain(), {2, 16, 96});
+  const Tensor<3> out(rng_, backend().plain(), {1, 3, 64});
+  const int32_t table[2] = {0, 1}, sequence[1] = {0};
+  int32_t length[1] = {17};
+  DecodeAttentionArgs args{query.In(),
+                           pages.In(),
+                           View<const int32_t, 2>::Contiguous(table, {1, 2}),
+                           View<const int32_t, 1>::Contiguous(sequence, {1}),
+                           View<const int32_t, 1>::Contiguous(length, {1}),
+                           16,
+                           64,
+                           1.0f,
+                           out.Out(),
+                           {}};
+  EXPECT_THAT(LayoutError([&] { DecodeAttention(machine.context(), args); }), HasSubstr("row_length"));
+  args.max_length = 33;
+  EXPECT_THAT(LayoutError([&] { DecodeAttention(machine.context(), args); }), HasSubstr("max_length"));
+}
+
+// A kernel either honours a stride (and then the result is that of any other layout) or refuses it by name.
+TEST_P(LayoutTest, InnerStridesAreHonouredOrRefused) {
+  const Machine machine(backend());
+  Tensor<3> attn(rng_, backend().plain(), {3, 5, 96}, {true, 2}), packed(rng_, backend().plain(), {3, 5, 96});
+  attn.Randomize(rng_);
+  if (attn.f32) packed.f32->Set(attn.f32->Elements());
+  if (attn.half) packed.half->Set(attn.half->Elements());
+  const Weight w(rng_, Format::kMxfp4, 5 * 96, 96);
+  const HeadWeight w_vc{w.View(), 5, 96, 64, 32};
+  const Tensor<3> out(rng_, backend().plain(), {3, 5, 32}), expected(rng_, backend().plain(), {3, 5, 32});
+  ValueProject(machine.context(), {packed.AnyIn(), w_vc, expected.Out(), ScaleMode::kEven});
+  try {
+    ValueProject(machine.context(), {attn.AnyIn(), w_vc, out.Out(), ScaleMode::kEven});
+    EXPECT_EQ(out.Bits(), expected.Bits());
+    EXPECT_TRUE(backend().is_ref());
+  } catch (const Error& error) {
+    EXPECT_FALSE(backend().is_ref());
+    EXPECT_EQ(error.code(), ErrorCode::kLayout);
+    EXPECT_THAT(error.what(), AllOf(HasSubstr("value_project: no kernel honours the views"),
+                                    HasSubstr(std::string(backend().kernels->isa) + ": attn inner stride 1"),
+                                    HasSubstr("attn bf16 (3, 5, 96) strides (")));
+    for (double value : out.Values()) ASSERT_TRUE(std::isnan(value)) << "a refused output was written";
+  }
+}
+
+// Scales of FP8 groups may be written column-major.
+TEST_P(LayoutTest, ColumnMajorScalesAreHonoured) {
+  const Machine machine(backend());
+  Tensor<3> x(rng_, backend().plain(), {6, 1, 300});
+  x.Randomize(rng_);
+  const Tensor<3> expected(rng_, Format::kFp8, {6, 1, 300});
+  Quantize(machine.context(), {x.In(), expected.QuantizedOut(), ScaleMode::kEven});
+  const Tensor<3> codes(rng_, Format::kFp8, {6, 1, 300});
+  std::vector<float> scales(6 * 3);
+  const View<float, 3> column_major{scales.data(), {6, 1, 3}, {1, 1, 6}};
+  Quantize(machine.context(), {x.In(), Fp8Group<e4m3, 3>{codes.fp8->view, column_major}, ScaleMode::kEven});
+  EXPECT_EQ(codes.fp8->Bits(), expected.fp8->Bits());
+  for (int64_t r = 0; r < 6; ++r) {
+    for (int64_t g = 0; g < 3; ++g) EXPECT_EQ(column_major(r, 0, g), expected.fp8_scales->view(r, 0, g));
+  }
+}
+
+TEST(KernelTable, PicksTheFirstKernelThatHonoursAndExplainsTheRest) {
+  float memory[64] = {};
+  OperandList operands;
+  operands.Add("x", View<float, 2>{memory, {4, 5}, {10, 2}});
+  const std::vector<Requirement> any, inner{{"x", true}}, aligned{{"x", false, 16}},
+      half{{"x", false, 1, DTypeBit(DType::kBf16)}}, absent{{"y", true, 64, 0}};
+  EXPECT_TRUE(internal::Meets(any, operands));
+  EXPECT_FALSE(internal::Meets(inner, operands));
+  EXPECT_FALSE(internal::Meets(aligned, operands)) << "rows are 40 bytes apart";
+  EXPECT_FALSE(internal::Meets(half, operands));
+  EXPECT_TRUE(internal::Meets(absent, operands));
+  OperandList column;
+  column.Add("x", View<float, 2>{memory, {4, 1}, {10, 7}});
+  EXPECT_TRUE(internal::Meets(inner, column)) << "the stride of one element says nothing";
+
+  std::string report;
+  internal::Explain("cpu/a", inner, operands, &report);
+  internal::Explain("cpu/b", {{"x", false, 16, DTypeBit(DType::kBf16) | DTypeBit(DType::kE4m3)}}, operands, &report);
+  EXPECT_EQ(report, "cpu/a: x inner stride 1; or cpu/b: x bf16|e4m3 aligned to 16 bytes");
+  EXPECT_THAT(
+      LayoutError([&] { internal::FailLayout("op", report, operands); }),
+      AllOf(HasSubstr("op: no kernel honours the views: expected cpu/a"), HasSubstr("x f32 (4, 5) strides (10, 2)")));
+}
+
+TEST(Scratch, TooSmallAPlanIsNamed) {
+  const Machine machine({"ref", &RefKernels()}, 2, 128);
+  EXPECT_EQ(machine.context().Scratch<float>(1, 64, 16) - machine.context().Scratch<float>(0, 64, 16), 32);
+  EXPECT_THROW(machine.context().Scratch<float>(0, 64, 17), Error);
+}
+
+MXMLA_INSTANTIATE_BACKENDS(LayoutTest);
+
+}  // namespace
+}  // namespace mxmla::test

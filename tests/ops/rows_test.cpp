@@ -1,0 +1,280 @@
+// Ops that treat rows one by one: norm, quantise, copy, RoPE, SiLU, embedding.
+#include "harness.h"
+
+namespace mxmla::test {
+namespace {
+
+using RowsTest = BackendTest;
+constexpr ScaleMode kModes[] = {ScaleMode::kEven, ScaleMode::kFloor, ScaleMode::kCeil};
+
+TEST_P(RowsTest, RmsNormWithResidualIndicesAndQuantizedOutput) {
+  const Format plain = backend().plain();
+  for (int64_t n : {32, 96, 160, 512, 1536}) {
+    for (int64_t rows : {0, 1, 3, 10}) {
+      for (int variant = 0; variant < 8; ++variant) {
+        const bool residual = variant & 1, row_index = variant & 2, out_index = variant & 4;
+        for (Format q_format : {Format::kFp8, Format::kMxfp4}) {
+          SCOPED_TRACE(testing::Message() << "n " << n << " rows " << rows << " variant " << variant);
+          const int64_t x_rows = row_index ? rows + 3 : rows;
+          Tensor<2> x(rng_, plain, {x_rows, n});
+          x.Randomize(rng_, 3);
+          Tensor<2> stream(rng_, Format::kF32, {x_rows, n});
+          stream.Randomize(rng_);
+          Plane<float, 1> weight(rng_, {n});
+          weight.ForEach([&](float& v) { v = std::uniform_real_distribution<float>(0.5f, 1.5f)(rng_); });
+          std::vector<int32_t> from(rows);
+          std::vector<int64_t> to(rows);
+          for (int64_t r = 0; r < rows; ++r) {
+            from[r] = static_cast<int32_t>(row_index ? x_rows - 1 - r : r);
+            to[r] = out_index ? 2 * (rows - 1 - r) + 1 : r;
+          }
+          const Tensor<2> out(rng_, plain, {out_index ? 2 * rows : rows, n});
+          const Tensor<2> quantized(rng_, q_format, {rows, n});
+          const ScaleMode mode = kModes[Uniform(rng_, 0, 2)];
+          std::vector<double> sum = x.Values();
+          const std::vector<double> before = stream.Values();
+          RmsNormArgs args;
+          args.x = x.In();
+          if (residual) args.residual = stream.f32->view;
+          if (row_index) args.row_index = View<const int32_t, 1>::Contiguous(from.data(), {rows});
+          args.weight = weight.view;
+          args.eps = 1e-6f;
+          args.out = out.Out();
+          if (out_index) args.out_index = View<const int64_t, 1>::Contiguous(to.data(), {rows});
+          args.quantized = quantized.QuantizedOut();
+          args.scale_mode = mode;
+          RmsNorm(Machine(backend()).context(), args);
+          ASSERT_TRUE(out.UntouchedOutside() && quantized.UntouchedOutside() && stream.UntouchedOutside());
+
+          std::vector<double> stream_expected = before;
+          std::vector<double> expected, found, found_rows;
+          const std::vector<double> out_values = out.Values();
+          for (int64_t r = 0; r < rows; ++r) {
+            double squares = 0;
+            for (int64_t i = 0; i < n; ++i) {
+              double& v = sum[from[r] * n + i];
+              if (residual) {
+                v = static_cast<float>(v + before[from[r] * n + i]);
+                stream_expected[from[r] * n + i] = v;
+              }
+              squares += v * v;
+            }
+            for (int64_t i = 0; i < n; ++i) {
+              expected.push_back(sum[from[r] * n + i] / std::sqrt(squares / static_cast<double>(n) + 1e-6) *
+                                 static_cast<double>(weight.view(i)));
+              found.push_back(out_values[to[r] * n + i]);
+            }
+          }
+          ASSERT_TRUE(Close(expected, found, backend().For(plain)));
+          ASSERT_EQ(stream.Values(), stream_expected);  // a float32 sum is exact to the bit
+          ASSERT_EQ(quantized.Bits(), QuantizedBits(found, n, q_format, mode));
+          if (out_index) {
+            for (int64_t r = 0; r < rows; ++r) ASSERT_TRUE(std::isnan(out_values[2 * r * n])) << "row not named";
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_P(RowsTest, RmsNormDependsOnNeitherRowsNorThreads) {
+  const Format plain = backend().plain();
+  const int64_t rows = 13, n = 352;
+  Tensor<2> x(rng_, plain, {rows, n});
+  x.Randomize(rng_);
+  Plane<float, 1> weight(rng_, {n});
+  weight.ForEach([&](float& v) { v = std::normal_distribution<float>()(rng_); });
+  const auto run = [&](int threads, int64_t step) {
+    const Tensor<2> out(rng_, plain, {rows, n});
+    const Machine machine(backend(), threads);
+    for (int64_t r = 0; r < rows; r += step) {
+      const int64_t count = std::min(step, rows - r);
+      RmsNormArgs args;
+      args.x = std::visit([&](const auto& v) -> FloatInput<2> { return v.Rows(r, count); }, x.In());
+      args.weight = weight.view;
+      args.eps = 1e-5f;
+      args.out = std::visit([&](const auto& v) -> FloatOutput<2> { return v.Rows(r, count); }, out.Out());
+      RmsNorm(machine.context(), args);
+    }
+    return out.Bits();
+  };
+  const auto whole = run(1, rows);
+  EXPECT_EQ(whole, run(1, 1));
+  EXPECT_EQ(whole, run(2, rows));
+  EXPECT_EQ(whole, run(3, 4));
+}
+
+TEST_P(RowsTest, QuantizeAndFlattenQuantizeEveryBit) {
+  for (Format in : {Format::kF32, Format::kBf16}) {
+    for (int64_t rows : {0, 1, 9}) {
+      for (int64_t heads : {1, 3, 5}) {
+        for (int64_t n : {32, 64, 96, 128, 160, 416}) {
+          for (ScaleMode mode : kModes) {
+            for (Format format : {Format::kFp8, Format::kMxfp4}) {
+              SCOPED_TRACE(testing::Message() << rows << " x " << heads << " x " << n << " " << Name(format));
+              Tensor<3> x(rng_, in, {rows, heads, n}, backend().AnyLayout());
+              x.Randomize(rng_, std::exp2(static_cast<double>(Uniform(rng_, -30, 30))));
+              const Tensor<3> out(rng_, format, {rows, heads, n});
+              const Tensor<2> flat(rng_, format, {rows, heads * n});
+              const Machine machine(backend());
+              Quantize(machine.context(), {x.In(), out.QuantizedOut(), mode});
+              FlattenQuantize(machine.context(), {x.In(), flat.QuantizedOut(), mode});
+              ASSERT_EQ(out.Bits(), QuantizedBits(x.Values(), n, format, mode));
+              ASSERT_EQ(flat.Bits(), QuantizedBits(x.Values(), heads * n, format, mode));
+              ASSERT_TRUE(out.UntouchedOutside() && flat.UntouchedOutside());
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_P(RowsTest, QuantizeKeepsPoisonVisible) {
+  for (float poison : {std::nanf(""), INFINITY, -INFINITY}) {
+    for (Format format : {Format::kFp8, Format::kMxfp4}) {
+      Tensor<3> x(rng_, Format::kF32, {2, 1, 256});
+      x.Randomize(rng_);
+      x.f32->view(1, 0, 130) = poison;
+      const Tensor<3> out(rng_, format, {2, 1, 256});
+      Quantize(Machine(backend()).context(), {x.In(), out.QuantizedOut(), ScaleMode::kEven});
+      if (format == Format::kMxfp4) {
+        for (int64_t b = 0; b < 8; ++b) EXPECT_EQ(out.fp4_scales->view(1, 0, b).bits == 255, b == 4) << b;
+      } else {
+        EXPECT_FALSE(std::isnan(out.fp8_scales->view(1, 0, 0)));
+        EXPECT_TRUE(std::isnan(out.fp8_scales->view(1, 0, 1)));
+      }
+    }
+  }
+}
+
+TEST_P(RowsTest, CopyBetweenAnyStrides) {
+  for (Format format : {Format::kF32, Format::kBf16}) {
+    for (int round = 0; round < 10; ++round) {
+      const std::array<int64_t, 3> shape{Uniform(rng_, 0, 5), Uniform(rng_, 1, 5), Uniform(rng_, 1, 70)};
+      Tensor<3> x(rng_, format, shape, {true, 1});
+      x.Randomize(rng_);
+      const Tensor<3> out(rng_, format, shape, {true, 1});
+      Profiler profiler;
+      const Machine machine(backend());
+      ExecContext context = machine.context();
+      context.profiler = &profiler;
+      Copy(context, {x.In(), out.Out()});
+      ASSERT_EQ(x.Bits(), out.Bits());
+      ASSERT_TRUE(out.UntouchedOutside());
+      if (shape[0] > 0) {
+        ASSERT_EQ(profiler.copies(), 1);
+        ASSERT_EQ(profiler.copied_bytes(), static_cast<int64_t>(2 * x.Bits().size()));
+      }
+    }
+  }
+}
+
+TEST_P(RowsTest, RopeIntoPlaceAndIntoRows) {
+  const Format plain = backend().plain();
+  for (bool interleaved : {true, false}) {
+    for (bool out_index : {false, true}) {
+      for (int64_t heads : {1, 3}) {
+        for (int64_t n : {64, 32, 6}) {
+          for (int64_t rows : {0, 1, 7}) {
+            Tensor<3> x(rng_, plain, {rows, heads, n});
+            x.Randomize(rng_);
+            Plane<float, 2> cos(rng_, {rows, n / 2}), sin(rng_, {rows, n / 2});
+            for (auto* plane : {&cos, &sin}) {
+              plane->ForEach([&](float& v) { v = std::uniform_real_distribution<float>(-1, 1)(rng_); });
+            }
+            std::vector<int64_t> to(rows);
+            for (int64_t r = 0; r < rows; ++r) to[r] = out_index ? 2 * (rows - 1 - r) + 1 : r;
+            const Tensor<3> out(rng_, plain, {out_index ? 2 * rows : rows, heads, n});
+            RopeArgs args{x.In(), cos.view, sin.view, interleaved, out.Out(), {}};
+            if (out_index) args.out_index = View<const int64_t, 1>::Contiguous(to.data(), {rows});
+            Rope(Machine(backend()).context(), args);
+            const std::vector<double> xs = x.Values(), found = out.Values();
+            std::vector<double> expected(found.size(), std::nan("")), compared, wanted;
+            for (int64_t r = 0; r < rows; ++r) {
+              for (int64_t h = 0; h < heads; ++h) {
+                for (int64_t i = 0; i < n / 2; ++i) {
+                  const int64_t a = interleaved ? 2 * i : i, b = interleaved ? 2 * i + 1 : i + n / 2;
+                  const double c = cos.view(r, i), s = sin.view(r, i);
+                  const double va = xs[(r * heads + h) * n + a], vb = xs[(r * heads + h) * n + b];
+                  expected[(to[r] * heads + h) * n + a] = va * c - vb * s;
+                  expected[(to[r] * heads + h) * n + b] = vb * c + va * s;
+                }
+              }
+            }
+            for (size_t i = 0; i < expected.size(); ++i) {
+              if (std::isnan(expected[i])) {
+                ASSERT_TRUE(std::isnan(found[i])) << "a row that was not named is written";
+              } else {
+                wanted.push_back(expected[i]);
+                compared.push_back(found[i]);
+              }
+            }
+            ASSERT_TRUE(Close(wanted, compared, backend().For(plain)));
+            ASSERT_TRUE(out.UntouchedOutside());
+            if (!out_index) {
+              args.out = x.Out();  // in place
+              Rope(Machine(backend()).context(), args);
+              ASSERT_EQ(x.Bits(), out.Bits());
+              ASSERT_TRUE(x.UntouchedOutside());
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_P(RowsTest, SiluMulInEveryOutputFormat) {
+  const Format plain = backend().plain();
+  for (int64_t rows : {0, 1, 6}) {
+    for (int64_t n : {32, 160, 416}) {
+      Tensor<2> gate(rng_, plain, {rows, n}), up(rng_, plain, {rows, n});
+      gate.Randomize(rng_, 6);
+      up.Randomize(rng_, 2);
+      const Machine machine(backend());
+      const Tensor<2> out(rng_, plain, {rows, n});
+      SiluMul(machine.context(), {gate.In(), up.In(), out.AnyOut(), ScaleMode::kEven});
+      const std::vector<double> g = gate.Values(), u = up.Values();
+      std::vector<double> expected;
+      for (size_t i = 0; i < g.size(); ++i) expected.push_back(g[i] / (1 + std::exp(-g[i])) * u[i]);
+      ASSERT_TRUE(Close(expected, out.Values(), backend().For(plain)));
+      ASSERT_TRUE(out.UntouchedOutside());
+      for (ScaleMode mode : kModes) {
+        for (Format format : {Format::kFp8, Format::kMxfp4}) {
+          const Tensor<2> quantized(rng_, format, {rows, n});
+          SiluMul(machine.context(), {gate.In(), up.In(), quantized.AnyOut(), mode});
+          ASSERT_EQ(quantized.Bits(), QuantizedBits(out.Values(), n, format, mode));
+          ASSERT_TRUE(quantized.UntouchedOutside());
+        }
+      }
+    }
+  }
+}
+
+TEST_P(RowsTest, EmbeddingRowsAreExact) {
+  const int64_t vocab = 37, hidden = 90;
+  for (Format table_format : {Format::kF32, Format::kBf16}) {
+    const Weight table(rng_, table_format, vocab, hidden);
+    const std::vector<double> values = table.Values();
+    for (int64_t rows : {0, 1, 12}) {
+      std::vector<int32_t> tokens(rows);
+      for (int32_t& token : tokens) token = static_cast<int32_t>(Uniform(rng_, 0, vocab - 1));
+      const Tensor<2> out(rng_, backend().plain(), {rows, hidden});
+      Embedding(Machine(backend()).context(),
+                {View<const int32_t, 1>::Contiguous(tokens.data(), {rows}), table.View(), out.Out()});
+      const std::vector<double> found = out.Values();
+      for (int64_t i = 0; i < rows * hidden; ++i) {
+        const auto stored = static_cast<float>(values[tokens[i / hidden] * hidden + i % hidden]);
+        const float expected = out.half ? bf16::FromFloat(stored).ToFloat() : stored;
+        ASSERT_EQ(found[i], static_cast<double>(expected)) << "element " << i;
+      }
+      ASSERT_TRUE(out.UntouchedOutside());
+    }
+  }
+}
+
+MXMLA_INSTANTIATE_BACKENDS(RowsTest);
+
+}  // namespace
+}  // namespace mxmla::test

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Runs every fuzz target of a build folder for a number of seconds each, over a copy of the kept corpus.
+#   tools/fuzz.sh BUILD_FOLDER SECONDS
+set -euo pipefail
+build=$1
+seconds=$2
+root=$(cd "$(dirname "$0")/.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+for target in safetensors json; do
+  cp -r "$root/tests/fuzz/corpus/$target" "$work/$target"
+  echo "== fuzz_$target, $seconds s"
+  "$build/tests/fuzz/fuzz_$target" -max_total_time="$seconds" -max_len=65536 -timeout=10 -rss_limit_mb=2048 \
+    -artifact_prefix="$build/" -print_final_stats=1 "$work/$target" 2>&1 | tail -n 12
+done

@@ -1,0 +1,180 @@
+"""Random tensors of a small MLA checkpoint, their stored form, and what the stored form means in float32.
+
+Every tensor is rounded to what the file holds first; the goldens are computed from the rounded values.
+"""
+
+import zlib
+
+import ml_dtypes
+import numpy as np
+import torch
+
+BF16 = ml_dtypes.bfloat16
+E4M3 = ml_dtypes.float8_e4m3fn
+E2M1 = ml_dtypes.float4_e2m1fn
+E8M0 = ml_dtypes.float8_e8m0fnu
+
+
+def random_matrix(seed, name, rows, columns, gain):
+    """Normal, with scales that differ by row and by 32 columns, so that a wrong scale shows."""
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    row_scale = np.exp(0.25 * rng.standard_normal((rows, 1)))
+    column_scale = np.exp(0.25 * rng.standard_normal((1, -(-columns // 32)))).repeat(32, axis=1)[:, :columns]
+    x = rng.standard_normal((rows, columns)) * (gain / np.sqrt(columns)) * row_scale * column_scale
+    return x.astype(np.float32)
+
+
+def random_vector(seed, name, n, mean, std):
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    return (mean + std * rng.standard_normal(n)).astype(np.float32)
+
+
+def quantize_mxfp4(x):
+    """(rows, k) float32 -> packed codes (rows, k/2) u8, scales (rows, k/32) u8; scale mode `even`."""
+    rows, k = x.shape
+    blocks = x.reshape(rows, k // 32, 32)
+    amax = np.abs(blocks).max(axis=-1)
+    bits = amax.view(np.uint32) + np.uint32(0x200000)
+    exponent = np.clip((bits >> 23).astype(np.int32) - 127 - 2, -127, 127)
+    exponent = np.where(amax == 0, -127, exponent)
+    scale = np.ldexp(np.float32(1), exponent).astype(E8M0)
+    value = (blocks.astype(np.float64) / scale.astype(np.float64)[..., None]).astype(np.float32)
+    codes = np.clip(value, -6, 6).astype(E2M1).view(np.uint8) & 15
+    codes = codes.reshape(rows, k)
+    return (codes[:, 0::2] | (codes[:, 1::2] << 4)).astype(np.uint8), scale.view(np.uint8)
+
+
+def dequantize_mxfp4(packed, scales):
+    codes = np.stack([packed & 15, packed >> 4], axis=-1).reshape(packed.shape[0], -1)
+    value = codes.astype(np.uint8).view(E2M1).astype(np.float32)
+    return value * np.repeat(scales.view(E8M0).astype(np.float32), 32, axis=1)
+
+
+def quantize_fp8_block(x):
+    """(n, k) float32 -> e4m3 (n, k), weight_scale_inv float32 (ceil(n/128), ceil(k/128))."""
+    n, k = x.shape
+    scale = np.zeros((-(-n // 128), -(-k // 128)), np.float32)
+    q = np.zeros((n, k), E4M3)
+    for i in range(scale.shape[0]):
+        for j in range(scale.shape[1]):
+            block = np.s_[i * 128 : (i + 1) * 128, j * 128 : (j + 1) * 128]
+            scale[i, j] = np.float32(np.abs(x[block]).max()) / np.float32(448)
+            q[block] = np.clip(x[block] / scale[i, j], -448, 448).astype(E4M3)
+    return q, scale
+
+
+def dequantize_fp8_block(q, scale):
+    full = np.repeat(np.repeat(scale, 128, axis=0), 128, axis=1)[: q.shape[0], : q.shape[1]]
+    return q.astype(np.float32) * full
+
+
+class Checkpoint:
+    """One variant's tensors: `stored` goes into the files, `value` is what they mean, `form` is how they lie there."""
+
+    def __init__(self, variant):
+        self.variant = variant
+        self.stored = {}  # name -> numpy array in the file's dtype
+        self.value = {}  # published name without prefix -> float32 array
+        self.form = {}  # the same name -> bf16, fp8, mxfp4, float32
+        self._text_tensors()
+        if variant.mtp:
+            self._mtp_tensors()
+        if variant.vision:
+            self._vision_tensors()
+
+    def _store(self, name, x, form):
+        file_name = self.variant.vocab_prefix + name
+        if form == "mxfp4":
+            packed, scales = quantize_mxfp4(x)
+            self.stored[file_name] = packed
+            self.stored[file_name + "_scale"] = scales
+            self.value[name] = dequantize_mxfp4(packed, scales)
+        elif form == "fp8":
+            q, scale = quantize_fp8_block(x)
+            self.stored[file_name] = q
+            self.stored[file_name + "_scale_inv"] = scale
+            self.value[name] = dequantize_fp8_block(q, scale)
+        else:
+            self.stored[file_name] = x.astype(BF16 if form == "bf16" else np.float32)
+            self.value[name] = self.stored[file_name].astype(np.float32)
+        self.form[name] = form
+
+    def _matrix(self, name, rows, columns, form, gain=1.0):
+        self._store(name, random_matrix(self.variant.seed, name, rows, columns, gain), form)
+
+    def _norm(self, name, n):
+        self._store(name, random_vector(self.variant.seed, name, n, 1.0, 0.2), "bf16")
+
+    def _mlp(self, prefix, hidden, inner, form):
+        self._matrix(prefix + "gate_proj.weight", inner, hidden, form)
+        self._matrix(prefix + "up_proj.weight", inner, hidden, form)
+        gain = 0.8 / self.variant.config["routed_scaling_factor"] ** 0.5
+        self._matrix(prefix + "down_proj.weight", hidden, inner, form, gain)
+
+    def _layer(self, layer):
+        v, c = self.variant, self.variant.config
+        hidden, heads = c["hidden_size"], c["num_attention_heads"]
+        qk = c["qk_nope_head_dim"] + c["qk_rope_head_dim"]
+        latent, rope = c["kv_lora_rank"], c["qk_rope_head_dim"]
+        prefix = f"model.layers.{layer}."
+        self._norm(prefix + "input_layernorm.weight", hidden)
+        self._norm(prefix + "post_attention_layernorm.weight", hidden)
+        attention = prefix + "self_attn."
+        if c["q_lora_rank"] is None:
+            self._matrix(attention + "q_proj.weight", heads * qk, hidden, v.attention)
+        else:
+            self._matrix(attention + "q_a_proj.weight", c["q_lora_rank"], hidden, v.attention)
+            self._norm(attention + "q_a_layernorm.weight", c["q_lora_rank"])
+            self._matrix(attention + "q_b_proj.weight", heads * qk, c["q_lora_rank"], v.attention)
+        self._matrix(attention + "kv_a_proj_with_mqa.weight", latent + rope, hidden, v.attention, 0.7)
+        self._norm(attention + "kv_a_layernorm.weight", latent)
+        self._matrix(attention + "kv_b_proj.weight", heads * (c["qk_nope_head_dim"] + c["v_head_dim"]), latent,
+                     v.attention)
+        self._matrix(attention + "o_proj.weight", hidden, heads * c["v_head_dim"], v.attention)
+        if layer < c["first_k_dense_replace"]:
+            self._mlp(prefix + "mlp.", hidden, c["intermediate_size"], v.mlp)
+            return
+        self._matrix(prefix + "mlp.gate.weight", c["n_routed_experts"], hidden, "bf16", 1.6)
+        if c["model_type"] != "deepseek_v2":
+            name = prefix + "mlp.gate.e_score_correction_bias"
+            bias = random_vector(v.seed, name, c["n_routed_experts"], 0.3, 0.15)
+            self._store(name, bias, "bf16" if v.bias_dtype == "bfloat16" else "float32")
+        inner = c["moe_intermediate_size"]
+        for expert in range(c["n_routed_experts"]):
+            self._mlp(f"{prefix}mlp.experts.{expert}.", hidden, inner, v.experts)
+        self._mlp(prefix + "mlp.shared_experts.", hidden, inner * c["n_shared_experts"], v.mlp)
+
+    def _text_tensors(self):
+        c = self.variant.config
+        self._matrix("model.embed_tokens.weight", c["vocab_size"], c["hidden_size"], "bf16", np.sqrt(c["hidden_size"]))
+        for layer in range(c["num_hidden_layers"]):
+            self._layer(layer)
+        self._norm("model.norm.weight", c["hidden_size"])
+        self._matrix("lm_head.weight", c["vocab_size"], c["hidden_size"], "bf16", 2.0)
+
+    def _mtp_tensors(self):
+        """Some tensors of the multi-token-prediction layer that published DeepSeek-V3 folders hold after the last."""
+        c = self.variant.config
+        hidden = c["hidden_size"]
+        prefix = f"model.layers.{c['num_hidden_layers']}."
+        keep = dict(self.value), dict(self.form)
+        self._matrix(prefix + "eh_proj.weight", hidden, 2 * hidden, "bf16")
+        for norm in ("enorm", "hnorm", "shared_head.norm", "input_layernorm", "post_attention_layernorm"):
+            self._norm(f"{prefix}{norm}.weight", hidden)
+        self._matrix(prefix + "self_attn.q_a_proj.weight", c["q_lora_rank"], hidden, "bf16")
+        self._mlp(prefix + "mlp.experts.0.", hidden, c["moe_intermediate_size"], "bf16")
+        bias = np.zeros(c["n_routed_experts"], np.float32)
+        self._store(prefix + "mlp.gate.e_score_correction_bias", bias, "float32")
+        self.value, self.form = keep
+
+    def _vision_tensors(self):
+        seed = self.variant.seed
+        for name, rows, columns in (("vision_tower.encoder.blocks.0.wqkv.weight", 24, 8),
+                                    ("vision_tower.patch_embed.proj.weight", 8, 12),
+                                    ("mm_projector.proj.0.weight", 16, 16)):
+            self.stored[name] = random_matrix(seed, name, rows, columns, 1.0).astype(BF16)
+        for name in ("mm_projector.pre_norm.weight", "mm_projector.pre_norm.bias", "mm_projector.proj.0.bias"):
+            self.stored[name] = random_vector(seed, name, 16, 0.5, 0.1).astype(BF16)
+
+    def torch_values(self):
+        return {name: torch.from_numpy(x.copy()) for name, x in self.value.items()}
