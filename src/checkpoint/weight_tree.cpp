@@ -83,22 +83,9 @@ class Builder {
         layer->experts.up_proj.push_back(expert.up_proj);
         layer->experts.down_proj.push_back(expert.down_proj);
       }
-      RequireOneFormat(prefix, "gate_proj", layer->experts.gate_proj);
-      RequireOneFormat(prefix, "up_proj", layer->experts.up_proj);
-      RequireOneFormat(prefix, "down_proj", layer->experts.down_proj);
     }
     if (c_.n_shared_experts > 0) {
       layer->shared_experts = Mlp(prefix + ".shared_experts.", c_.moe_intermediate_size * c_.n_shared_experts);
-    }
-  }
-
-  static void RequireOneFormat(const std::string& prefix, std::string_view projection,
-                               const std::vector<LinearWeight>& experts) {
-    for (size_t e = 1; e < experts.size(); ++e) {
-      if (experts[e].index() == experts[0].index()) continue;
-      Fail(ErrorCode::kTensor, fmt::format("tensor \"{}.experts.{}.{}.weight\"", prefix, e, projection),
-           fmt::format("{}, the format of expert 0", FormatName(experts[0])), FormatName(experts[e]),
-           "the experts of a layer share a format");
     }
   }
 

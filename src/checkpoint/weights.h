@@ -22,8 +22,7 @@ struct MlpWeights {
   LinearWeight down_proj;  // (hidden, intermediate)
 };
 
-// The routed experts, one of each an expert; all of one vector share a format, so that it feeds GroupedLinear as a
-// span.
+// The routed experts, one of each an expert, each in the format the file holds it in.
 struct ExpertWeights {
   std::vector<LinearWeight> gate_proj;  // (moe_intermediate, hidden)
   std::vector<LinearWeight> up_proj;    // (moe_intermediate, hidden)

@@ -27,8 +27,23 @@ void CheckMxfp4Input(const char* what, const LinearWeight& weight) {
        fmt::format("{} with width {}", what, k), "use --activations fp8 or bf16");
 }
 
+// The experts of a layer read one buffer, so quantised and BF16 ones cannot be mixed when inputs are quantised.
+void CheckExperts(const std::vector<LinearWeight>& experts) {
+  for (const LinearWeight& expert : experts) {
+    if (IsQuantized(expert) == IsQuantized(experts.front())) continue;
+    Fail(ErrorCode::kQuantization, "--activations", "experts of a layer that are all quantised, or none",
+         fmt::format("{} and {}", FormatName(experts.front()), FormatName(expert)), "use --activations bf16");
+  }
+}
+
 // What the user asked for must be possible for every product, before any work is done.
 void CheckActivations(const ModelConfig& config, const ModelWeights& weights, const ModelOptions& options) {
+  for (const LayerWeights& layer : weights.layers) {
+    if (options.activations == ActivationFormat::kPlain || !layer.is_moe) continue;
+    CheckExperts(layer.experts.gate_proj);
+    CheckExperts(layer.experts.up_proj);
+    CheckExperts(layer.experts.down_proj);
+  }
   if (options.activations != ActivationFormat::kMxfp4) return;
   const auto check_mlp = [](const MlpWeights& mlp) {
     CheckMxfp4Input("gate_proj", mlp.gate_proj);

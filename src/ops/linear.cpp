@@ -1,5 +1,8 @@
 #include "ops/linear.h"
 
+#include <array>
+#include <optional>
+
 #include "ops/check.h"
 #include "ops/kernel_set.h"
 
@@ -12,33 +15,41 @@ void KeepLeastAligned(T*& kept, T* other) {
   if (alignment(other) < alignment(kept)) kept = other;
 }
 
-// One weight that stands for all experts' in the table of kernels: their common strides, and in each plane the least
-// aligned address. Experts of another format, shape or stride are an error.
-LinearWeight Representative(std::string_view op, std::span<const LinearWeight> weights) {
-  LinearWeight result = weights.front();
-  for (const LinearWeight& weight : weights) {
-    internal::CheckTrue(op, "experts' weights", weight.index() == result.index(), FormatName(result),
-                        FormatName(weight));
-    internal::CheckPlanes(op, "weight", weight);
-    CheckExtent(op, "weight extent 0 (n of the first expert)", RowCount(result), RowCount(weight));
-    CheckExtent(op, "weight extent 1 (k of the first expert)", ColumnCount(result), ColumnCount(weight));
-    std::visit(
-        [&](auto& kept) {
-          const auto& other = std::get<std::decay_t<decltype(kept)>>(weight);
-          const auto keep_plane = [op](auto& kept_plane, const auto& other_plane) {
-            for (int d = 0; d < 2; ++d) {
-              CheckExtent(op, "weight stride (of the first expert)", kept_plane.stride[d], other_plane.stride[d]);
-            }
-            KeepLeastAligned(kept_plane.data, other_plane.data);
-          };
-          if constexpr (requires { kept.values; }) {
-            keep_plane(kept.values, other.values);
-            keep_plane(kept.scales, other.scales);
-          } else {
-            keep_plane(kept, other);
+// One weight a format that stands for all experts of that format in the table of kernels: their common strides, and in
+// each plane the least aligned address. Experts of one format with different strides, or of different shapes, are an
+// error.
+using Representatives = std::array<std::optional<LinearWeight>, std::variant_size_v<LinearWeight>>;
+
+void Include(std::string_view op, const LinearWeight& weight, LinearWeight* representative) {
+  std::visit(
+      [&](auto& kept) {
+        const auto& other = std::get<std::decay_t<decltype(kept)>>(weight);
+        const auto keep_plane = [op](auto& kept_plane, const auto& other_plane) {
+          for (int d = 0; d < 2; ++d) {
+            CheckExtent(op, "weight stride (of the format's first expert)", kept_plane.stride[d],
+                        other_plane.stride[d]);
           }
-        },
-        result);
+          KeepLeastAligned(kept_plane.data, other_plane.data);
+        };
+        if constexpr (requires { kept.values; }) {
+          keep_plane(kept.values, other.values);
+          keep_plane(kept.scales, other.scales);
+        } else {
+          keep_plane(kept, other);
+        }
+      },
+      *representative);
+}
+
+Representatives RepresentativesOf(std::string_view op, std::span<const LinearWeight> weights) {
+  Representatives result;
+  for (const LinearWeight& weight : weights) {
+    internal::CheckPlanes(op, "weight", weight);
+    CheckExtent(op, "weight extent 0 (n of the first expert)", RowCount(weights.front()), RowCount(weight));
+    CheckExtent(op, "weight extent 1 (k of the first expert)", ColumnCount(weights.front()), ColumnCount(weight));
+    std::optional<LinearWeight>& representative = result[weight.index()];
+    if (!representative) representative = weight;
+    Include(op, weight, &*representative);
   }
   return result;
 }
@@ -71,21 +82,25 @@ void GroupedLinear(const ExecContext& context, const GroupedLinearArgs& args, st
   CheckPlanes(name, "x", args.x);
   CheckExtent(name, "x extent 0 times pairs_per_row (pairs)", pairs, Extent(args.x, 0) * args.pairs_per_row);
   CheckExtent(name, "expert_begin extent 0 (experts + 1)", experts + 1, args.expert_begin.shape[0]);
-  const LinearWeight representative = Representative(name, args.weights);
-  CheckExtent(name, "x extent 1 (k of weight)", ColumnCount(representative), Extent(args.x, 1));
+  const Representatives representatives = RepresentativesOf(name, args.weights);
+  CheckExtent(name, "x extent 1 (k of weight)", ColumnCount(args.weights.front()), Extent(args.x, 1));
   CheckExtent(name, "out extent 0 (pairs)", pairs, Extent(args.out, 0));
-  CheckExtent(name, "out extent 1 (n of weight)", RowCount(representative), Extent(args.out, 1));
+  CheckExtent(name, "out extent 1 (n of weight)", RowCount(args.weights.front()), Extent(args.out, 1));
   if (pairs == 0) return;
-  int64_t used = 0;
-  for (int64_t e = 0; e < experts; ++e) used += args.expert_begin(e + 1) > args.expert_begin(e) ? 1 : 0;
+  int64_t weight_bytes = 0;
+  for (int64_t e = 0; e < experts; ++e) {
+    if (args.expert_begin(e + 1) > args.expert_begin(e)) weight_bytes += ByteCount(args.weights[e]);
+  }
   OperandList operands;
   operands.Add("x", args.x);
-  operands.Add("weight", representative);
+  for (const std::optional<LinearWeight>& representative : representatives) {
+    if (representative) operands.Add("weight", *representative);
+  }
   operands.Add("expert_begin", args.expert_begin);
   operands.Add("pairs", args.pairs);
   operands.Add("out", args.out);
   Dispatch(context, context.kernels->grouped_linear, name, args, operands,
-           Bytes(args.x) + used * ByteCount(representative) + Bytes(args.expert_begin) + Bytes(args.pairs) +
+           Bytes(args.x) + weight_bytes + Bytes(args.expert_begin) + Bytes(args.pairs) +
                Bytes(args.out));
 }
 

@@ -22,7 +22,7 @@ void Linear(const ExecContext& context, const LinearArgs& args, std::string_view
 struct GroupedLinearArgs {
   Activation<2> x;                       // (pairs / pairs_per_row, k): pair p reads row p / pairs_per_row, in place
   int64_t pairs_per_row = 1;             // top_k for the experts' first product, 1 for the second
-  std::span<const LinearWeight> weights; // one (n, k) an expert, all of one format
+  std::span<const LinearWeight> weights; // one (n, k) an expert; formats may differ
   View<const int32_t, 1> expert_begin;   // (experts + 1): where each expert's pairs begin in `pairs`
   View<const int32_t, 1> pairs;          // (pairs): pair numbers, grouped by expert
   FloatOutput<2> out;                    // (pairs, n): row p holds pair p

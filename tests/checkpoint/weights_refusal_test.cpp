@@ -120,13 +120,6 @@ TEST_F(WeightsRefusal, ScalesWithoutTheirWeights) {
   ExpectRefused(ErrorCode::kTensor, {o_proj_ + ".weight_scale", "beside a weight of F8_E4M3"});
 }
 
-TEST_F(WeightsRefusal, ExpertsOfTwoFormats) {
-  Make(Precision::kBf16);
-  AddMatrix(&tensors_, "model.layers.2.mlp.experts.3.up_proj", 32, 64, Precision::kFp8);
-  ExpectRefused(ErrorCode::kTensor,
-                {"model.layers.2.mlp.experts.3.up_proj.weight", "bf16", "fp8-block128", "share a format"});
-}
-
 TEST_F(WeightsRefusal, NanScales) {
   Make(Precision::kMxfp4);
   At(o_proj_ + ".weight_scale").bytes[2 * 17 + 1] = '\xff';

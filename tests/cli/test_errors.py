@@ -91,7 +91,9 @@ def test_no_config(model):
 
 
 @pytest.mark.parametrize("text", ["", "{", "not json", '{"hidden_size": 1,}', "[1, 2]", "3", "null", "\x00\x01",
-                                  "[" * 100000, '{"a":' * 50000])
+                                  "[" * 100000, '{"a":' * 50000],
+                         ids=["empty", "brace", "words", "comma", "list", "number", "null", "control", "deep-list",
+                              "deep-object"])
 def test_config_is_not_json(model, text):
     (model / "config.json").write_text(text)
     expect_load_error(BAD_CONFIG, model, ["config.json"])
