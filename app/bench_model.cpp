@@ -17,10 +17,10 @@ namespace {
 struct BenchFlags {
   BenchModelFlags model;
   std::string json;
-  int64_t context = 64;   // tokens in the cache before decoding
-  int64_t steps = 32;     // decode steps
-  int64_t batch = 1;      // sequences
-  int64_t prompt = 512;   // tokens of a prefill
+  int64_t context = 64;  // tokens in the cache before decoding
+  int64_t steps = 32;    // decode steps
+  int64_t batch = 1;     // sequences
+  int64_t prompt = 512;  // tokens of a prefill
   int64_t repeat = 3;
 };
 
@@ -108,7 +108,8 @@ void BenchDecode(const BenchFlags& flags) {
   fmt::print("tokens/s     {:.2f} (median of {} runs of {} steps)\n", tokens_per_second, flags.repeat, flags.steps);
   fmt::print("bytes/token  {}\n", HumanBytes(bytes_per_token));
   fmt::print("GB/s         {:.2f}\n", rate * 1e-9);
-  fmt::print("read limit   {:.2f} GB/s measured in this run; {:.1f}% of it\n", bandwidth * 1e-9, 100 * rate / bandwidth);
+  fmt::print("read limit   {:.2f} GB/s measured in this run; {:.1f}% of it\n", bandwidth * 1e-9,
+             100 * rate / bandwidth);
   nlohmann::json json = Describe(flags, model);
   json.update({{"tokens_per_second", tokens_per_second},
                {"bytes_per_token", bytes_per_token},
@@ -150,7 +151,8 @@ void BenchPrefill(const BenchFlags& flags) {
   fmt::print("GFLOP/s      {:.1f} (2 operations an active parameter and token)\n", flops * 1e-9);
   fmt::print("bytes/token  {}\n", HumanBytes(bytes_per_pass / all_tokens));
   fmt::print("GB/s         {:.2f}\n", rate * 1e-9);
-  fmt::print("read limit   {:.2f} GB/s measured in this run; {:.1f}% of it\n", bandwidth * 1e-9, 100 * rate / bandwidth);
+  fmt::print("read limit   {:.2f} GB/s measured in this run; {:.1f}% of it\n", bandwidth * 1e-9,
+             100 * rate / bandwidth);
   nlohmann::json json = Describe(flags, model);
   json.update({{"tokens_per_second", all_tokens / pass},
                {"gflops", flops * 1e-9},
@@ -186,18 +188,20 @@ void BenchOps(BenchFlags flags) {
   const double bandwidth = MeasureReadBandwidth(*model.pool);
   Profiler profiler;
   const int64_t rows = std::min<int64_t>(std::max(flags.prompt, flags.context), 512);
-  Session session(model, SessionOptions(flags, std::max(flags.prompt, flags.context + flags.steps + 1), rows), &profiler);
+  Session session(model, SessionOptions(flags, std::max(flags.prompt, flags.context + flags.steps + 1), rows),
+                  &profiler);
   std::vector<int> sequences = AddSequences(session, flags.batch);
   Prefill(session, sequences, SyntheticTokens(flags.context, model.config.vocab_size));
   DecodeStep(session, sequences, 0);
   profiler.Reset();
-  for (int64_t s = 0; s < flags.steps; ++s) DecodeStep(session, sequences, static_cast<int32_t>(s % model.config.vocab_size));
+  for (int64_t s = 0; s < flags.steps; ++s)
+    DecodeStep(session, sequences, static_cast<int32_t>(s % model.config.vocab_size));
   PrintModel(model);
   fmt::print("read limit {:.2f} GB/s measured in this run\n", bandwidth * 1e-9);
   nlohmann::json json = Describe(flags, model);
   json["read_bandwidth_gb_per_second"] = bandwidth * 1e-9;
-  json["decode"] = OpTable(fmt::format("decode, batch {}, context {}", flags.batch, flags.context).c_str(), profiler,
-                           bandwidth);
+  json["decode"] =
+      OpTable(fmt::format("decode, batch {}, context {}", flags.batch, flags.context).c_str(), profiler, bandwidth);
   for (const int sequence : sequences) session.Remove(sequence);
   sequences = AddSequences(session, 1);
   profiler.Reset();
@@ -243,8 +247,7 @@ void AddModelBench(CLI::App& bench, const char* name, const char* help, const ch
 void BenchModelFlags::AddTo(CLI::App& command) {
   command.add_option("MODEL", model, "model folder, or tiny-gsm");
   command.add_option("--dummy", dummy, "random weights in the shape and precision of this config.json");
-  command.add_option("--layers", layers, "with --dummy: only the first N layers")
-      ->check(CLI::NonNegativeNumber);
+  command.add_option("--layers", layers, "with --dummy: only the first N layers")->check(CLI::NonNegativeNumber);
   command.add_option("--experts", experts, "with --dummy: only N experts a layer")->check(CLI::NonNegativeNumber);
   common.AddTo(command);
 }
@@ -277,7 +280,8 @@ void Prefill(Session& session, const std::vector<int>& sequences, const std::vec
     for (int64_t begin = 0; begin < static_cast<int64_t>(tokens.size()); begin += chunk) {
       const int64_t rows = std::min<int64_t>(chunk, static_cast<int64_t>(tokens.size()) - begin);
       StepInput input{sequence, std::span(tokens).subspan(begin, rows), {}, false};
-      if (begin + rows == static_cast<int64_t>(tokens.size())) input.logit_rows.push_back(static_cast<int32_t>(rows - 1));
+      if (begin + rows == static_cast<int64_t>(tokens.size()))
+        input.logit_rows.push_back(static_cast<int32_t>(rows - 1));
       session.Step({&input, 1});
     }
   }
@@ -290,9 +294,10 @@ void DecodeStep(Session& session, const std::vector<int>& sequences, int32_t tok
 }
 
 void AddBenchModel(CLI::App& bench) {
-  AddModelBench(bench, "ops", "Time every op of a decode step and of a prefill",
-                "mxmla bench ops --dummy configs/kimi-k2-mxfp4.json --layers 2 --experts 16", false,
-                [](const BenchFlags& flags) { BenchOps(flags); }, true, true);
+  AddModelBench(
+      bench, "ops", "Time every op of a decode step and of a prefill",
+      "mxmla bench ops --dummy configs/kimi-k2-mxfp4.json --layers 2 --experts 16", false,
+      [](const BenchFlags& flags) { BenchOps(flags); }, true, true);
   AddModelBench(bench, "decode", "Time decoding",
                 "mxmla bench decode --dummy configs/deepseek-v2-lite-mxfp4.json --context 512", true, BenchDecode, true,
                 false);

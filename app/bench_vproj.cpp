@@ -104,8 +104,9 @@ class Case {
   QuantizedOutput<2> Quantized(const std::string& format) const {
     const int64_t columns = heads_ * v_;
     if (format == "fp8") {
-      return Fp8Group<e4m3, 2>{View<e4m3, 2>::Contiguous(plan_.Get<e4m3>(fp8_out_), {batch_, columns}),
-                               View<float, 2>::Contiguous(plan_.Get<float>(fp8_out_scales_), {batch_, Blocks(columns)})};
+      return Fp8Group<e4m3, 2>{
+          View<e4m3, 2>::Contiguous(plan_.Get<e4m3>(fp8_out_), {batch_, columns}),
+          View<float, 2>::Contiguous(plan_.Get<float>(fp8_out_scales_), {batch_, Blocks(columns)})};
     }
     return Mxfp4<e2m1x2, 2>{
         View<e2m1x2, 2>::Contiguous(plan_.Get<e2m1x2>(quantized_), {batch_, columns / 2}),
@@ -135,7 +136,8 @@ class Case {
     std::normal_distribution<float> normal;
     const int64_t rows = heads_ * v_;
     const int64_t count = sets_ * rows * latent_;
-    for (int64_t i = 0; codes_ >= 0 && i < count / 2; ++i) plan_.Get<e2m1x2>(codes_)[i].bits = static_cast<uint8_t>(random());
+    for (int64_t i = 0; codes_ >= 0 && i < count / 2; ++i)
+      plan_.Get<e2m1x2>(codes_)[i].bits = static_cast<uint8_t>(random());
     for (int64_t i = 0; codes_ >= 0 && i < count / kMxBlock; ++i) {
       plan_.Get<e8m0>(scales_)[i].bits = static_cast<uint8_t>(118 + random() % 4);
     }
@@ -145,7 +147,8 @@ class Case {
     for (int64_t i = 0; fp8_ >= 0 && i < sets_ * Blocks(rows) * Blocks(latent_); ++i) {
       plan_.Get<float>(fp8_scales_)[i] = 1e-3f;
     }
-    for (int64_t i = 0; bf16_ >= 0 && i < count; ++i) plan_.Get<bf16>(bf16_)[i] = bf16::FromFloat(0.02f * normal(random));
+    for (int64_t i = 0; bf16_ >= 0 && i < count; ++i)
+      plan_.Get<bf16>(bf16_)[i] = bf16::FromFloat(0.02f * normal(random));
     for (int64_t i = 0; i < batch_ * heads_ * latent_; ++i) {
       if (activation_ == DType::kF32) {
         plan_.Get<float>(attention_)[i] = normal(random);
@@ -199,8 +202,10 @@ void BenchVproj(const VprojFlags& flags) {
   for (const int64_t heads : flags.heads) {
     for (const int64_t batch : flags.batch) {
       const Case operands(flags, kernels.activation_dtype, heads, batch);
-      const double bytes = static_cast<double>(heads * flags.v_head_dim * flags.kv_lora_rank) *
-                           (flags.weights == "mxfp4" ? 17.0 / 32 : flags.weights == "fp8" ? 1 : 2);
+      const double bytes =
+          static_cast<double>(heads * flags.v_head_dim * flags.kv_lora_rank) * (flags.weights == "mxfp4" ? 17.0 / 32
+                                                                                : flags.weights == "fp8" ? 1
+                                                                                                         : 2);
       for (const std::string& format : flags.formats) {
         std::vector<double> seconds[3];
         // The layouts take turns, so that a change of the machine's speed meets all three.
@@ -215,8 +220,12 @@ void BenchVproj(const VprojFlags& flags) {
         const double copy = Median(seconds[0]), strided = Median(seconds[1]), fused = Median(seconds[2]);
         fmt::print("{:>6}{:>7}{:>8}{:>11.2f}{:>11.2f}{:>11.2f}{:>13.3f}{:>14.2f}\n", heads, batch, format, copy * 1e6,
                    strided * 1e6, fused * 1e6, copy / fused, bytes / bandwidth * 1e6);
-        rows.push_back({{"heads", heads}, {"batch", batch}, {"output", format}, {"copy_us", copy * 1e6},
-                        {"strided_us", strided * 1e6}, {"fused_us", fused * 1e6},
+        rows.push_back({{"heads", heads},
+                        {"batch", batch},
+                        {"output", format},
+                        {"copy_us", copy * 1e6},
+                        {"strided_us", strided * 1e6},
+                        {"fused_us", fused * 1e6},
                         {"floor_us", bytes / bandwidth * 1e6}});
       }
     }
@@ -239,21 +248,29 @@ void BenchVproj(const VprojFlags& flags) {
 void AddBenchVproj(CLI::App& bench) {
   auto flags = std::make_shared<VprojFlags>();
   CLI::App* command = bench.add_subcommand("vproj", "Time the three layouts of the V projection side by side");
-  command->add_option("--heads", flags->heads, "numbers of heads")->delimiter(',')->check(CLI::Range(1, 4096))
+  command->add_option("--heads", flags->heads, "numbers of heads")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 4096))
       ->capture_default_str();
-  command->add_option("--batch", flags->batch, "numbers of tokens")->delimiter(',')->check(CLI::Range(1, 4096))
+  command->add_option("--batch", flags->batch, "numbers of tokens")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 4096))
       ->capture_default_str();
-  command->add_option("--output", flags->formats, "formats of o_proj's input: bf16, mxfp4, fp8")->delimiter(',')
+  command->add_option("--output", flags->formats, "formats of o_proj's input: bf16, mxfp4, fp8")
+      ->delimiter(',')
       ->check(CLI::IsMember({"bf16", "mxfp4", "fp8"}))
       ->capture_default_str();
   command->add_option("--weights", flags->weights, "w_vc's format: mxfp4, fp8 or bf16")
       ->check(CLI::IsMember({"mxfp4", "fp8", "bf16"}))
       ->capture_default_str();
-  command->add_option("--kv-lora-rank", flags->kv_lora_rank, "contracted axis")->check(CLI::Range(32, 1 << 16))
+  command->add_option("--kv-lora-rank", flags->kv_lora_rank, "contracted axis")
+      ->check(CLI::Range(32, 1 << 16))
       ->capture_default_str();
-  command->add_option("--v-head-dim", flags->v_head_dim, "columns a head")->check(CLI::Range(32, 1 << 12))
+  command->add_option("--v-head-dim", flags->v_head_dim, "columns a head")
+      ->check(CLI::Range(32, 1 << 12))
       ->capture_default_str();
-  command->add_option("--repeat", flags->repeat, "runs; the median is printed")->check(CLI::Range(1, 1000))
+  command->add_option("--repeat", flags->repeat, "runs; the median is printed")
+      ->check(CLI::Range(1, 1000))
       ->capture_default_str();
   command->add_option("--device", flags->device.device, "auto, ref, cpu or cuda")
       ->check(CLI::IsMember({"auto", "ref", "cpu", "cuda"}))

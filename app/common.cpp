@@ -11,6 +11,8 @@
 #include <iterator>
 #include <optional>
 
+#include "engine/option_names.h"
+
 namespace mxmla::app {
 namespace {
 
@@ -65,15 +67,9 @@ void CommonFlags::AddTo(CLI::App& command) {
 
 ModelOptions CommonFlags::ToModelOptions() const {
   ModelOptions options;
-  options.v_layout = v_layout == "copy"      ? VLayout::kCopy
-                     : v_layout == "strided" ? VLayout::kStrided
-                                             : VLayout::kFused;
-  options.absorb_dtype = absorb_dtype == "bf16"    ? AbsorbDType::kBf16
-                         : absorb_dtype == "mxfp4" ? AbsorbDType::kMxfp4
-                                                   : AbsorbDType::kCheckpoint;
-  options.activations = activations == "fp8"     ? ActivationFormat::kFp8
-                        : activations == "mxfp4" ? ActivationFormat::kMxfp4
-                                                 : ActivationFormat::kPlain;
+  options.v_layout = ParseVLayout(v_layout);
+  options.absorb_dtype = ParseAbsorbDType(absorb_dtype);
+  options.activations = ParseActivations(activations);
   if (options.absorb_dtype != AbsorbDType::kCheckpoint) {
     Note("--absorb-dtype " + absorb_dtype +
          ": kv_b_proj is re-quantised at load, for comparison; results differ from the checkpoint's");

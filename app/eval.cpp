@@ -146,7 +146,8 @@ void Eval(const EvalFlags& flags) {
   std::vector<Record> records = ReadRecords(flags.data);
   for (size_t i = 0; i < records.size(); ++i) {
     if (FinalNumber(records[i].answer)) continue;
-    Fail(ErrorCode::kData, fmt::format("{}, record {}", flags.data, i + 1), "an answer with a number after ####", "none");
+    Fail(ErrorCode::kData, fmt::format("{}, record {}", flags.data, i + 1), "an answer with a number after ####",
+         "none");
   }
   std::unique_ptr<OutputFile> file;
   if (!flags.json.empty()) file = std::make_unique<OutputFile>(flags.json);

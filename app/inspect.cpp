@@ -81,7 +81,8 @@ void PrintReport(const ModelConfig& config, const WeightSummary& summary) {
   fmt::print("KV cache       {} a token (bf16; {} with --device ref)\n", HumanBytes(static_cast<double>(kv.bf16)),
              HumanBytes(static_cast<double>(kv.f32)));
   fmt::print("read a token   {} of weights\n\n", HumanBytes(static_cast<double>(summary.decode_bytes)));
-  fmt::print("{:<16}{:>8}{:>14}{:>12}{:>14}  {}\n", "group", "tensors", "parameters", "bytes", "read a token", "formats");
+  fmt::print("{:<16}{:>8}{:>14}{:>12}{:>14}  {}\n", "group", "tensors", "parameters", "bytes", "read a token",
+             "formats");
   for (const TensorGroup& group : summary.groups) {
     fmt::print("{:<16}{:>8}{:>14}{:>12}{:>14}  {}\n", group.name, group.tensors, group.parameters,
                HumanBytes(static_cast<double>(group.bytes)), HumanBytes(static_cast<double>(group.decode_bytes)),

@@ -27,11 +27,13 @@ int main(int argc, char** argv) {
   using namespace mxmla;
   // A reader that went away ends the program quietly, as it does for other filters.
   std::signal(SIGPIPE, SIG_DFL);
-  CLI::App app{"mxmla runs language models with multi-head latent attention (DeepSeek-V2/V3/R1, Kimi-K2)\n"
-               "whose weights are MXFP4, FP8 or BF16."};
+  CLI::App app{
+      "mxmla runs language models with multi-head latent attention (DeepSeek-V2/V3/R1, Kimi-K2)\n"
+      "whose weights are MXFP4, FP8 or BF16."};
   app.set_version_flag("--version", std::string("mxmla ") + MXMLA_VERSION);
   app.require_subcommand(1);
-  app.footer("Example:\n  mxmla run tiny-gsm --prompt \"Tom has 5 apples. He buys 7 more. How many apples does he have?\"");
+  app.footer(
+      "Example:\n  mxmla run tiny-gsm --prompt \"Tom has 5 apples. He buys 7 more. How many apples does he have?\"");
   app::AddRun(app);
   app::AddLogits(app);
   app::AddInspect(app);

@@ -133,8 +133,9 @@ void AddProfile(CLI::App& app) {
   command->add_option("--steps", flags->steps, "decode steps")->check(CLI::Range(1, 1 << 20))->capture_default_str();
   CLI::Option* prompt = command->add_option("--prompt", flags->prompt, "the prompt's text");
   CLI::Option* tokens = command->add_option("--tokens", flags->tokens, "the prompt's token ids: 1,2,3 or @FILE");
-  CLI::Option* length = command->add_option("--prompt-tokens", flags->prompt_tokens,
-                                            "without --prompt or --tokens: this many synthetic tokens")
+  CLI::Option* length = command
+                            ->add_option("--prompt-tokens", flags->prompt_tokens,
+                                         "without --prompt or --tokens: this many synthetic tokens")
                             ->check(CLI::Range(1, 1 << 24))
                             ->capture_default_str();
   prompt->excludes(tokens);

@@ -74,8 +74,9 @@ void AddQuantize(CLI::App& app) {
   command->add_option("SRC", flags->source, "model folder, BF16 or DeepSeek FP8")->required();
   command->add_option("DST", flags->destination, "folder to make; it must not exist")->required();
   command->add_option("--format", flags->format, "weights' format")->check(CLI::IsMember({"mxfp4"}))->required();
-  command->add_option("--exclude", flags->exclude,
-                      "modules to keep as they are: a name, a glob or re:REGEX; may be repeated")
+  command
+      ->add_option("--exclude", flags->exclude,
+                   "modules to keep as they are: a name, a glob or re:REGEX; may be repeated")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   command->add_option("--scale-mode", flags->scale_mode, "how a block's exponent follows from its largest magnitude")

@@ -57,7 +57,9 @@ int64_t RoomFor(const RunFlags& flags, int64_t prompt, const ModelConfig& config
 }
 
 void PrintStats(const LoadedModel& model, const Session& session, double load_seconds, const GenerateStats& stats) {
-  const auto rate = [](int64_t tokens, double seconds) { return seconds > 0 ? static_cast<double>(tokens) / seconds : 0; };
+  const auto rate = [](int64_t tokens, double seconds) {
+    return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
+  };
   fmt::print(stderr, "load     {:.2f} s, weights {}, buffers {}\n", load_seconds,
              HumanBytes(static_cast<double>(SummarizeWeights(model.weights, model.config).bytes)),
              HumanBytes(static_cast<double>(session.buffer_bytes())));

@@ -104,9 +104,9 @@ constexpr uint8_t E2m1FromFloat(float value) {
   return sign | code;
 }
 
-inline constexpr int64_t kMxBlock = 32;     // elements that share one E8M0 scale
-inline constexpr int64_t kFp8Group = 128;   // activation elements that share one float32 scale
-inline constexpr int64_t kFp8Block = 128;   // edge of the square of FP8 weights that share one float32 scale
+inline constexpr int64_t kMxBlock = 32;    // elements that share one E8M0 scale
+inline constexpr int64_t kFp8Group = 128;  // activation elements that share one float32 scale
+inline constexpr int64_t kFp8Block = 128;  // edge of the square of FP8 weights that share one float32 scale
 
 // How an MX block's exponent follows from its largest magnitude: see QuantizeMxfp4Block in ops/quantize_block.h.
 enum class ScaleMode { kEven, kFloor, kCeil };
@@ -115,26 +115,54 @@ enum class DType { kF32, kBf16, kE4m3, kE8m0, kE2m1x2, kI32, kI64 };
 
 constexpr std::string_view DTypeName(DType dtype) {
   switch (dtype) {
-    case DType::kF32: return "f32";
-    case DType::kBf16: return "bf16";
-    case DType::kE4m3: return "e4m3";
-    case DType::kE8m0: return "e8m0";
-    case DType::kE2m1x2: return "e2m1x2";
-    case DType::kI32: return "i32";
-    case DType::kI64: return "i64";
+    case DType::kF32:
+      return "f32";
+    case DType::kBf16:
+      return "bf16";
+    case DType::kE4m3:
+      return "e4m3";
+    case DType::kE8m0:
+      return "e8m0";
+    case DType::kE2m1x2:
+      return "e2m1x2";
+    case DType::kI32:
+      return "i32";
+    case DType::kI64:
+      return "i64";
   }
   return "?";
 }
 
 template <class T>
 struct DTypeOf;
-template <> struct DTypeOf<float> { static constexpr DType value = DType::kF32; };
-template <> struct DTypeOf<bf16> { static constexpr DType value = DType::kBf16; };
-template <> struct DTypeOf<e4m3> { static constexpr DType value = DType::kE4m3; };
-template <> struct DTypeOf<e8m0> { static constexpr DType value = DType::kE8m0; };
-template <> struct DTypeOf<e2m1x2> { static constexpr DType value = DType::kE2m1x2; };
-template <> struct DTypeOf<int32_t> { static constexpr DType value = DType::kI32; };
-template <> struct DTypeOf<int64_t> { static constexpr DType value = DType::kI64; };
+template <>
+struct DTypeOf<float> {
+  static constexpr DType value = DType::kF32;
+};
+template <>
+struct DTypeOf<bf16> {
+  static constexpr DType value = DType::kBf16;
+};
+template <>
+struct DTypeOf<e4m3> {
+  static constexpr DType value = DType::kE4m3;
+};
+template <>
+struct DTypeOf<e8m0> {
+  static constexpr DType value = DType::kE8m0;
+};
+template <>
+struct DTypeOf<e2m1x2> {
+  static constexpr DType value = DType::kE2m1x2;
+};
+template <>
+struct DTypeOf<int32_t> {
+  static constexpr DType value = DType::kI32;
+};
+template <>
+struct DTypeOf<int64_t> {
+  static constexpr DType value = DType::kI64;
+};
 
 inline float ToFloat(float value) { return value; }
 inline float ToFloat(bf16 value) { return value.ToFloat(); }
@@ -143,8 +171,12 @@ inline float ToFloat(bf16 value) { return value.ToFloat(); }
 template <class T>
 T FromFloat(float value);
 template <>
-inline float FromFloat<float>(float value) { return value; }
+inline float FromFloat<float>(float value) {
+  return value;
+}
 template <>
-inline bf16 FromFloat<bf16>(float value) { return bf16::FromFloat(value); }
+inline bf16 FromFloat<bf16>(float value) {
+  return bf16::FromFloat(value);
+}
 
 }  // namespace mxmla

@@ -9,26 +9,26 @@ namespace mxmla {
 
 // The program's exit status for each kind of failure; documented in README.md.
 enum class ErrorCode : int {
-  kInternal = 1,           // a bug in mxmla
-  kUsage = 2,              // an unknown flag, a flag's value out of range
-  kNoModel = 3,            // the model folder does not exist
-  kMissingFile = 4,        // a file that a model folder must hold is missing or unreadable
-  kBadConfig = 5,          // config.json is not JSON, or a value in it is missing or senseless
-  kArchitecture = 6,       // a model architecture that mxmla does not run
-  kQuantization = 7,       // a quantisation that mxmla does not know
-  kSafetensors = 8,        // a malformed safetensors file or index
-  kTensor = 9,             // a tensor that is missing, unexpected, of a wrong shape or dtype
-  kNanScale = 10,          // a scale in the weights that is NaN
-  kVocabulary = 11,        // tokenizer and model disagree on the vocabulary
-  kPromptTooLong = 12,     // prompt and new tokens do not fit the model's context
-  kTokenRange = 13,        // a token id outside the vocabulary
-  kOutput = 14,            // an output file that cannot be written
-  kDevice = 15,            // a device that this build or machine does not have
-  kTokenizer = 16,         // a tokenizer file that cannot be used
-  kChatTemplate = 17,      // a chat template that mxmla does not know
-  kData = 18,              // a malformed data file (eval records, token lists)
-  kMemory = 19,            // the model or its buffers do not fit into memory
-  kLayout = 20,            // a view that a kernel does not honour
+  kInternal = 1,        // a bug in mxmla
+  kUsage = 2,           // an unknown flag, a flag's value out of range
+  kNoModel = 3,         // the model folder does not exist
+  kMissingFile = 4,     // a file that a model folder must hold is missing or unreadable
+  kBadConfig = 5,       // config.json is not JSON, or a value in it is missing or senseless
+  kArchitecture = 6,    // a model architecture that mxmla does not run
+  kQuantization = 7,    // a quantisation that mxmla does not know
+  kSafetensors = 8,     // a malformed safetensors file or index
+  kTensor = 9,          // a tensor that is missing, unexpected, of a wrong shape or dtype
+  kNanScale = 10,       // a scale in the weights that is NaN
+  kVocabulary = 11,     // tokenizer and model disagree on the vocabulary
+  kPromptTooLong = 12,  // prompt and new tokens do not fit the model's context
+  kTokenRange = 13,     // a token id outside the vocabulary
+  kOutput = 14,         // an output file that cannot be written
+  kDevice = 15,         // a device that this build or machine does not have
+  kTokenizer = 16,      // a tokenizer file that cannot be used
+  kChatTemplate = 17,   // a chat template that mxmla does not know
+  kData = 18,           // a malformed data file (eval records, token lists)
+  kMemory = 19,         // the model or its buffers do not fit into memory
+  kLayout = 20,         // a view that a kernel does not honour
 };
 
 class Error : public std::runtime_error {

@@ -17,8 +17,8 @@ struct OpCost {
 };
 
 struct OpEvent {
-  int op = 0;          // index into costs()
-  double begin = 0;    // seconds since the profiler was made or last reset
+  int op = 0;        // index into costs()
+  double begin = 0;  // seconds since the profiler was made or last reset
   double seconds = 0;
   int64_t bytes = 0;
 };
@@ -41,8 +41,7 @@ class Profiler {
   // Times one call of op `name` from construction to destruction. A null profiler costs nothing.
   class Scope {
    public:
-    Scope(Profiler* profiler, std::string_view name, int64_t bytes)
-        : profiler_(profiler), name_(name), bytes_(bytes) {
+    Scope(Profiler* profiler, std::string_view name, int64_t bytes) : profiler_(profiler), name_(name), bytes_(bytes) {
       if (profiler_) begin_ = Clock::now();
     }
     ~Scope() {

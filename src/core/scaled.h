@@ -19,11 +19,7 @@ struct Mxfp4 {
   View<Scale, Rank> scales;   // (.., k/32)
 
   // NOLINTNEXTLINE(google-explicit-constructor)
-  operator Mxfp4<const Values, Rank>() const
-    requires(!std::is_const_v<Values>)
-  {
-    return {values, scales};
-  }
+  operator Mxfp4<const Values, Rank>() const requires(!std::is_const_v<Values>) { return {values, scales}; }
 
   // The extent of dimension d in elements.
   int64_t extent(int d) const { return d == Rank - 1 ? 2 * values.shape[d] : values.shape[d]; }
@@ -46,11 +42,7 @@ struct Fp8Group {
   View<Scale, Rank> scales;   // (.., ceil(k/128))
 
   // NOLINTNEXTLINE(google-explicit-constructor)
-  operator Fp8Group<const Values, Rank>() const
-    requires(!std::is_const_v<Values>)
-  {
-    return {values, scales};
-  }
+  operator Fp8Group<const Values, Rank>() const requires(!std::is_const_v<Values>) { return {values, scales}; }
 
   int64_t extent(int d) const { return values.shape[d]; }
   Fp8Group Slice(int dim, int64_t begin, int64_t count) const {
@@ -72,18 +64,27 @@ struct Fp8Block {
 };
 
 // A matrix of weights (n, k), as the checkpoint holds it.
-using LinearWeight =
-    std::variant<View<const float, 2>, View<const bf16, 2>, Fp8Block, Mxfp4<const e2m1x2, 2>>;
+using LinearWeight = std::variant<View<const float, 2>, View<const bf16, 2>, Fp8Block, Mxfp4<const e2m1x2, 2>>;
 
 inline int64_t RowCount(const LinearWeight& weight) {
-  return std::visit([](const auto& w) {
-    if constexpr (requires { w.shape; }) return w.shape[0]; else return w.extent(0);
-  }, weight);
+  return std::visit(
+      [](const auto& w) {
+        if constexpr (requires { w.shape; })
+          return w.shape[0];
+        else
+          return w.extent(0);
+      },
+      weight);
 }
 inline int64_t ColumnCount(const LinearWeight& weight) {
-  return std::visit([](const auto& w) {
-    if constexpr (requires { w.shape; }) return w.shape[1]; else return w.extent(1);
-  }, weight);
+  return std::visit(
+      [](const auto& w) {
+        if constexpr (requires { w.shape; })
+          return w.shape[1];
+        else
+          return w.extent(1);
+      },
+      weight);
 }
 inline LinearWeight Rows(const LinearWeight& weight, int64_t begin, int64_t count) {
   return std::visit([&](const auto& w) -> LinearWeight { return w.Rows(begin, count); }, weight);
@@ -118,54 +119,67 @@ using QuantizedInput = std::variant<Fp8Group<const e4m3, Rank>, Mxfp4<const e2m1
 template <int Rank>
 using QuantizedOutput = std::variant<Fp8Group<e4m3, Rank>, Mxfp4<e2m1x2, Rank>>;
 template <int Rank>
-using Activation =
-    std::variant<View<const float, Rank>, View<const bf16, Rank>, Fp8Group<const e4m3, Rank>, Mxfp4<const e2m1x2, Rank>>;
+using Activation = std::variant<View<const float, Rank>, View<const bf16, Rank>, Fp8Group<const e4m3, Rank>,
+                                Mxfp4<const e2m1x2, Rank>>;
 template <int Rank>
 using ActivationOutput = std::variant<View<float, Rank>, View<bf16, Rank>, Fp8Group<e4m3, Rank>, Mxfp4<e2m1x2, Rank>>;
 
 // A writable view as an input of the next op.
 template <int Rank>
 FloatInput<Rank> AsInput(const FloatOutput<Rank>& out) {
-  return std::visit([](const auto& v) -> FloatInput<Rank> {
-    return View<const typename std::decay_t<decltype(v)>::Element, Rank>(v);
-  }, out);
+  return std::visit(
+      [](const auto& v) -> FloatInput<Rank> {
+        return View<const typename std::decay_t<decltype(v)>::Element, Rank>(v);
+      },
+      out);
 }
 template <int Rank>
 Activation<Rank> AsActivation(const FloatOutput<Rank>& out) {
-  return std::visit([](const auto& v) -> Activation<Rank> {
-    return View<const typename std::decay_t<decltype(v)>::Element, Rank>(v);
-  }, out);
+  return std::visit(
+      [](const auto& v) -> Activation<Rank> {
+        return View<const typename std::decay_t<decltype(v)>::Element, Rank>(v);
+      },
+      out);
 }
 template <int Rank>
 Activation<Rank> AsActivation(const QuantizedOutput<Rank>& out) {
-  return std::visit([](const auto& v) -> Activation<Rank> {
-    if constexpr (std::is_same_v<std::decay_t<decltype(v)>, Fp8Group<e4m3, Rank>>) {
-      return Fp8Group<const e4m3, Rank>(v);
-    } else {
-      return Mxfp4<const e2m1x2, Rank>(v);
-    }
-  }, out);
+  return std::visit(
+      [](const auto& v) -> Activation<Rank> {
+        if constexpr (std::is_same_v<std::decay_t<decltype(v)>, Fp8Group<e4m3, Rank>>) {
+          return Fp8Group<const e4m3, Rank>(v);
+        } else {
+          return Mxfp4<const e2m1x2, Rank>(v);
+        }
+      },
+      out);
 }
 template <int Rank>
 Activation<Rank> AsActivation(const ActivationOutput<Rank>& out) {
-  return std::visit([](const auto& v) -> Activation<Rank> {
-    using V = std::decay_t<decltype(v)>;
-    if constexpr (std::is_same_v<V, Fp8Group<e4m3, Rank>>) {
-      return Fp8Group<const e4m3, Rank>(v);
-    } else if constexpr (std::is_same_v<V, Mxfp4<e2m1x2, Rank>>) {
-      return Mxfp4<const e2m1x2, Rank>(v);
-    } else {
-      return View<const typename V::Element, Rank>(v);
-    }
-  }, out);
+  return std::visit(
+      [](const auto& v) -> Activation<Rank> {
+        using V = std::decay_t<decltype(v)>;
+        if constexpr (std::is_same_v<V, Fp8Group<e4m3, Rank>>) {
+          return Fp8Group<const e4m3, Rank>(v);
+        } else if constexpr (std::is_same_v<V, Mxfp4<e2m1x2, Rank>>) {
+          return Mxfp4<const e2m1x2, Rank>(v);
+        } else {
+          return View<const typename V::Element, Rank>(v);
+        }
+      },
+      out);
 }
 
 // Extent of dimension d in elements, whatever the format.
 template <class Variant>
 int64_t Extent(const Variant& activation, int d) {
-  return std::visit([d](const auto& v) {
-    if constexpr (requires { v.shape; }) return v.shape[d]; else return v.extent(d);
-  }, activation);
+  return std::visit(
+      [d](const auto& v) {
+        if constexpr (requires { v.shape; })
+          return v.shape[d];
+        else
+          return v.extent(d);
+      },
+      activation);
 }
 
 }  // namespace mxmla

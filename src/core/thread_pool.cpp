@@ -100,7 +100,10 @@ void ThreadPool::ParallelFor(int64_t tasks, const std::function<void(int64_t, in
   state.Drain(0);
   for (int spin = 0; state.running.load(std::memory_order_acquire) != 0; ++spin) {
     // On a machine with fewer free cores than threads the worker needs this core to finish.
-    if (spin < kSpins) Pause(); else std::this_thread::yield();
+    if (spin < kSpins)
+      Pause();
+    else
+      std::this_thread::yield();
   }
   if (state.error) std::rethrow_exception(state.error);
 }

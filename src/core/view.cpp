@@ -21,7 +21,7 @@ void FailFlatten(int dim, const int64_t* shape, const int64_t* stride, int rank)
 
 void FailSlice(int dim, int64_t begin, int64_t count, int64_t extent) {
   Fail(ErrorCode::kLayout, fmt::format("slice of dimension {}", dim), fmt::format("a range inside 0..{}", extent),
-       fmt::format("{}..{}", begin, begin + count));
+       fmt::format("{} elements from {}", count, begin));
 }
 
 void FailSplit(int dim, int64_t outer, int64_t inner, int64_t extent) {

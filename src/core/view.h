@@ -45,11 +45,7 @@ struct View {
   }
 
   // NOLINTNEXTLINE(google-explicit-constructor): a view of T is a view of const T
-  operator View<const T, Rank>() const
-    requires(!std::is_const_v<T>)
-  {
-    return {data, shape, stride};
-  }
+  operator View<const T, Rank>() const requires(!std::is_const_v<T>) { return {data, shape, stride}; }
 
   int64_t size() const {
     int64_t n = 1;
@@ -89,9 +85,7 @@ struct View {
   View Rows(int64_t begin, int64_t count) const { return Slice(0, begin, count); }
 
   // The view at `index` of dimension `dim`, which vanishes.
-  View<T, Rank - 1> Select(int dim, int64_t index) const
-    requires(Rank > 1)
-  {
+  View<T, Rank - 1> Select(int dim, int64_t index) const requires(Rank > 1) {
     if (index < 0 || index >= shape[dim]) internal::FailSlice(dim, index, 1, shape[dim]);
     View<T, Rank - 1> result;
     result.data = data + index * stride[dim];
@@ -122,9 +116,7 @@ struct View {
   }
 
   // Dimensions `dim` and `dim + 1` become one, when the strides allow it; else an Error (kLayout) that names them.
-  View<T, Rank - 1> Flatten(int dim) const
-    requires(Rank > 1)
-  {
+  View<T, Rank - 1> Flatten(int dim) const requires(Rank > 1) {
     const bool joined = shape[dim] <= 1 || shape[dim + 1] <= 1 || stride[dim] == shape[dim + 1] * stride[dim + 1];
     if (!joined) internal::FailFlatten(dim, shape.data(), stride.data(), Rank);
     View<T, Rank - 1> result;

@@ -63,8 +63,7 @@ class Generator {
 
   bool Finished(const Active& active) const {
     const GenerateResult& result = results_[active.request];
-    return result.stopped ||
-           static_cast<int64_t>(result.tokens.size()) >= requests_[active.request].max_tokens;
+    return result.stopped || static_cast<int64_t>(result.tokens.size()) >= requests_[active.request].max_tokens;
   }
 
   // One forward pass: a token of every request that decodes, and as much of the prompts as fits.

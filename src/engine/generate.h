@@ -12,11 +12,11 @@
 namespace mxmla {
 
 struct GenerateRequest {
-  std::vector<int32_t> prompt;                 // at least one token
-  int64_t max_tokens = 0;                      // new tokens at most
+  std::vector<int32_t> prompt;  // at least one token
+  int64_t max_tokens = 0;       // new tokens at most
   SamplingOptions sampling;
   uint64_t seed = 0;
-  std::vector<int32_t> stop_tokens;            // end the request; not part of its result
+  std::vector<int32_t> stop_tokens;  // end the request; not part of its result
   // Called with each new token as it is chosen; false ends the request. May be empty.
   std::function<bool(int32_t token)> on_token;
 };
@@ -29,8 +29,8 @@ struct GenerateResult {
 struct GenerateStats {
   int64_t prompt_tokens = 0;
   int64_t new_tokens = 0;
-  int64_t decode_tokens = 0;    // those made by steps that only decode
-  double prefill_seconds = 0;   // steps that hold any prompt token
+  int64_t decode_tokens = 0;   // those made by steps that only decode
+  double prefill_seconds = 0;  // steps that hold any prompt token
   double decode_seconds = 0;
 };
 

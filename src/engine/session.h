@@ -24,16 +24,16 @@ class PageAllocator {
 };
 
 struct StepInput {
-  int sequence = 0;                  // from Session::Add
-  std::span<const int32_t> tokens;   // to append
-  std::vector<int32_t> logit_rows;   // which of them give logits
-  bool absorbed = false;             // attend in the latent space whatever the number of tokens
+  int sequence = 0;                 // from Session::Add
+  std::span<const int32_t> tokens;  // to append
+  std::vector<int32_t> logit_rows;  // which of them give logits
+  bool absorbed = false;            // attend in the latent space whatever the number of tokens
 };
 
 class Session {
  public:
-  // `options.max_context`, `max_sequences` and `max_batch_tokens` size every buffer; kv_pages 0 gives each sequence room
-  // for max_context tokens. Refused: max_context above the model's max_position_embeddings (kPromptTooLong).
+  // `options.max_context`, `max_sequences` and `max_batch_tokens` size every buffer; kv_pages 0 gives each sequence
+  // room for max_context tokens. Refused: max_context above the model's max_position_embeddings (kPromptTooLong).
   Session(const LoadedModel& model, ModelOptions options, Profiler* profiler = nullptr);
 
   // A new, empty sequence.

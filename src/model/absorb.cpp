@@ -78,7 +78,8 @@ void AbsorbMxfp4(const ModelConfig& config, const LayerWeights& layer, ThreadPoo
       QuantizeRow(row.data(), latent, &result->codes_vc[at * latent / 2], &result->scales_vc[at * latent / kMxBlock]);
     }
   });
-  result->weights.w_kc = {Mxfp4View(result->codes_kc, result->scales_kc, heads * latent, nope), heads, latent, 0, latent};
+  result->weights.w_kc = {Mxfp4View(result->codes_kc, result->scales_kc, heads * latent, nope), heads, latent, 0,
+                          latent};
   result->weights.w_vc = {Mxfp4View(result->codes_vc, result->scales_vc, heads * v, latent), heads, v, 0, v};
   result->weights.w_kc_output_major = true;
 }

@@ -12,7 +12,7 @@ namespace mxmla {
 // Owns re-quantised planes; the views in `weights` point into them (or, for kCheckpoint, into the checkpoint).
 struct AbsorbedLayer {
   AbsorbedWeights weights;
-  std::vector<bf16> values;             // kBf16: kv_b_proj, rounded
+  std::vector<bf16> values;  // kBf16: kv_b_proj, rounded
   std::vector<e2m1x2> codes_kc, codes_vc;
   std::vector<e8m0> scales_kc, scales_vc;
 };

@@ -93,7 +93,8 @@ QuantizedBuffer Activations::ReserveQuantized(const char* name, int64_t rows, in
   const std::string quantized = std::string(name) + "_quantized";
   const std::string scales = std::string(name) + "_scales";
   switch (format_) {
-    case ActivationFormat::kPlain: return {};
+    case ActivationFormat::kPlain:
+      return {};
     case ActivationFormat::kFp8:
       return {plan_.Reserve<e4m3>(quantized, rows * columns),
               plan_.Reserve<float>(scales, rows * CeilDiv(columns, kFp8Group)), columns, format_};
@@ -121,9 +122,8 @@ QuantizedOutput<2> Activations::Quantized(const QuantizedBuffer& buffer, int64_t
         View<e4m3, 2>::Contiguous(plan_.Get<e4m3>(buffer.values), {rows, columns}),
         View<float, 2>::Contiguous(plan_.Get<float>(buffer.scales), {rows, CeilDiv(columns, kFp8Group)})};
   }
-  return Mxfp4<e2m1x2, 2>{
-      View<e2m1x2, 2>::Contiguous(plan_.Get<e2m1x2>(buffer.values), {rows, columns / 2}),
-      View<e8m0, 2>::Contiguous(plan_.Get<e8m0>(buffer.scales), {rows, columns / kMxBlock})};
+  return Mxfp4<e2m1x2, 2>{View<e2m1x2, 2>::Contiguous(plan_.Get<e2m1x2>(buffer.values), {rows, columns / 2}),
+                          View<e8m0, 2>::Contiguous(plan_.Get<e8m0>(buffer.scales), {rows, columns / kMxBlock})};
 }
 
 FloatOutput<3> Activations::KvPages(int64_t layer) const {

@@ -38,8 +38,12 @@ class Activations {
   FloatOutput<2> Plain(const PlainBuffer& buffer, int64_t rows) const;
   QuantizedOutput<2> Quantized(const QuantizedBuffer& buffer, int64_t rows) const;
   View<float, 2> Float(const PlainBuffer& buffer, int64_t rows) const;
-  View<int32_t, 1> Ints(int id, int64_t count) const { return View<int32_t, 1>::Contiguous(plan_.Get<int32_t>(id), {count}); }
-  View<int64_t, 1> Longs(int id, int64_t count) const { return View<int64_t, 1>::Contiguous(plan_.Get<int64_t>(id), {count}); }
+  View<int32_t, 1> Ints(int id, int64_t count) const {
+    return View<int32_t, 1>::Contiguous(plan_.Get<int32_t>(id), {count});
+  }
+  View<int64_t, 1> Longs(int id, int64_t count) const {
+    return View<int64_t, 1>::Contiguous(plan_.Get<int64_t>(id), {count});
+  }
   // The cache of layer `layer`: (pages, page_size, kv_lora_rank + qk_rope_head_dim).
   FloatOutput<3> KvPages(int64_t layer) const;
   // Room for the partial results of `rows` rows; empty when there are so many that they keep the threads busy anyway.
@@ -56,34 +60,34 @@ class Activations {
   QuantizedBuffer normed_quantized;
   // q_a, latent and k_pe side by side: (rows, q_lora_rank + kv_lora_rank + qk_rope_head_dim).
   PlainBuffer down;
-  PlainBuffer q_latent;              // (rows, q_lora_rank), normed
+  PlainBuffer q_latent;  // (rows, q_lora_rank), normed
   QuantizedBuffer q_latent_quantized;
-  PlainBuffer q;                     // (rows, heads * (qk_nope_head_dim + qk_rope_head_dim))
-  QuantizedBuffer q_nope_quantized;  // (rows * heads, qk_nope_head_dim)
-  PlainBuffer query;                 // (rows, heads * (kv_lora_rank + qk_rope_head_dim))
-  PlainBuffer attention;             // (rows, heads * kv_lora_rank)
+  PlainBuffer q;                        // (rows, heads * (qk_nope_head_dim + qk_rope_head_dim))
+  QuantizedBuffer q_nope_quantized;     // (rows * heads, qk_nope_head_dim)
+  PlainBuffer query;                    // (rows, heads * (kv_lora_rank + qk_rope_head_dim))
+  PlainBuffer attention;                // (rows, heads * kv_lora_rank)
   QuantizedBuffer attention_quantized;  // (rows * heads, kv_lora_rank)
-  PlainBuffer values;                // (rows, heads * v_head_dim): o_proj's input
-  PlainBuffer values_head_major;     // (heads, rows, v_head_dim), layout `copy` only
-  QuantizedBuffer values_quantized;  // (rows, heads * v_head_dim)
+  PlainBuffer values;                   // (rows, heads * v_head_dim): o_proj's input
+  PlainBuffer values_head_major;        // (heads, rows, v_head_dim), layout `copy` only
+  QuantizedBuffer values_quantized;     // (rows, heads * v_head_dim)
   // Dense and shared MLP: gate and up side by side, then their product.
-  PlainBuffer gate_up;               // (rows, 2 * width)
-  PlainBuffer mlp;                   // (rows, width)
+  PlainBuffer gate_up;  // (rows, 2 * width)
+  PlainBuffer mlp;      // (rows, width)
   QuantizedBuffer mlp_quantized;
   // Experts: a row for each (row, slot) pair.
-  PlainBuffer expert_gate_up;        // (pairs, 2 * moe_intermediate_size)
-  PlainBuffer expert_mlp;            // (pairs, moe_intermediate_size)
+  PlainBuffer expert_gate_up;  // (pairs, 2 * moe_intermediate_size)
+  PlainBuffer expert_mlp;      // (pairs, moe_intermediate_size)
   QuantizedBuffer expert_mlp_quantized;
-  PlainBuffer expert_out;            // (pairs, hidden) float32
-  PlainBuffer shared_out;            // (rows, hidden) float32
-  PlainBuffer router_logits;         // (rows, experts) float32
-  PlainBuffer expert_weights;        // (rows, top_k) float32
+  PlainBuffer expert_out;                                     // (pairs, hidden) float32
+  PlainBuffer shared_out;                                     // (rows, hidden) float32
+  PlainBuffer router_logits;                                  // (rows, experts) float32
+  PlainBuffer expert_weights;                                 // (rows, top_k) float32
   int expert_ids = -1, expert_begin = -1, expert_pairs = -1;  // int32
   // The rows whose logits are wanted.
-  PlainBuffer head_input;            // (logit rows, hidden)
+  PlainBuffer head_input;  // (logit rows, hidden)
   QuantizedBuffer head_input_quantized;
-  PlainBuffer logits;                // (logit rows, vocab) float32
-  PlainBuffer cos, sin;              // (rows, qk_rope_head_dim / 2) float32
+  PlainBuffer logits;    // (logit rows, vocab) float32
+  PlainBuffer cos, sin;  // (rows, qk_rope_head_dim / 2) float32
   // The batch: see model/batch.h. int32, but for the cache slots.
   int tokens = -1, positions = -1, row_sequence = -1, row_length = -1, block_table = -1, logit_rows = -1, slots = -1;
 

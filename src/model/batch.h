@@ -24,8 +24,8 @@ struct SequenceRows {
   int64_t first_position = 0;
 };
 
-// The order of the batch's rows: sequences that attend in the latent space first, so that their rows are one range; then
-// those with expanded heads.
+// The order of the batch's rows: sequences that attend in the latent space first, so that their rows are one range;
+// then those with expanded heads.
 struct BatchPlan {
   std::vector<SequenceRows> sequences;
   int64_t rows = 0;

@@ -84,8 +84,8 @@ Decoder::Decoder(const ModelConfig& config, const ModelWeights& weights, const M
                ScratchBytes(config, options), pool.threads()) {
   for (const LayerWeights& layer : weights.layers) {
     absorbed_.push_back(AbsorbLayer(config, layer, options.absorb_dtype, pool));
-    // Expanded heads multiply the latents by the checkpoint's kv_b_proj. They stand for the absorbed products only where
-    // these see the same weights and unquantised inputs.
+    // Expanded heads multiply the latents by the checkpoint's kv_b_proj. They stand for the absorbed products only
+    // where these see the same weights and unquantised inputs.
     const AbsorbedWeights& used = absorbed_.back().weights;
     if (options.absorb_dtype != AbsorbDType::kCheckpoint || TakesQuantized(options, used.w_kc.tensor)) {
       allow_expanded_ = false;
@@ -132,9 +132,9 @@ BatchViews Decoder::FillBatch(const BatchPlan& plan, std::span<const SequenceInp
 }
 
 View<const float, 2> Decoder::Forward(std::span<const SequenceInput> inputs) {
-  const BatchPlan plan = PlanBatch(
-      inputs, {config_.kv_lora_rank, config_.qk_nope_head_dim, config_.qk_rope_head_dim, config_.v_head_dim},
-      allow_expanded_);
+  const BatchPlan plan =
+      PlanBatch(inputs, {config_.kv_lora_rank, config_.qk_nope_head_dim, config_.qk_rope_head_dim, config_.v_head_dim},
+                allow_expanded_);
   if (plan.rows > options_.max_batch_tokens || static_cast<int64_t>(inputs.size()) > options_.max_sequences) {
     Fail(ErrorCode::kInternal, "forward pass",
          fmt::format("at most {} tokens of {} sequences", options_.max_batch_tokens, options_.max_sequences),

@@ -19,8 +19,8 @@ class Decoder {
  public:
   // All memory of a forward pass is taken here; `weights` and `pool` must outlive the decoder. Refused (kQuantization)
   // when an activation format does not divide a product's contracted axis.
-  Decoder(const ModelConfig& config, const ModelWeights& weights, const ModelOptions& options,
-          const KernelSet& kernels, ThreadPool& pool, Profiler* profiler);
+  Decoder(const ModelConfig& config, const ModelWeights& weights, const ModelOptions& options, const KernelSet& kernels,
+          ThreadPool& pool, Profiler* profiler);
 
   // Runs the new tokens of every sequence and appends them to the cache. The result holds the wanted logits, float32
   // (wanted rows, vocab_size), in the order of the inputs and their logit_rows; it is valid until the next call.

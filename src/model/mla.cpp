@@ -16,8 +16,15 @@ class Attention {
  public:
   Attention(const ExecContext& context, const AttentionPass& pass, const LayerWeights& layer,
             const AbsorbedWeights& absorbed, const FloatOutput<3>& kv_pages)
-      : context_(context), pass_(pass), c_(pass.config), b_(pass.buffers), layer_(layer), absorbed_(absorbed),
-        kv_pages_(kv_pages), kv_rows_(Flatten(kv_pages, 0)), rows_(pass.plan.rows) {}
+      : context_(context),
+        pass_(pass),
+        c_(pass.config),
+        b_(pass.buffers),
+        layer_(layer),
+        absorbed_(absorbed),
+        kv_pages_(kv_pages),
+        kv_rows_(Flatten(kv_pages, 0)),
+        rows_(pass.plan.rows) {}
 
   void Run(bool first_layer) {
     NormInput(first_layer);
@@ -55,11 +62,15 @@ class Attention {
   void DownProject() {
     const FloatOutput<2> down = b_.Plain(b_.down, rows_);
     if (c_.q_lora_rank > 0) {
-      Linear(context_, {Input(layer_.q_a_proj, b_.normed, b_.normed_quantized), layer_.q_a_proj,
-                        Slice(down, 1, 0, c_.q_lora_rank)}, "q_a_proj");
+      Linear(
+          context_,
+          {Input(layer_.q_a_proj, b_.normed, b_.normed_quantized), layer_.q_a_proj, Slice(down, 1, 0, c_.q_lora_rank)},
+          "q_a_proj");
     }
-    Linear(context_, {Input(layer_.kv_a_proj_with_mqa, b_.normed, b_.normed_quantized), layer_.kv_a_proj_with_mqa,
-                      Slice(down, 1, c_.q_lora_rank, c_.kv_lora_rank + c_.qk_rope_head_dim)}, "kv_a_proj_with_mqa");
+    Linear(context_,
+           {Input(layer_.kv_a_proj_with_mqa, b_.normed, b_.normed_quantized), layer_.kv_a_proj_with_mqa,
+            Slice(down, 1, c_.q_lora_rank, c_.kv_lora_rank + c_.qk_rope_head_dim)},
+           "kv_a_proj_with_mqa");
   }
 
   // 3 and 6, the key's side: the normed latent and the rotated k_pe go straight into the page.
@@ -74,8 +85,8 @@ class Attention {
     RmsNorm(context_, norm);
 
     RopeArgs rope;
-    rope.x = AsInput(Split(Slice(down, 1, c_.q_lora_rank + c_.kv_lora_rank, c_.qk_rope_head_dim), 1, 1,
-                           c_.qk_rope_head_dim));
+    rope.x = AsInput(
+        Split(Slice(down, 1, c_.q_lora_rank + c_.kv_lora_rank, c_.qk_rope_head_dim), 1, 1, c_.qk_rope_head_dim));
     rope.cos = pass_.batch.cos;
     rope.sin = pass_.batch.sin;
     rope.interleaved = c_.rope_interleave;
@@ -187,9 +198,9 @@ class Attention {
         break;
       case VLayout::kCopy: {
         // (heads, rows, v_head_dim) memory, seen as (rows, heads, v_head_dim).
-        const FloatOutput<3> head_major =
-            Permute<3>(Split(Slice(b_.Plain(b_.values_head_major, heads), 1, 0, rows * c_.v_head_dim), 1, rows,
-                             c_.v_head_dim), {1, 0, 2});
+        const FloatOutput<3> head_major = Permute<3>(
+            Split(Slice(b_.Plain(b_.values_head_major, heads), 1, 0, rows * c_.v_head_dim), 1, rows, c_.v_head_dim),
+            {1, 0, 2});
         project.out = head_major;
         ValueProject(context_, project);
         Copy(context_, {AsInput(head_major), token_major});
@@ -206,8 +217,8 @@ class Attention {
       if (sequence.first_row < pass_.plan.absorbed_rows || sequence.rows == 0) continue;
       const FloatOutput<3> query = Slice(QueryHeads(), 0, sequence.first_row, sequence.rows);
       RotateQuery(sequence.first_row, sequence.rows, Slice(query, 2, c_.qk_nope_head_dim, c_.qk_rope_head_dim));
-      const FloatOutput<3> out = Slice(Split(b_.Plain(b_.values, rows_), 1, heads, c_.v_head_dim), 0,
-                                       sequence.first_row, sequence.rows);
+      const FloatOutput<3> out =
+          Slice(Split(b_.Plain(b_.values, rows_), 1, heads, c_.v_head_dim), 0, sequence.first_row, sequence.rows);
       PrefillAttentionArgs attend;
       attend.query = AsInput(query);
       attend.kv_pages = AsInput(kv_pages_);

@@ -23,8 +23,8 @@ struct BatchViews {
 // The parts of kv_b_proj that absorbed attention multiplies by; views of the checkpoint unless --absorb-dtype asks for
 // re-quantised ones.
 struct AbsorbedWeights {
-  HeadWeight w_kc;                  // (qk_nope_head_dim, kv_lora_rank) a head, or transposed when output_major
-  HeadWeight w_vc;                  // (v_head_dim, kv_lora_rank) a head
+  HeadWeight w_kc;  // (qk_nope_head_dim, kv_lora_rank) a head, or transposed when output_major
+  HeadWeight w_vc;  // (v_head_dim, kv_lora_rank) a head
   bool w_kc_output_major = false;
 };
 

@@ -11,7 +11,11 @@ namespace {
 class Mlp {
  public:
   Mlp(const ExecContext& context, const AttentionPass& pass, const LayerWeights& layer)
-      : context_(context), options_(pass.options), c_(pass.config), b_(pass.buffers), layer_(layer),
+      : context_(context),
+        options_(pass.options),
+        c_(pass.config),
+        b_(pass.buffers),
+        layer_(layer),
         rows_(pass.plan.rows) {}
 
   void Run() {
@@ -24,7 +28,8 @@ class Mlp {
     const LinearWeight& expert_gate = layer_.experts.gate_proj.front();
     const LinearWeight& expert_up = layer_.experts.up_proj.front();
     NormInput({&expert_gate, &expert_up, shared ? &layer_.shared_experts.gate_proj : &expert_gate,
-               shared ? &layer_.shared_experts.up_proj : &expert_up}, true);
+               shared ? &layer_.shared_experts.up_proj : &expert_up},
+              true);
     RouteRows();
     Experts();
     CombineExpertsArgs combine;
@@ -86,8 +91,9 @@ class Mlp {
     const FloatOutput<2> gate_up = b_.Plain(b_.gate_up, rows_);
     Linear(context_, {Input(weights.gate_proj), weights.gate_proj, Slice(gate_up, 1, 0, width)}, name);
     Linear(context_, {Input(weights.up_proj), weights.up_proj, Slice(gate_up, 1, width, width)}, name);
-    Linear(context_, {Activate(gate_up, rows_, width, weights.down_proj, b_.mlp, b_.mlp_quantized), weights.down_proj,
-                      out}, name);
+    Linear(context_,
+           {Activate(gate_up, rows_, width, weights.down_proj, b_.mlp, b_.mlp_quantized), weights.down_proj, out},
+           name);
   }
 
   void RouteRows() {
@@ -100,7 +106,8 @@ class Mlp {
     router.expert_ids = Ids();
     router.expert_weights = b_.Float(b_.expert_weights, rows_);
     Router(context_, router);
-    GroupExperts(context_, {Ids(), b_.Ints(b_.expert_begin, c_.n_routed_experts + 1), b_.Ints(b_.expert_pairs, Pairs())});
+    GroupExperts(context_,
+                 {Ids(), b_.Ints(b_.expert_begin, c_.n_routed_experts + 1), b_.Ints(b_.expert_pairs, Pairs())});
   }
 
   View<int32_t, 2> Ids() const { return b_.Ints(b_.expert_ids, Pairs()).Split(0, rows_, c_.num_experts_per_tok); }

@@ -29,11 +29,11 @@ struct ModelOptions {
   VLayout v_layout = VLayout::kFused;
   AbsorbDType absorb_dtype = AbsorbDType::kCheckpoint;
   ActivationFormat activations = ActivationFormat::kPlain;
-  int64_t max_batch_tokens = 512;   // rows of one forward pass
-  int64_t max_logit_rows = 64;      // rows whose logits one forward pass may give
-  int64_t max_context = 0;          // tokens of the longest sequence
-  int64_t max_sequences = 1;        // sequences of one forward pass
-  int64_t kv_pages = 0;             // pages of the cache, page_size tokens each
+  int64_t max_batch_tokens = 512;  // rows of one forward pass
+  int64_t max_logit_rows = 64;     // rows whose logits one forward pass may give
+  int64_t max_context = 0;         // tokens of the longest sequence
+  int64_t max_sequences = 1;       // sequences of one forward pass
+  int64_t kv_pages = 0;            // pages of the cache, page_size tokens each
   int64_t page_size = 64;
 };
 

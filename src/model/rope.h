@@ -10,8 +10,8 @@ namespace mxmla {
 
 // The inverse frequency of each pair of qk_rope_head_dim dimensions, and the factor of cos and sin. With YaRN (Peng et
 // al. 2023, arXiv 2309.00071, section 3): frequencies are a blend of theta^(-2i/d) and the same divided by `factor`,
-// along a ramp between the dimensions that turn beta_fast and beta_slow times over the original context; cos and sin are
-// multiplied by m(mscale) / m(mscale_all_dim), m(s) = 0.1 s ln(factor) + 1 (m(1) alone when either is absent).
+// along a ramp between the dimensions that turn beta_fast and beta_slow times over the original context; cos and sin
+// are multiplied by m(mscale) / m(mscale_all_dim), m(s) = 0.1 s ln(factor) + 1 (m(1) alone when either is absent).
 class RopeAngles {
  public:
   explicit RopeAngles(const ModelConfig& config);

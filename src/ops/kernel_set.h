@@ -14,9 +14,9 @@
 namespace mxmla {
 
 struct KernelSet {
-  std::string_view backend;                    // "ref", "cpu"
-  std::string_view isa;                        // "", "portable", "avx2", "avx512"
-  DType activation_dtype = DType::kF32;        // of plain activations and of the KV cache
+  std::string_view backend;              // "ref", "cpu"
+  std::string_view isa;                  // "", "portable", "avx2", "avx512"
+  DType activation_dtype = DType::kF32;  // of plain activations and of the KV cache
 
   KernelTable<RmsNormArgs> rms_norm;
   KernelTable<LinearArgs> linear;

@@ -33,7 +33,8 @@ bool Meets(const Requirement& requirement, const Operand& operand) {
   if (!(requirement.dtypes & DTypeBit(operand.dtype))) return false;
   if (IsEmpty(operand)) return true;
   const int last = operand.rank - 1;
-  if (requirement.inner_stride_one && !operand.free_strides && operand.shape[last] > 1 && operand.stride[last] != 1) return false;
+  if (requirement.inner_stride_one && !operand.free_strides && operand.shape[last] > 1 && operand.stride[last] != 1)
+    return false;
   if (reinterpret_cast<uintptr_t>(operand.data) % requirement.alignment != 0) return false;
   for (int d = 0; d < last; ++d) {
     const int64_t step = operand.stride[d] * ElementBytes(operand.dtype);

@@ -100,8 +100,7 @@ void GroupedLinear(const ExecContext& context, const GroupedLinearArgs& args, st
   operands.Add("pairs", args.pairs);
   operands.Add("out", args.out);
   Dispatch(context, context.kernels->grouped_linear, name, args, operands,
-           Bytes(args.x) + weight_bytes + Bytes(args.expert_begin) + Bytes(args.pairs) +
-               Bytes(args.out));
+           Bytes(args.x) + weight_bytes + Bytes(args.expert_begin) + Bytes(args.pairs) + Bytes(args.out));
 }
 
 }  // namespace mxmla

@@ -11,21 +11,21 @@ namespace mxmla {
 // out[r, j] = sum over k of x[r, k] * w[j, k], in float32 over dequantised values, rounded once to out's type. For one
 // backend the order of the sum depends on neither the rows nor the threads.
 struct LinearArgs {
-  Activation<2> x;        // (rows, k)
-  LinearWeight weight;    // (n, k)
-  FloatOutput<2> out;     // (rows, n); outer stride free
+  Activation<2> x;      // (rows, k)
+  LinearWeight weight;  // (n, k)
+  FloatOutput<2> out;   // (rows, n); outer stride free
 };
 void Linear(const ExecContext& context, const LinearArgs& args, std::string_view name = "linear");
 
 // One product for each (row, chosen expert) pair; a pair's number is row * top_k + slot. Pairs are visited expert by
 // expert (see GroupExperts), so that an expert's weights are read once.
 struct GroupedLinearArgs {
-  Activation<2> x;                       // (pairs / pairs_per_row, k): pair p reads row p / pairs_per_row, in place
-  int64_t pairs_per_row = 1;             // top_k for the experts' first product, 1 for the second
-  std::span<const LinearWeight> weights; // one (n, k) an expert; formats may differ
-  View<const int32_t, 1> expert_begin;   // (experts + 1): where each expert's pairs begin in `pairs`
-  View<const int32_t, 1> pairs;          // (pairs): pair numbers, grouped by expert
-  FloatOutput<2> out;                    // (pairs, n): row p holds pair p
+  Activation<2> x;                        // (pairs / pairs_per_row, k): pair p reads row p / pairs_per_row, in place
+  int64_t pairs_per_row = 1;              // top_k for the experts' first product, 1 for the second
+  std::span<const LinearWeight> weights;  // one (n, k) an expert; formats may differ
+  View<const int32_t, 1> expert_begin;    // (experts + 1): where each expert's pairs begin in `pairs`
+  View<const int32_t, 1> pairs;           // (pairs): pair numbers, grouped by expert
+  FloatOutput<2> out;                     // (pairs, n): row p holds pair p
 };
 void GroupedLinear(const ExecContext& context, const GroupedLinearArgs& args, std::string_view name = "grouped_linear");
 

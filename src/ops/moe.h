@@ -26,40 +26,40 @@ struct RouterOptions {
 // Scores every expert in float32 and chooses top_k of them; weights are the unbiased scores, normalised if asked, times
 // routed_scaling_factor. Ties go to the lower expert number; ids are in order of falling choice score.
 struct RouterArgs {
-  FloatInput<2> x;                                  // (rows, hidden)
-  LinearWeight weight;                              // (experts, hidden), float32 or bf16
-  std::optional<View<const float, 1>> bias;         // (experts) e_score_correction_bias, kNoauxTc only
+  FloatInput<2> x;                           // (rows, hidden)
+  LinearWeight weight;                       // (experts, hidden), float32 or bf16
+  std::optional<View<const float, 1>> bias;  // (experts) e_score_correction_bias, kNoauxTc only
   RouterOptions options;
-  View<float, 2> logits;                            // (rows, experts), scratch
-  View<int32_t, 2> expert_ids;                      // (rows, top_k)
-  View<float, 2> expert_weights;                    // (rows, top_k)
+  View<float, 2> logits;          // (rows, experts), scratch
+  View<int32_t, 2> expert_ids;    // (rows, top_k)
+  View<float, 2> expert_weights;  // (rows, top_k)
 };
 void Router(const ExecContext& context, const RouterArgs& args);
 
 // Sorts the pairs (row, slot) by expert, rows ascending within an expert.
 struct GroupExpertsArgs {
-  View<const int32_t, 2> expert_ids;   // (rows, top_k)
-  View<int32_t, 1> expert_begin;       // (experts + 1)
-  View<int32_t, 1> pairs;              // (rows * top_k)
+  View<const int32_t, 2> expert_ids;  // (rows, top_k)
+  View<int32_t, 1> expert_begin;      // (experts + 1)
+  View<int32_t, 1> pairs;             // (rows * top_k)
 };
 void GroupExperts(const ExecContext& context, const GroupExpertsArgs& args);
 
 // silu(gate) * up, silu(g) = g / (1 + exp(-g)), in float32, rounded to the output type (and first to the backend's
 // activation type when `out` is quantised).
 struct SiluMulArgs {
-  FloatInput<2> gate;         // (rows, n)
-  FloatInput<2> up;           // (rows, n)
-  ActivationOutput<2> out;    // (rows, n)
+  FloatInput<2> gate;       // (rows, n)
+  FloatInput<2> up;         // (rows, n)
+  ActivationOutput<2> out;  // (rows, n)
   ScaleMode scale_mode = ScaleMode::kEven;
 };
 void SiluMul(const ExecContext& context, const SiluMulArgs& args);
 
 // out[r] = shared[r] + sum over slots s, in order, of weights[r, s] * pairs[r * top_k + s].
 struct CombineExpertsArgs {
-  FloatInput<2> pairs;                      // (rows * top_k, n)
-  View<const float, 2> expert_weights;      // (rows, top_k)
-  std::optional<FloatInput<2>> shared;      // (rows, n), the shared experts' result
-  FloatOutput<2> out;                       // (rows, n)
+  FloatInput<2> pairs;                  // (rows * top_k, n)
+  View<const float, 2> expert_weights;  // (rows, top_k)
+  std::optional<FloatInput<2>> shared;  // (rows, n), the shared experts' result
+  FloatOutput<2> out;                   // (rows, n)
 };
 void CombineExperts(const ExecContext& context, const CombineExpertsArgs& args);
 

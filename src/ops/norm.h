@@ -13,14 +13,14 @@ namespace mxmla {
 // rounded to the output type. The mean is a float32 sum (or better). `quantized` holds y rounded first to the backend's
 // activation type (float32 for ref, bf16 for cpu), then quantised.
 struct RmsNormArgs {
-  FloatInput<2> x;                                     // (x_rows, n)
-  std::optional<View<float, 2>> residual;              // (x_rows, n), updated in the rows that are read
-  std::optional<View<const int32_t, 1>> row_index;     // (rows): output row r reads x and residual row row_index[r]
-  View<const float, 1> weight;                         // (n)
+  FloatInput<2> x;                                  // (x_rows, n)
+  std::optional<View<float, 2>> residual;           // (x_rows, n), updated in the rows that are read
+  std::optional<View<const int32_t, 1>> row_index;  // (rows): output row r reads x and residual row row_index[r]
+  View<const float, 1> weight;                      // (n)
   float eps = 0;
-  std::optional<FloatOutput<2>> out;                   // (rows, n), or any rows with out_index
-  std::optional<View<const int64_t, 1>> out_index;     // (rows): row r is written to out row out_index[r]
-  std::optional<QuantizedOutput<2>> quantized;         // (rows, n)
+  std::optional<FloatOutput<2>> out;                // (rows, n), or any rows with out_index
+  std::optional<View<const int64_t, 1>> out_index;  // (rows): row r is written to out row out_index[r]
+  std::optional<QuantizedOutput<2>> quantized;      // (rows, n)
   ScaleMode scale_mode = ScaleMode::kEven;
 };
 void RmsNorm(const ExecContext& context, const RmsNormArgs& args);

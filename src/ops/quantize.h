@@ -8,8 +8,8 @@ namespace mxmla {
 
 // Each (row, head) vector is quantised by itself: MXFP4 blocks of 32, or FP8 groups of 128 (the last may be short).
 struct QuantizeArgs {
-  FloatInput<3> x;          // (rows, heads, n)
-  QuantizedOutput<3> out;   // (rows, heads, n)
+  FloatInput<3> x;         // (rows, heads, n)
+  QuantizedOutput<3> out;  // (rows, heads, n)
   ScaleMode scale_mode = ScaleMode::kEven;
 };
 void Quantize(const ExecContext& context, const QuantizeArgs& args);
@@ -17,8 +17,8 @@ void Quantize(const ExecContext& context, const QuantizeArgs& args);
 // Flatten and quantise in one pass: out row r is the quantised concatenation of x[r, 0, :], x[r, 1, :], ... The heads
 // need not be contiguous: this is what follows the V projection in the layouts `copy` and `strided`.
 struct FlattenQuantizeArgs {
-  FloatInput<3> x;          // (rows, heads, n); strides of rows and heads free
-  QuantizedOutput<2> out;   // (rows, heads * n)
+  FloatInput<3> x;         // (rows, heads, n); strides of rows and heads free
+  QuantizedOutput<2> out;  // (rows, heads * n)
   ScaleMode scale_mode = ScaleMode::kEven;
 };
 void FlattenQuantize(const ExecContext& context, const FlattenQuantizeArgs& args);

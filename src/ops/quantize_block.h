@@ -19,8 +19,8 @@ e8m0 Mxfp4Scale(float amax, ScaleMode mode);
 e8m0 QuantizeMxfp4Block(const float* values /* (32) */, ScaleMode mode, e2m1x2* codes /* (16) */);
 
 // Quantises `count` <= 128 values to e4m3 under one scale max(amax, 1e-10) / 448, which is returned. The quotient is
-// value / scale in float32, clamped to +-448, rounded to nearest even. NaN values stay NaN; a NaN or infinite amax gives
-// a NaN scale.
+// value / scale in float32, clamped to +-448, rounded to nearest even. NaN values stay NaN; a NaN or infinite amax
+// gives a NaN scale.
 float QuantizeFp8Group(const float* values /* (count) */, int64_t count, e4m3* codes /* (count) */);
 
 }  // namespace mxmla

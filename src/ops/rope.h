@@ -12,9 +12,9 @@ namespace mxmla {
 //   (a cos - b sin, b cos + a sin), in float32, rounded once.
 // out may be x itself. Pairs keep their places, so queries and keys agree.
 struct RopeArgs {
-  FloatInput<3> x;                                  // (rows, heads, n), n even
-  View<const float, 2> cos;                         // (rows, n/2)
-  View<const float, 2> sin;                         // (rows, n/2)
+  FloatInput<3> x;           // (rows, heads, n), n even
+  View<const float, 2> cos;  // (rows, n/2)
+  View<const float, 2> sin;  // (rows, n/2)
   bool interleaved = true;
   FloatOutput<3> out;                               // (rows, heads, n), or any rows with out_index
   std::optional<View<const int64_t, 1>> out_index;  // (rows): row r is written to out row out_index[r]

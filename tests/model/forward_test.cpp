@@ -82,8 +82,8 @@ class Forward : public testing::TestWithParam<Setup> {
     std::vector<StepInput> inputs;
     for (int b = 0; b < batch; ++b) prompts.push_back(Tokens(model, 3 + 2 * b, b));
     for (int b = 0; b < batch; ++b) {
-      inputs.push_back({session.Add(), prompts[b], {static_cast<int32_t>(prompts[b].size()) - 1},
-                        all_absorbed || b % 2 == 0});
+      inputs.push_back(
+          {session.Add(), prompts[b], {static_cast<int32_t>(prompts[b].size()) - 1}, all_absorbed || b % 2 == 0});
     }
     std::vector<float> logits = Copy(session.Step(inputs));
     const std::vector<int32_t> next = Tokens(model, batch, 99);
@@ -101,7 +101,8 @@ TEST_P(Forward, VLayoutsAgreeBitForBit) {
   const LoadedModel model = Load();
   const bool quantized = IsQuantized(model.weights.layers[0].o_proj);
   std::vector<ActivationFormat> formats = {ActivationFormat::kPlain, ActivationFormat::kFp8};
-  if (model.config.qk_nope_head_dim % 32 == 0 && (model.config.num_attention_heads * model.config.v_head_dim) % 32 == 0) {
+  if (model.config.qk_nope_head_dim % 32 == 0 &&
+      (model.config.num_attention_heads * model.config.v_head_dim) % 32 == 0) {
     formats.push_back(ActivationFormat::kMxfp4);
   }
   if (!quantized) formats.resize(1);

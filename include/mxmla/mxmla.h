@@ -1,0 +1,76 @@
+// mxmla's public interface: a model folder in, tokens, text and logits out. Needs nothing else of the source tree.
+//
+//   mxmla::Model model("DeepSeek-V2-Lite-MXFP4");
+//   mxmla::GenerateOptions options;
+//   options.max_tokens = 64;
+//   for (int32_t id : model.Generate(model.Encode("The capital of France is"), options)) ...
+//
+// Every failure is an mxmla::Exception whose what() is one line naming the thing, what was expected and what was found.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace mxmla {
+
+class Exception : public std::runtime_error {
+ public:
+  Exception(int status, const std::string& message) : std::runtime_error(message), status_(status) {}
+  // The program's exit status for this failure; README.md lists them.
+  int status() const { return status_; }
+
+ private:
+  int status_;
+};
+
+struct LoadOptions {
+  std::string device = "auto";              // auto, ref, cpu or cuda
+  int threads = 0;                          // 0: every processor the process may use
+  std::string v_layout = "fused";           // copy, strided or fused
+  std::string absorb_dtype = "checkpoint";  // checkpoint, bf16 or mxfp4
+  std::string activations = "bf16";         // bf16, fp8 or mxfp4
+};
+
+struct GenerateOptions {
+  int64_t max_tokens = 256;
+  float temperature = 0;  // 0 is greedy
+  int64_t top_k = 0;      // 0: all
+  float top_p = 1;
+  uint64_t seed = 0;
+  bool stop_at_eos = true;
+  std::function<bool(int32_t token)> on_token;  // each new token as it is chosen; false ends the generation
+};
+
+// A model folder, mapped and ready to run. Not safe to use from two threads at once.
+class Model {
+ public:
+  explicit Model(const std::string& folder, const LoadOptions& options = {});
+  ~Model();
+  Model(Model&&) noexcept;
+  Model& operator=(Model&&) noexcept;
+
+  int64_t vocab_size() const;
+  int64_t max_context() const;  // tokens of prompt and output together
+
+  // Need a tokenizer in the folder. Encode adds the first token that the folder asks for.
+  std::vector<int32_t> Encode(std::string_view text) const;
+  std::string Decode(std::span<const int32_t> tokens) const;
+
+  // The new tokens, without the end-of-text token.
+  std::vector<int32_t> Generate(std::span<const int32_t> prompt, const GenerateOptions& options = {}) const;
+
+  // Float32 logits of every position, row-major (tokens, vocab_size).
+  std::vector<float> Logits(std::span<const int32_t> tokens) const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace mxmla

@@ -1,0 +1,101 @@
+#include <algorithm>
+
+#include "engine/generate.h"
+#include "engine/option_names.h"
+#include "mxmla/mxmla.h"
+#include "text/tokenizer.h"
+
+namespace mxmla {
+namespace {
+
+// Runs `body`, turning the engine's errors into the public ones.
+template <class Body>
+auto Guard(const Body& body) {
+  try {
+    return body();
+  } catch (const Error& error) {
+    throw Exception(static_cast<int>(error.code()), error.what());
+  }
+}
+
+}  // namespace
+
+struct Model::State {
+  std::string folder;
+  LoadedModel model;
+  ModelOptions options;
+  std::unique_ptr<Tokenizer> tokenizer;  // read when first asked for: a folder need not have one
+
+  const Tokenizer& Text() {
+    if (!tokenizer) tokenizer = Tokenizer::Load(folder);
+    return *tokenizer;
+  }
+};
+
+Model::Model(const std::string& folder, const LoadOptions& options) {
+  Guard([&] {
+    state_ = std::make_unique<State>();
+    state_->folder = folder;
+    state_->options.v_layout = ParseVLayout(options.v_layout);
+    state_->options.absorb_dtype = ParseAbsorbDType(options.absorb_dtype);
+    state_->options.activations = ParseActivations(options.activations);
+    state_->model = LoadedModel::Open(folder, {options.device, options.threads});
+  });
+}
+
+Model::~Model() = default;
+Model::Model(Model&&) noexcept = default;
+Model& Model::operator=(Model&&) noexcept = default;
+
+int64_t Model::vocab_size() const { return state_->model.config.vocab_size; }
+int64_t Model::max_context() const { return state_->model.config.max_position_embeddings; }
+
+std::vector<int32_t> Model::Encode(std::string_view text) const {
+  return Guard([&] { return state_->Text().Encode(text, true); });
+}
+
+std::string Model::Decode(std::span<const int32_t> tokens) const {
+  return Guard([&] { return state_->Text().Decode(tokens); });
+}
+
+std::vector<int32_t> Model::Generate(std::span<const int32_t> prompt, const GenerateOptions& options) const {
+  return Guard([&] {
+    GenerateRequest request;
+    request.prompt.assign(prompt.begin(), prompt.end());
+    request.max_tokens = std::min(options.max_tokens, max_context() - static_cast<int64_t>(prompt.size()));
+    request.sampling = {options.temperature, options.top_k, options.top_p};
+    request.seed = options.seed;
+    request.on_token = options.on_token;
+    const std::vector<int64_t>& eos = state_->model.config.eos_token_ids;
+    if (options.stop_at_eos) request.stop_tokens.assign(eos.begin(), eos.end());
+    ModelOptions sizes = state_->options;
+    sizes.max_context = static_cast<int64_t>(prompt.size()) + std::max<int64_t>(request.max_tokens, 0);
+    sizes.max_batch_tokens = std::clamp<int64_t>(static_cast<int64_t>(prompt.size()), 1, 512);
+    sizes.max_logit_rows = 1;
+    Session session(state_->model, sizes);
+    return mxmla::Generate(session, {&request, 1})[0].tokens;
+  });
+}
+
+std::vector<float> Model::Logits(std::span<const int32_t> tokens) const {
+  return Guard([&] {
+    ModelOptions sizes = state_->options;
+    const auto count = static_cast<int64_t>(tokens.size());
+    sizes.max_context = count;
+    sizes.max_batch_tokens = std::clamp<int64_t>(count, 1, 512);
+    sizes.max_logit_rows = sizes.max_batch_tokens;
+    Session session(state_->model, sizes);
+    const int sequence = session.Add();
+    std::vector<float> logits;
+    for (int64_t begin = 0; begin < count; begin += sizes.max_batch_tokens) {
+      const int64_t rows = std::min(sizes.max_batch_tokens, count - begin);
+      StepInput input{sequence, tokens.subspan(begin, rows), {}, false};
+      for (int64_t r = 0; r < rows; ++r) input.logit_rows.push_back(static_cast<int32_t>(r));
+      const View<const float, 2> step = session.Step({&input, 1});
+      logits.insert(logits.end(), step.data, step.data + step.size());
+    }
+    return logits;
+  });
+}
+
+}  // namespace mxmla

@@ -1,0 +1,44 @@
+#include <gtest/gtest.h>
+
+#include "mxmla/mxmla.h"
+
+namespace mxmla {
+namespace {
+
+std::string Fixture(const std::string& name) { return std::string(MXMLA_FIXTURES) + "/" + name; }
+
+TEST(Api, GreedyGenerationFollowsTheLogits) {
+  const Model model(Fixture("v3-mxfp4"));
+  std::vector<int32_t> tokens = {1, 5, 9, 2};
+  GenerateOptions options;
+  options.max_tokens = 1;
+  options.stop_at_eos = false;
+  const std::vector<float> logits = model.Logits(tokens);
+  ASSERT_EQ(static_cast<int64_t>(logits.size()), 4 * model.vocab_size());
+  const auto last = logits.end() - model.vocab_size();
+  const auto best = static_cast<int32_t>(std::max_element(last, logits.end()) - last);
+  EXPECT_EQ(model.Generate(tokens, options), std::vector<int32_t>{best});
+}
+
+TEST(Api, FailuresCarryTheExitStatus) {
+  try {
+    const Model model(Fixture("no-such-model"));
+    FAIL();
+  } catch (const Exception& error) {
+    EXPECT_EQ(error.status(), 3);
+    EXPECT_NE(std::string(error.what()).find("no-such-model"), std::string::npos);
+  }
+  EXPECT_THROW(Model(Fixture("v3-mxfp4"), {.v_layout = "sideways"}), Exception);
+  EXPECT_THROW(Model(Fixture("v3-mxfp4")).Encode("no tokenizer here"), Exception);
+}
+
+TEST(Api, TextGoesThroughTheEmbeddedModel) {
+  const Model model(MXMLA_TINY_GSM);
+  const std::vector<int32_t> ids =
+      model.Generate(model.Encode("Question: Tom has 5 apples. He buys 7 more. How many "
+                                  "apples does Tom have now?\nAnswer:"));
+  EXPECT_NE(model.Decode(ids).find("#### 12"), std::string::npos) << model.Decode(ids);
+}
+
+}  // namespace
+}  // namespace mxmla
