@@ -6,7 +6,7 @@ namespace mxmla::app {
 void AddBench(CLI::App& app) {
   CLI::App* bench = app.add_subcommand("bench", "Measure ops, the V projection, decoding and prefilling");
   bench->require_subcommand(1);
-  bench->footer("Example:\n  mxmla bench decode --dummy configs/deepseek-v2-lite-mxfp4.json --layers 4");
+  bench->footer("Example:\n  mxmla bench decode --dummy configs/deepseek-v2-lite.json --layers 4");
   AddBenchModel(*bench);
   AddBenchVproj(*bench);
 }

@@ -181,7 +181,7 @@ nlohmann::json OpTable(const char* title, const Profiler& profiler, double bandw
 
 void BenchOps(BenchFlags flags) {
   if (flags.model.model.empty() && flags.model.dummy.empty()) {
-    flags.model.dummy = "configs/deepseek-v2-lite-mxfp4.json";
+    flags.model.dummy = "configs/deepseek-v2-lite.json";
     flags.model.layers = 3;
   }
   const LoadedModel model = flags.model.Load();
@@ -299,7 +299,7 @@ void AddBenchModel(CLI::App& bench) {
       "mxmla bench ops --dummy configs/kimi-k2-mxfp4.json --layers 2 --experts 16", false,
       [](const BenchFlags& flags) { BenchOps(flags); }, true, true);
   AddModelBench(bench, "decode", "Time decoding",
-                "mxmla bench decode --dummy configs/deepseek-v2-lite-mxfp4.json --context 512", true, BenchDecode, true,
+                "mxmla bench decode --dummy configs/deepseek-v2-lite.json --context 512", true, BenchDecode, true,
                 false);
   AddModelBench(bench, "prefill", "Time prefilling", "mxmla bench prefill tiny-gsm --prompt 256", true, BenchPrefill,
                 false, true);

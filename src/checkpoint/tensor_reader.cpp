@@ -64,31 +64,6 @@ float HalfToFloat(uint16_t bits) {
   return std::bit_cast<float>(sign | (wide << 23) | (mantissa << 13));
 }
 
-void DequantizeRow(const View<const float, 2>& weight, int64_t row, float* out) {
-  std::memcpy(out, &weight(row, 0), static_cast<size_t>(weight.shape[1]) * sizeof(float));
-}
-
-void DequantizeRow(const View<const bf16, 2>& weight, int64_t row, float* out) {
-  const bf16* values = &weight(row, 0);
-  for (int64_t k = 0; k < weight.shape[1]; ++k) out[k] = values[k].ToFloat();
-}
-
-void DequantizeRow(const Fp8Block& weight, int64_t row, float* out) {
-  const e4m3* values = &weight.values(row, 0);
-  const float* scales = &weight.scales((weight.first_row + row) / kFp8Block, 0);
-  for (int64_t k = 0; k < weight.values.shape[1]; ++k) out[k] = values[k].ToFloat() * scales[k / kFp8Block];
-}
-
-void DequantizeRow(const Mxfp4<const e2m1x2, 2>& weight, int64_t row, float* out) {
-  const e2m1x2* codes = &weight.values(row, 0);
-  const e8m0* scales = &weight.scales(row, 0);
-  for (int64_t pair = 0; pair < weight.values.shape[1]; ++pair) {
-    const float scale = scales[2 * pair / kMxBlock].ToFloat();
-    out[2 * pair] = codes[pair].Low() * scale;
-    out[2 * pair + 1] = codes[pair].High() * scale;
-  }
-}
-
 }  // namespace
 
 std::string TensorSubject(const Tensor& tensor) { return fmt::format("tensor \"{}\" of {}", tensor.name, tensor.file); }
@@ -160,10 +135,6 @@ std::vector<float> ReadVector(const Tensor& tensor, int64_t n) {
     result[i] = tensor.dtype == TensorDType::kBf16 ? bf16{bits}.ToFloat() : HalfToFloat(bits);
   }
   return result;
-}
-
-void DequantizeRow(const LinearWeight& weight, int64_t row, float* out) {
-  std::visit([&](const auto& w) { DequantizeRow(w, row, out); }, weight);
 }
 
 }  // namespace mxmla

@@ -31,9 +31,6 @@ std::pair<int64_t, int64_t> MatrixExtents(const MatrixTensors& tensors);
 // The vector of n elements (F32, BF16 or F16), widened exactly.
 std::vector<float> ReadVector(const Tensor& tensor, int64_t n);
 
-// Row `row` of `weight`, dequantised: exact but for the one rounding of value * scale of FP8.
-void DequantizeRow(const LinearWeight& weight, int64_t row, float* out /* (k) */);
-
 // "tensor "NAME" of FILE"
 std::string TensorSubject(const Tensor& tensor);
 // "BF16 (64, 128)"

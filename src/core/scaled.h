@@ -96,6 +96,9 @@ std::string_view FormatName(const LinearWeight& weight);
 // Bytes of values and scales that one reading of the matrix moves.
 int64_t ByteCount(const LinearWeight& weight);
 
+// Row `row` of `weight`, dequantised: exact but for the one rounding of value * scale of FP8.
+void DequantizeRow(const LinearWeight& weight, int64_t row, float* out /* (k) */);
+
 // One matrix a head, inside one tensor: head h is rows h*head_stride + head_offset .. + head_rows of `tensor`. This is
 // how w_kc and w_vc lie in kv_b_proj (heads * (qk_nope_head_dim + v_head_dim), kv_lora_rank).
 struct HeadWeight {

@@ -7,27 +7,6 @@
 namespace mxmla {
 namespace {
 
-// Row r of a weight matrix as float32.
-void DequantizeRow(const LinearWeight& weight, int64_t r, float* out /* (k) */) {
-  std::visit(
-      [&](const auto& w) {
-        using W = std::decay_t<decltype(w)>;
-        if constexpr (std::is_same_v<W, Fp8Block>) {
-          for (int64_t k = 0; k < w.extent(1); ++k) {
-            out[k] = w.values(r, k).ToFloat() * w.scales((w.first_row + r) / kFp8Block, k / kFp8Block);
-          }
-        } else if constexpr (std::is_same_v<W, Mxfp4<const e2m1x2, 2>>) {
-          for (int64_t k = 0; k < w.extent(1); ++k) {
-            const e2m1x2 pair = w.values(r, k / 2);
-            out[k] = (k % 2 ? pair.High() : pair.Low()) * w.scales(r, k / kMxBlock).ToFloat();
-          }
-        } else {
-          for (int64_t k = 0; k < w.shape[1]; ++k) out[k] = ToFloat(w(r, k));
-        }
-      },
-      weight);
-}
-
 void QuantizeRow(const float* values /* (k) */, int64_t k, e2m1x2* codes /* (k/2) */, e8m0* scales /* (k/32) */) {
   for (int64_t block = 0; block < k / kMxBlock; ++block) {
     scales[block] = QuantizeMxfp4Block(values + block * kMxBlock, ScaleMode::kEven, codes + block * kMxBlock / 2);

@@ -84,7 +84,7 @@ TEST(Config, DefaultsAreThoseOfTransformers) {
 }
 
 TEST(Config, ShapesOfRealModels) {
-  const ModelConfig lite = LoadConfigFile(MXMLA_CONFIGS "/deepseek-v2-lite.json");
+  const ModelConfig lite = LoadConfigFile(MXMLA_CONFIGS "/deepseek-v2-lite-bf16.json");
   EXPECT_EQ(lite.architecture, Architecture::kDeepseekV2);
   EXPECT_EQ(lite.q_lora_rank, 0);
   EXPECT_EQ(lite.topk_method, RouterMethod::kGreedy);
@@ -116,6 +116,7 @@ TEST(Config, ShapesOfRealModels) {
 TEST(Config, EveryConfigOfTheRepositoryParses) {
   int count = 0;
   for (const auto& entry : std::filesystem::directory_iterator(MXMLA_CONFIGS)) {
+    if (entry.path().extension() != ".json") continue;
     EXPECT_NO_THROW(LoadConfigFile(entry.path().string())) << entry.path();
     ++count;
   }

@@ -42,7 +42,7 @@ def configs():
     folder = FIXTURES / "configs"
     folder.mkdir(parents=True)
     classes = {
-        "deepseek_v2": (transformers.DeepseekV2Config, "deepseek-v2-lite"),
+        "deepseek_v2": (transformers.DeepseekV2Config, "deepseek-v2-lite-bf16"),
         "deepseek_v3": (transformers.DeepseekV3Config, "deepseek-v3"),
         "kimi_k2": (transformers.DeepseekV3Config, "kimi-k2"),
     }
