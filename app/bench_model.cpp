@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -166,13 +167,13 @@ void BenchPrefill(const BenchFlags& flags) {
 }
 
 nlohmann::json OpTable(const char* title, const Profiler& profiler, double bandwidth) {
-  fmt::print("\n{}\n{:<20}{:>8}{:>12}{:>12}{:>10}{:>10}\n", title, "op", "calls", "us a call", "bytes a call", "GB/s",
+  fmt::print("\n{}\n{:<20}{:>8}{:>12}{:>14}{:>10}{:>10}\n", title, "op", "calls", "us a call", "bytes a call", "GB/s",
              "of limit");
   nlohmann::json ops = nlohmann::json::array();
   for (const OpCost& cost : profiler.costs()) {
     const auto calls = static_cast<double>(cost.calls);
     const double rate = static_cast<double>(cost.bytes) / cost.seconds;
-    fmt::print("{:<20}{:>8}{:>12.2f}{:>12}{:>10.2f}{:>9.1f}%\n", cost.name, cost.calls, cost.seconds / calls * 1e6,
+    fmt::print("{:<20}{:>8}{:>12.2f}{:>14}{:>10.2f}{:>9.1f}%\n", cost.name, cost.calls, cost.seconds / calls * 1e6,
                HumanBytes(static_cast<double>(cost.bytes) / calls), rate * 1e-9, 100 * rate / bandwidth);
     ops.push_back({{"name", cost.name}, {"calls", cost.calls}, {"seconds", cost.seconds}, {"bytes", cost.bytes}});
   }
@@ -253,12 +254,27 @@ void BenchModelFlags::AddTo(CLI::App& command) {
 }
 
 LoadedModel BenchModelFlags::Load() const {
-  if (dummy.empty()) return OpenModel(ResolveModel(model), common.device);
+  if (dummy.empty()) {
+    if (layers > 0 || experts > 0) {
+      Fail(ErrorCode::kUsage, "--layers and --experts", "--dummy CONFIG.json beside them", "a checkpoint",
+           "a checkpoint is run whole");
+    }
+    return OpenModel(ResolveModel(model), common.device);
+  }
   const std::string path = ResolveConfigFile(dummy);
+  if (std::error_code error; !std::filesystem::exists(path, error)) {
+    Fail(ErrorCode::kMissingFile, "--dummy " + dummy, "a config.json", "no such file", "configs/ has published shapes");
+  }
   ModelConfig config = LoadConfigFile(path);
-  if (layers > 0) config.num_hidden_layers = std::min(layers, config.num_hidden_layers);
+  const auto at_most = [](const char* flag, int64_t value, int64_t most) {
+    if (value > most)
+      Fail(ErrorCode::kUsage, flag, fmt::format("at most the config's {}", most), fmt::format("{}", value));
+  };
+  at_most("--layers", layers, config.num_hidden_layers);
+  at_most("--experts", experts, config.n_routed_experts);
+  if (layers > 0) config.num_hidden_layers = layers;
   if (experts > 0) {
-    config.n_routed_experts = std::min(experts, config.n_routed_experts);
+    config.n_routed_experts = experts;
     // Fewer experts than groups need no groups.
     config.n_group = 1;
     config.topk_group = 1;
@@ -289,6 +305,7 @@ void Prefill(Session& session, const std::vector<int>& sequences, const std::vec
 
 void DecodeStep(Session& session, const std::vector<int>& sequences, int32_t token) {
   std::vector<StepInput> inputs;
+  inputs.reserve(sequences.size());
   for (const int sequence : sequences) inputs.push_back({sequence, {&token, 1}, {0}, false});
   session.Step(inputs);
 }

@@ -161,6 +161,10 @@ std::string ReadText(const std::string& path, const std::string& flag) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
+void FailStdout() {
+  Fail(ErrorCode::kOutput, "standard output", "room for what the command prints", "a write that failed");
+}
+
 void Note(const std::string& text) { fmt::print(stderr, "note: {}\n", text); }
 
 std::string HumanBytes(double bytes) {

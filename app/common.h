@@ -45,6 +45,9 @@ std::vector<int32_t> ParseTokens(const std::string& list);
 // The text of a file, or of standard input for "-". Errors: kData.
 std::string ReadText(const std::string& path, const std::string& flag);
 
+// Throws the Error (kOutput) of a standard output that cannot be written.
+[[noreturn]] void FailStdout();
+
 // One line on stderr: "note: ...".
 void Note(const std::string& text);
 

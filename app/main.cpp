@@ -16,9 +16,27 @@ int ReportUsage(const CLI::App& app, const CLI::ParseError& error) {
   for (char& c : line) {
     if (c == '\n') c = ' ';
   }
-  const auto chosen = app.get_subcommands();
-  fmt::print(stderr, "mxmla: {}; see mxmla {}--help\n", line, chosen.empty() ? "" : chosen.front()->get_name() + " ");
+  std::string command;
+  const CLI::App* chosen = &app;
+  while (!chosen->get_subcommands().empty()) {
+    chosen = chosen->get_subcommands().front();
+    // Option groups count as subcommands without a name.
+    if (chosen->get_name().empty() || chosen->get_display_name() != chosen->get_name()) break;
+    command += chosen->get_name() + " ";
+  }
+  fmt::print(stderr, "mxmla: {}; see mxmla {}--help\n", line, command);
   return static_cast<int>(mxmla::ErrorCode::kUsage);
+}
+
+// CLI11 would only say that a command is missing.
+void CheckCommand(const CLI::App& app, int argc, char** argv) {
+  if (argc < 2 || argv[1][0] == '-') return;
+  std::string known;
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
+    if (command->get_name() == argv[1]) return;
+    known += (known.empty() ? "" : ", ") + command->get_name();
+  }
+  mxmla::Fail(mxmla::ErrorCode::kUsage, "command", known, argv[1], "see mxmla --help");
 }
 
 }  // namespace
@@ -42,7 +60,9 @@ int main(int argc, char** argv) {
   app::AddProfile(app);
   app::AddBench(app);
   try {
+    CheckCommand(app, argc, argv);
     app.parse(argc, argv);
+    if (std::fflush(stdout) != 0 || std::ferror(stdout)) app::FailStdout();
     return 0;
   } catch (const CLI::ParseError& error) {
     return ReportUsage(app, error);

@@ -13,12 +13,20 @@ namespace mxmla::app {
 
 OutputFile::OutputFile(const std::string& path) : path_(path) {
   std::error_code error;
-  const std::filesystem::file_status status = std::filesystem::status(path, error);
+  if (path.empty()) Fail(ErrorCode::kOutput, "output", "the name of a file", "an empty name");
+  // A link stays a link: what it points to is written. Devices, /dev/stdout among them, are written as they are, even
+  // where the shell has pointed them at a regular file.
+  const bool device = path.starts_with("/dev/") || path.starts_with("/proc/");
+  if (!device && std::filesystem::is_symlink(path, error)) {
+    const std::filesystem::path target = std::filesystem::weakly_canonical(path, error);
+    if (!error) path_ = target.string();
+  }
+  const std::filesystem::file_status status = std::filesystem::status(path_, error);
   if (std::filesystem::is_directory(status)) {
     Fail(ErrorCode::kOutput, "output " + path, "a file that can be written", "a folder");
   }
-  const bool direct = std::filesystem::exists(status) && !std::filesystem::is_regular_file(status);
-  if (!direct) temporary_ = fmt::format("{}.partial-{}", path, getpid());
+  const bool direct = device || (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status));
+  if (!direct) temporary_ = fmt::format("{}.partial-{}", path_, getpid());
   file_ = std::fopen((direct ? path_ : temporary_).c_str(), "wb");
   if (!file_) FailSystem(std::strerror(errno));
 }

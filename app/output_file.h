@@ -7,8 +7,8 @@
 namespace mxmla::app {
 
 // Opens a temporary file beside `path` at once, so that an unwritable place is known before any work is done (kOutput);
-// Commit gives it its name. Without Commit nothing is left behind. A path that exists and is no regular file (a pipe,
-// /dev/stdout) is written directly.
+// Commit gives it its name. Without Commit nothing is left behind. A link is followed. What lies in /dev or
+// /proc, and what exists and is no regular file (a pipe), is written directly.
 class OutputFile {
  public:
   explicit OutputFile(const std::string& path);

@@ -50,6 +50,7 @@ void Quantize(const QuantizeFlags& flags) {
   ThreadPool pool(flags.threads > 0 ? flags.threads : ThreadPool::AvailableProcessors());
   std::signal(SIGINT, Cancel);
   std::signal(SIGTERM, Cancel);
+  std::signal(SIGHUP, Cancel);
   QuantizeOptions options;
   options.exclude = flags.exclude;
   options.scale_mode = flags.scale_mode == "floor"  ? ScaleMode::kFloor

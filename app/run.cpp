@@ -42,6 +42,11 @@ std::vector<int32_t> PromptTokens(const RunFlags& flags, const std::string& fold
   return tokens;
 }
 
+// A range lets NaN through.
+std::string IsNumber(const std::string& text) {
+  return text.find_first_of("nN") == std::string::npos ? std::string() : text + " is not a number";
+}
+
 // New tokens that fit after the prompt, at most --max-tokens.
 int64_t RoomFor(const RunFlags& flags, int64_t prompt, const ModelConfig& config) {
   const int64_t context = config.max_position_embeddings;
@@ -113,7 +118,7 @@ void Run(const RunFlags& flags) {
       fmt::print("{}", decoder->Push(token));
     }
     first = false;
-    std::fflush(stdout);
+    if (std::fflush(stdout) != 0) FailStdout();
     return true;
   };
   GenerateStats stats;
@@ -138,14 +143,18 @@ void AddRun(CLI::App& app) {
       ->capture_default_str();
   command->add_option("--temperature", flags->sampling.temperature, "0 is greedy")
       ->check(CLI::Range(0.0, 1000.0))
+      ->check(IsNumber)
       ->capture_default_str();
   command->add_option("--top-k", flags->sampling.top_k, "sample among the K likeliest tokens; 0 is all")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 31))
       ->capture_default_str();
   command->add_option("--top-p", flags->sampling.top_p, "sample among the likeliest tokens of this joint probability")
       ->check(CLI::Range(1e-6, 1.0))
+      ->check(IsNumber)
       ->capture_default_str();
-  command->add_option("--seed", flags->seed, "of the random numbers")->capture_default_str();
+  command->add_option("--seed", flags->seed, "of the random numbers")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   command->add_flag("--chat", flags->chat, "format the prompt as a user's message, by the model's chat template");
   command->add_flag("--print-ids", flags->print_ids, "print the new token ids, comma-separated, instead of text");
   command->add_flag("--stats", flags->stats, "print times and rates on stderr");

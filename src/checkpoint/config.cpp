@@ -140,7 +140,9 @@ void ReadSizes(const JsonFields& fields, const Defaults& defaults, ModelConfig* 
   c.max_position_embeddings = fields.Int("max_position_embeddings", defaults.max_position_embeddings, 1, kMaxLength);
   c.rms_norm_eps = fields.Number("rms_norm_eps", 1e-6, 0, 1);
   c.rope_interleave = fields.BoolOrNull("rope_interleave", true);
-  const std::string_view mtp = OneSpelling(fields, {"num_nextn_predict_layers", "num_mtp_layers"});
+  // These layers are skipped in any case, so spellings that differ do no harm.
+  const std::string_view mtp =
+      fields.HasValue("num_nextn_predict_layers") ? "num_nextn_predict_layers" : "num_mtp_layers";
   c.num_nextn_predict_layers = fields.IntOrNull(mtp, defaults.num_nextn_predict_layers, 0, 0, kMaxCount);
 }
 
@@ -273,7 +275,9 @@ void ValidateConfig(const ModelConfig& c, const std::string& subject) {
   };
   require(c.num_hidden_layers >= 1, "num_hidden_layers", "at least 1", c.num_hidden_layers);
   require(c.qk_rope_head_dim % 2 == 0, "qk_rope_head_dim", "an even number", c.qk_rope_head_dim);
-  if (c.n_routed_experts > 0) {
+  bool mixture = false;
+  for (int64_t layer = 0; layer < c.num_hidden_layers && !mixture; ++layer) mixture = c.IsMoeLayer(layer);
+  if (mixture) {
     const int64_t experts = c.n_routed_experts;
     require(c.num_experts_per_tok >= 1 && c.num_experts_per_tok <= experts, "num_experts_per_tok",
             fmt::format("from 1 to the {} experts", experts), c.num_experts_per_tok);

@@ -305,7 +305,8 @@ std::vector<Tensor> ParseSafetensors(std::span<const std::byte> file, std::strin
 }
 
 std::shared_ptr<const SafetensorsFile> SafetensorsFile::Open(const std::string& path) {
-  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // Not blocking, because a pipe would wait for its writer before it could be refused.
+  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (descriptor < 0) Fail(ErrorCode::kMissingFile, path, "a readable file", std::strerror(errno));
   struct stat status {};
   const bool regular = fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
@@ -325,7 +326,18 @@ std::shared_ptr<const SafetensorsFile> SafetensorsFile::Open(const std::string& 
   if (!regular) Fail(ErrorCode::kMissingFile, path, "a file", "something else");
   if (problem != 0) Fail(ErrorCode::kMemory, path, "to map the file", std::strerror(problem));
   file->tensors_ = ParseSafetensors({static_cast<const std::byte*>(file->mapping_), file->size_}, file->path_);
+  file->Realign();
   return file;
+}
+
+void SafetensorsFile::Realign() {
+  for (Tensor& tensor : tensors_) {
+    const auto alignment = static_cast<uintptr_t>(std::max<int64_t>(1, TensorDTypeBits(tensor.dtype) / 8));
+    if (tensor.bytes == 0 || reinterpret_cast<uintptr_t>(tensor.data) % alignment == 0) continue;
+    auto& copy = realigned_.emplace_back(std::make_unique<std::byte[]>(tensor.bytes));
+    std::memcpy(copy.get(), tensor.data, tensor.bytes);
+    tensor.data = copy.get();
+  }
 }
 
 SafetensorsFile::~SafetensorsFile() {

@@ -94,14 +94,19 @@ class SafetensorsFile {
 
   const std::string& path() const { return path_; }
   const std::vector<Tensor>& tensors() const { return tensors_; }
+  // Tensors that had to be copied, because the file holds them at odd addresses: a header whose length is no multiple
+  // of 8, which the format allows and published files avoid.
+  size_t realigned() const { return realigned_.size(); }
 
  private:
   SafetensorsFile() = default;
+  void Realign();
 
   std::string path_;
   void* mapping_ = nullptr;
   size_t size_ = 0;
   std::vector<Tensor> tensors_;
+  std::vector<std::unique_ptr<std::byte[]>> realigned_;
 };
 
 // All tensors of a model folder: model.safetensors, or the shards of model.safetensors.index.json, or the folder's only

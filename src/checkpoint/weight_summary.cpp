@@ -16,7 +16,12 @@ class GroupCounter {
     const int64_t bytes = ByteCount(weight);
     Count(FormatName(weight), parameters, bytes, read_share);
   }
-  void Add(const View<const float, 1>& vector) { Count("f32", vector.size(), vector.size() * 4, 1); }
+  // A vector that is stored as `dtype` and read as float32.
+  void Add(const View<const float, 1>& vector, TensorDType dtype) {
+    const int64_t stored = vector.size() * TensorDTypeBits(dtype) / 8;
+    Count(dtype == TensorDType::kBf16 ? "bf16" : dtype == TensorDType::kF16 ? "f16" : "f32", vector.size(), stored, 1);
+    decode_bytes_ += static_cast<double>(vector.size() * 4 - stored);
+  }
   // A second reading of weights that another group counts.
   void AddReading(const LinearWeight& weight) {
     decode_parameters_ += static_cast<double>(RowCount(weight) * ColumnCount(weight));
@@ -59,19 +64,23 @@ WeightSummary SummarizeWeights(const ModelWeights& weights, const ModelConfig& c
     group.Add(mlp.up_proj);
     group.Add(mlp.down_proj);
   };
+  const auto stored = [&weights](const View<const float, 1>& vector) {
+    const auto at = weights.vector_dtypes.find(vector.data);
+    return at == weights.vector_dtypes.end() ? TensorDType::kF32 : at->second;
+  };
   embedding.Add(weights.embed_tokens, 1.0 / static_cast<double>(config.vocab_size));
   for (const LayerWeights& layer : weights.layers) {
-    norms.Add(layer.input_layernorm);
-    norms.Add(layer.post_attention_layernorm);
+    norms.Add(layer.input_layernorm, stored(layer.input_layernorm));
+    norms.Add(layer.post_attention_layernorm, stored(layer.post_attention_layernorm));
     if (config.q_lora_rank > 0) {
       attention.Add(layer.q_a_proj);
-      norms.Add(layer.q_a_layernorm);
+      norms.Add(layer.q_a_layernorm, stored(layer.q_a_layernorm));
       attention.Add(layer.q_b_proj);
     } else {
       attention.Add(layer.q_proj);
     }
     attention.Add(layer.kv_a_proj_with_mqa);
-    norms.Add(layer.kv_a_layernorm);
+    norms.Add(layer.kv_a_layernorm, stored(layer.kv_a_layernorm));
     kv_b.Add(layer.kv_b_proj);
     attention.Add(layer.o_proj);
     if (!layer.is_moe) {
@@ -79,14 +88,15 @@ WeightSummary SummarizeWeights(const ModelWeights& weights, const ModelConfig& c
       continue;
     }
     router.Add(layer.router);
-    if (layer.e_score_correction_bias.data) router.Add(layer.e_score_correction_bias);
+    if (layer.e_score_correction_bias.data)
+      router.Add(layer.e_score_correction_bias, stored(layer.e_score_correction_bias));
     const double used = static_cast<double>(config.num_experts_per_tok) / static_cast<double>(config.n_routed_experts);
     for (const auto* projection : {&layer.experts.gate_proj, &layer.experts.up_proj, &layer.experts.down_proj}) {
       for (const LinearWeight& expert : *projection) experts.Add(expert, used);
     }
     if (config.n_shared_experts > 0) add_mlp(shared, layer.shared_experts);
   }
-  norms.Add(weights.norm);
+  norms.Add(weights.norm, stored(weights.norm));
   if (weights.tied) {
     head.AddReading(weights.lm_head);
   } else {

@@ -51,6 +51,7 @@ class CheckpointSource : public WeightSource {
     const Tensor* tensor = Take(name);
     if (!tensor) FailMissing(name, fmt::format("({})", n));
     const std::vector<float>& values = storage_->vectors.emplace_back(ReadVector(*tensor, n));
+    vector_dtypes_.emplace(values.data(), tensor->dtype);
     return View<const float, 1>::Contiguous(values.data(), {n});
   }
 
@@ -86,6 +87,13 @@ class CheckpointSource : public WeightSource {
       ++skipped[kind];
     }
     std::vector<std::string> notes;
+    for (const auto& file : storage_->files) {
+      if (file->realigned() == 0) continue;
+      notes.push_back(
+          fmt::format("{} tensors of {} are not aligned and were copied into memory; a file saved by the "
+                      "safetensors library is mapped as it is",
+                      file->realigned(), file->path()));
+    }
     for (const auto& [kind, count] : skipped) notes.push_back(SkipNote(kind, count, mtp));
     const auto note = [&](const std::vector<std::string>& modules, std::string_view what) {
       if (modules.empty()) return;
@@ -99,6 +107,7 @@ class CheckpointSource : public WeightSource {
   }
 
   std::shared_ptr<const void> storage() const { return storage_; }
+  std::map<const float*, TensorDType> vector_dtypes() const { return vector_dtypes_; }
 
  private:
   // The tensor of that canonical name, or null; it counts as used.
@@ -171,6 +180,7 @@ class CheckpointSource : public WeightSource {
   std::shared_ptr<Storage> storage_;
   std::map<std::string, const Tensor*> tensors_;  // by canonical name
   std::unordered_set<const Tensor*> taken_;
+  std::map<const float*, TensorDType> vector_dtypes_;
   std::vector<std::string> excluded_, undeclared_fp8_, undeclared_mxfp4_;
 };
 
@@ -180,6 +190,7 @@ ModelWeights LoadWeights(const Checkpoint& checkpoint, const ModelConfig& config
   CheckpointSource source(checkpoint, config);
   ModelWeights weights = BuildWeights(config, source);
   weights.notes = source.CheckRest();
+  weights.vector_dtypes = source.vector_dtypes();
   weights.storage = source.storage();
   return weights;
 }

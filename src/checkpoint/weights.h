@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -60,6 +61,9 @@ struct ModelWeights {
   LinearWeight lm_head;       // (vocab, hidden); embed_tokens itself when tied
   bool tied = false;
 
+  // What the file holds the widened vectors in, by their first element.
+  std::map<const float*, TensorDType> vector_dtypes;
+
   // What was skipped, and what the file says against the config: a line each, for the caller to print.
   std::vector<std::string> notes;
 
@@ -83,9 +87,10 @@ struct TensorGroup {
   std::string name;  // "embedding", "attention", "kv_b_proj", "dense mlp", "experts", "shared experts",
                      // "router", "norms", "head"
   int64_t tensors = 0;
-  int64_t parameters = 0;            // elements of the matrices and vectors, scales not counted
-  int64_t bytes = 0;                 // values and scales; vectors count as the float32 that is read
-  int64_t decode_bytes = 0;          // of these, what one decoded token reads: top-k experts, one embedding row
+  int64_t parameters = 0;  // elements of the matrices and vectors, scales not counted
+  int64_t bytes = 0;       // values and scales, as stored
+  int64_t decode_bytes =
+      0;  // what one decoded token reads: top-k experts, one embedding row, vectors widened to float32
   int64_t decode_parameters = 0;     // elements that one decoded token uses
   std::vector<std::string> formats;  // the distinct formats, most bytes first
 };

@@ -19,9 +19,9 @@ size_t RoundUp(size_t value, size_t multiple) { return (value + multiple - 1) / 
 
 void BufferPlan::Free::operator()(std::byte* memory) const { std::free(memory); }
 
-int BufferPlan::Add(std::string name, DType dtype, size_t bytes) {
+int BufferPlan::Add(const std::string& name, DType dtype, size_t bytes) {
   if (memory_) Fail(ErrorCode::kInternal, "buffer " + name, "a reservation before the allocation", "one after it");
-  buffers_.push_back({std::move(name), dtype, bytes, total_});
+  buffers_.push_back({name, dtype, bytes, total_});
   total_ += RoundUp(std::max<size_t>(bytes, 1), kAlignment);
   return static_cast<int>(buffers_.size()) - 1;
 }

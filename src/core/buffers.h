@@ -22,8 +22,8 @@ class BufferPlan {
 
   // Reserves room for `count` elements of T; the result names the buffer in Get.
   template <class T>
-  int Reserve(std::string name, int64_t count) {
-    return Add(std::move(name), DTypeOf<T>::value, static_cast<size_t>(count) * sizeof(T));
+  int Reserve(const std::string& name, int64_t count) {
+    return Add(name, DTypeOf<T>::value, static_cast<size_t>(count) * sizeof(T));
   }
 
   // Takes the memory, zeroed. An Error (kMemory) that names the largest buffer when there is not enough.
@@ -43,7 +43,7 @@ class BufferPlan {
     void operator()(std::byte* memory) const;
   };
 
-  int Add(std::string name, DType dtype, size_t bytes);
+  int Add(const std::string& name, DType dtype, size_t bytes);
   std::byte* Address(int id, DType dtype) const;
 
   std::vector<Buffer> buffers_;

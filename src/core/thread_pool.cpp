@@ -2,12 +2,17 @@
 
 #include <sched.h>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <exception>
+#include <fstream>
 #include <mutex>
+#include <string>
 #include <thread>
 #include <vector>
+
+#include "core/error.h"
 
 namespace mxmla {
 namespace {
@@ -15,70 +20,113 @@ namespace {
 // Ops follow one another within microseconds, so a worker looks for the next loop for a while before it sleeps.
 constexpr int kSpins = 4000;
 
+constexpr uint64_t kTaskBits = 32;
+constexpr uint64_t kTaskMask = (uint64_t{1} << kTaskBits) - 1;
+
 void Pause() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
 #endif
 }
 
+// Processors' worth of time that a container may use (cgroup v2, then v1), or a large number.
+int CgroupProcessors() {
+  constexpr int kUnlimited = 1 << 20;
+  std::string quota;
+  double period = 0;
+  if (std::ifstream file("/sys/fs/cgroup/cpu.max"); !(file >> quota >> period)) {
+    std::ifstream quota_file("/sys/fs/cgroup/cpu/cpu.cfs_quota_us");
+    std::ifstream period_file("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
+    if (!(quota_file >> quota) || !(period_file >> period)) return kUnlimited;
+  }
+  const double limit = quota == "max" || period <= 0 ? -1 : std::atof(quota.c_str()) / period;
+  return limit <= 0 ? kUnlimited : std::max(1, static_cast<int>(limit + 0.5));
+}
+
 }  // namespace
 
 struct ThreadPool::State {
   std::vector<std::thread> workers;
+  int spins = kSpins;
   std::mutex mutex;
   std::condition_variable wake;
-  std::atomic<uint64_t> generation{0};  // counts loops; a change starts the workers
-  std::atomic<int> running{0};          // workers still inside the current loop
-  std::atomic<int64_t> next{0};
+  std::atomic<int> sleepers{0};
+  // The number of the current loop in the upper half, the tasks nobody has taken yet in the lower one. A thread takes a
+  // task by counting the lower half down; because the loop's number is in the same word, a thread that was late cannot
+  // take a task of another loop than the one it saw.
+  std::atomic<uint64_t> ticket{0};
+  std::atomic<int64_t> completed{0};
   std::atomic<bool> stop{false};
+  std::atomic<bool> failed{false};
+  // Of the current loop; read only after a task was taken, which keeps the loop from ending.
   int64_t tasks = 0;
   const std::function<void(int64_t, int)>* body = nullptr;
   std::mutex error_mutex;
   std::exception_ptr error;
 
-  void Drain(int worker) {
+  static uint64_t Loop(uint64_t value) { return value >> kTaskBits; }
+
+  // Takes and runs tasks of loop `loop` until none is left.
+  void Drain(uint64_t loop, int worker) {
+    uint64_t seen = ticket.load(std::memory_order_acquire);
+    while (Loop(seen) == loop && (seen & kTaskMask) != 0) {
+      if (!ticket.compare_exchange_weak(seen, seen - 1, std::memory_order_acq_rel)) continue;
+      Run(tasks - static_cast<int64_t>(seen & kTaskMask), worker);
+      completed.fetch_add(1, std::memory_order_release);
+      seen = ticket.load(std::memory_order_acquire);
+    }
+  }
+
+  void Run(int64_t task, int worker) {
+    if (failed.load(std::memory_order_relaxed)) return;
     try {
-      for (int64_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) (*body)(task, worker);
+      (*body)(task, worker);
     } catch (...) {
       const std::lock_guard lock(error_mutex);
       if (!error) error = std::current_exception();
-      next.store(tasks, std::memory_order_relaxed);
+      failed.store(true, std::memory_order_relaxed);
     }
   }
 
   void Work(int worker) {
-    uint64_t seen = 0;
+    uint64_t loop = 0;
+    const auto waiting = [&] { return Loop(ticket.load()) == loop && !stop.load(); };
     for (;;) {
-      for (int spin = 0; spin < kSpins && generation.load(std::memory_order_acquire) == seen; ++spin) Pause();
-      if (generation.load(std::memory_order_acquire) == seen) {
+      for (int spin = 0; spin < spins && waiting(); ++spin) Pause();
+      if (waiting()) {
         std::unique_lock lock(mutex);
-        wake.wait(lock, [&] { return generation.load(std::memory_order_acquire) != seen; });
+        sleepers.fetch_add(1);
+        wake.wait(lock, [&] { return !waiting(); });
+        sleepers.fetch_sub(1);
       }
-      ++seen;
       if (stop.load(std::memory_order_acquire)) return;
-      Drain(worker);
-      running.fetch_sub(1, std::memory_order_release);
+      loop = Loop(ticket.load(std::memory_order_acquire));
+      Drain(loop, worker);
     }
   }
 
-  void Start() {
-    {
-      const std::lock_guard lock(mutex);
-      generation.fetch_add(1, std::memory_order_release);
-    }
+  void Wake() {
+    // A worker that is about to sleep holds the mutex until it waits, so it cannot miss this.
+    if (sleepers.load() == 0) return;
+    { const std::lock_guard lock(mutex); }
     wake.notify_all();
   }
 };
 
 ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
+  // With fewer processors than threads a spinning worker only keeps the others from their work.
+  if (threads > AvailableProcessors()) state_->spins = 0;
   for (int worker = 1; worker < threads; ++worker) {
     state_->workers.emplace_back([state = state_.get(), worker] { state->Work(worker); });
   }
 }
 
 ThreadPool::~ThreadPool() {
-  state_->stop.store(true, std::memory_order_release);
-  state_->Start();
+  {
+    const std::lock_guard lock(state_->mutex);
+    state_->stop.store(true, std::memory_order_release);
+  }
+  state_->wake.notify_all();
   for (std::thread& worker : state_->workers) worker.join();
 }
 
@@ -91,29 +139,39 @@ void ThreadPool::ParallelFor(int64_t tasks, const std::function<void(int64_t, in
     for (int64_t task = 0; task < tasks; ++task) body(task, 0);
     return;
   }
+  if (static_cast<uint64_t>(tasks) > kTaskMask) {
+    Fail(ErrorCode::kInternal, "parallel loop", "at most 2^32 - 1 tasks", std::to_string(tasks));
+  }
   state.tasks = tasks;
   state.body = &body;
   state.error = nullptr;
-  state.next.store(0, std::memory_order_relaxed);
-  state.running.store(static_cast<int>(state.workers.size()), std::memory_order_relaxed);
-  state.Start();
-  state.Drain(0);
-  for (int spin = 0; state.running.load(std::memory_order_acquire) != 0; ++spin) {
-    // On a machine with fewer free cores than threads the worker needs this core to finish.
-    if (spin < kSpins)
+  state.failed.store(false, std::memory_order_relaxed);
+  state.completed.store(0, std::memory_order_relaxed);
+  const uint64_t loop = (State::Loop(state.ticket.load(std::memory_order_relaxed)) + 1) & kTaskMask;
+  state.ticket.store((loop << kTaskBits) | static_cast<uint64_t>(tasks));
+  state.Wake();
+  state.Drain(loop, 0);
+  // Tasks, not workers, are waited for: a worker that never woke has none.
+  for (int spin = 0; state.completed.load(std::memory_order_acquire) != tasks; ++spin) {
+    if (spin < state.spins) {
       Pause();
-    else
+    } else {
       std::this_thread::yield();
+    }
   }
   if (state.error) std::rethrow_exception(state.error);
 }
 
 int ThreadPool::AvailableProcessors() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) return CPU_COUNT(&set);
-  const unsigned count = std::thread::hardware_concurrency();
-  return count ? static_cast<int>(count) : 1;
+  static const int processors = [] {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    const unsigned hardware = std::thread::hardware_concurrency();
+    int count = hardware ? static_cast<int>(hardware) : 1;
+    if (sched_getaffinity(0, sizeof(set), &set) == 0) count = CPU_COUNT(&set);
+    return std::min(count, CgroupProcessors());
+  }();
+  return processors;
 }
 
 }  // namespace mxmla

@@ -11,12 +11,12 @@ constexpr int64_t kExpertsAtOnce = 1024;
 
 // Columns w_begin.. of one expert, for all of its pairs; activation rows and output rows are where the pairs say.
 template <class Weight, class T>
-void ExpertTile(const GroupedLinearArgs& args, const Weight& weight, const View<T, 2>& out, int64_t pair_begin,
-                int64_t pair_end, int64_t w_begin, int64_t w_count, int64_t k) {
+void ExpertTile(const GroupedLinearArgs& args, const Activation<2>& x, const Weight& weight, const View<T, 2>& out,
+                int64_t pair_begin, int64_t pair_end, int64_t w_begin, int64_t w_count, int64_t k) {
   for (int64_t begin = pair_begin; begin < pair_end; begin += kTileX) {
     const int64_t count = std::min(kTileX, pair_end - begin);
     AnyRow rows[kTileX];
-    for (int64_t c = 0; c < count; ++c) rows[c] = RowOf(args.x, args.pairs(begin + c) / args.pairs_per_row);
+    for (int64_t c = 0; c < count; ++c) rows[c] = RowOf(x, args.pairs(begin + c) / args.pairs_per_row);
     alignas(64) float results[kTileX * kTileW];
     ProductTile(rows, count, weight, w_begin, w_count, k, results);
     for (int64_t c = 0; c < count; ++c) {
@@ -40,12 +40,13 @@ void RunGroupedLinear(const ExecContext& context, const GroupedLinearArgs& args)
     RunTasks(context, used_count * w_tiles, [&](int64_t task, int) {
       const int64_t expert = used[task / w_tiles];
       const int64_t w_begin = task % w_tiles * tile_w;
+      const LinearWeight& any_weight = args.weights[static_cast<size_t>(expert)];
       std::visit(
           [&](const auto& weight, const auto& out) {
-            ExpertTile(args, weight, out, args.expert_begin(expert), args.expert_begin(expert + 1), w_begin,
-                       std::min(tile_w, n - w_begin), k);
+            ExpertTile(args, args.InputOf(any_weight), weight, out, args.expert_begin(expert),
+                       args.expert_begin(expert + 1), w_begin, std::min(tile_w, n - w_begin), k);
           },
-          args.weights[static_cast<size_t>(expert)], args.out);
+          any_weight, args.out);
     });
   }
 }

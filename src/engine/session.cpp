@@ -12,7 +12,7 @@ ModelOptions Complete(const ModelConfig& config, ModelOptions options) {
     Fail(ErrorCode::kPromptTooLong, "context",
          fmt::format("at most {} tokens (max_position_embeddings)", config.max_position_embeddings),
          fmt::format("{} tokens of prompt and output", options.max_context),
-         "shorten the prompt or lower --max-tokens");
+         "shorten the prompt or ask for fewer new tokens");
   }
   options.max_context = std::max<int64_t>(options.max_context, 1);
   if (options.kv_pages == 0) {

@@ -27,23 +27,8 @@ void CheckMxfp4Input(const char* what, const LinearWeight& weight) {
        fmt::format("{} with width {}", what, k), "use --activations fp8 or bf16");
 }
 
-// The experts of a layer read one buffer, so quantised and BF16 ones cannot be mixed when inputs are quantised.
-void CheckExperts(const std::vector<LinearWeight>& experts) {
-  for (const LinearWeight& expert : experts) {
-    if (IsQuantized(expert) == IsQuantized(experts.front())) continue;
-    Fail(ErrorCode::kQuantization, "--activations", "experts of a layer that are all quantised, or none",
-         fmt::format("{} and {}", FormatName(experts.front()), FormatName(expert)), "use --activations bf16");
-  }
-}
-
 // What the user asked for must be possible for every product, before any work is done.
 void CheckActivations(const ModelConfig& config, const ModelWeights& weights, const ModelOptions& options) {
-  for (const LayerWeights& layer : weights.layers) {
-    if (options.activations == ActivationFormat::kPlain || !layer.is_moe) continue;
-    CheckExperts(layer.experts.gate_proj);
-    CheckExperts(layer.experts.up_proj);
-    CheckExperts(layer.experts.down_proj);
-  }
   if (options.activations != ActivationFormat::kMxfp4) return;
   const auto check_mlp = [](const MlpWeights& mlp) {
     CheckMxfp4Input("gate_proj", mlp.gate_proj);
@@ -64,8 +49,8 @@ void CheckActivations(const ModelConfig& config, const ModelWeights& weights, co
       Fail(ErrorCode::kQuantization, "--activations mxfp4", "a qk_nope_head_dim that is a multiple of 32",
            fmt::format("{}", config.qk_nope_head_dim), "use --activations fp8 or bf16");
     }
-    if (layer.is_moe) {
-      check_mlp({layer.experts.gate_proj.front(), layer.experts.up_proj.front(), layer.experts.down_proj.front()});
+    for (size_t e = 0; e < layer.experts.gate_proj.size(); ++e) {
+      check_mlp({layer.experts.gate_proj[e], layer.experts.up_proj[e], layer.experts.down_proj[e]});
     }
     if (!layer.is_moe || config.n_shared_experts > 0) check_mlp(layer.is_moe ? layer.shared_experts : layer.mlp);
   }

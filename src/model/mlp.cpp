@@ -1,5 +1,8 @@
 #include "model/mlp.h"
 
+#include <optional>
+#include <span>
+
 #include "core/float_view.h"
 #include "ops/linear.h"
 #include "ops/moe.h"
@@ -20,16 +23,17 @@ class Mlp {
 
   void Run() {
     if (!layer_.is_moe) {
-      NormInput({&layer_.mlp.gate_proj, &layer_.mlp.up_proj}, false);
+      NormInput(FormatsOf({&layer_.mlp.gate_proj, 1}) | FormatsOf({&layer_.mlp.up_proj, 1}));
       Dense(layer_.mlp, "mlp", b_.Plain(b_.delta, rows_));
       return;
     }
     const bool shared = c_.n_shared_experts > 0;
-    const LinearWeight& expert_gate = layer_.experts.gate_proj.front();
-    const LinearWeight& expert_up = layer_.experts.up_proj.front();
-    NormInput({&expert_gate, &expert_up, shared ? &layer_.shared_experts.gate_proj : &expert_gate,
-               shared ? &layer_.shared_experts.up_proj : &expert_up},
-              true);
+    Formats formats = FormatsOf(layer_.experts.gate_proj) | FormatsOf(layer_.experts.up_proj);
+    formats.plain = true;  // the router's
+    if (shared)
+      formats =
+          formats | FormatsOf({&layer_.shared_experts.gate_proj, 1}) | FormatsOf({&layer_.shared_experts.up_proj, 1});
+    NormInput(formats);
     RouteRows();
     Experts();
     CombineExpertsArgs combine;
@@ -47,22 +51,31 @@ class Mlp {
  private:
   int64_t Pairs() const { return rows_ * c_.num_experts_per_tok; }
 
-  // The norm's output in every format that a consumer reads; the router reads it plain.
-  void NormInput(std::initializer_list<const LinearWeight*> consumers, bool router) {
+  // Which formats of their input some products read.
+  struct Formats {
+    bool plain = false;
+    bool quantized = false;
+
+    Formats operator|(Formats other) const { return {plain || other.plain, quantized || other.quantized}; }
+  };
+
+  Formats FormatsOf(std::span<const LinearWeight> weights) const {
+    Formats formats;
+    for (const LinearWeight& weight : weights) {
+      (TakesQuantized(options_, weight) ? formats.quantized : formats.plain) = true;
+    }
+    return formats;
+  }
+
+  // The norm's output in every format that a consumer reads.
+  void NormInput(Formats formats) {
     RmsNormArgs norm;
     norm.x = AsInput(b_.Plain(b_.delta, rows_));
     norm.residual = b_.Float(b_.residual, rows_);
     norm.weight = layer_.post_attention_layernorm;
     norm.eps = static_cast<float>(c_.rms_norm_eps);
-    bool plain = router;
-    for (const LinearWeight* weight : consumers) {
-      if (TakesQuantized(options_, *weight)) {
-        norm.quantized = b_.Quantized(b_.normed_quantized, rows_);
-      } else {
-        plain = true;
-      }
-    }
-    if (plain) norm.out = b_.Plain(b_.normed, rows_);
+    if (formats.quantized) norm.quantized = b_.Quantized(b_.normed_quantized, rows_);
+    if (formats.plain) norm.out = b_.Plain(b_.normed, rows_);
     RmsNorm(context_, norm);
   }
 
@@ -71,19 +84,38 @@ class Mlp {
     return AsActivation(b_.Plain(b_.normed, rows_));
   }
 
-  // silu(gate) * up of a (rows, 2 * width) buffer, in the format that `down` reads.
-  Activation<2> Activate(const FloatOutput<2>& gate_up, int64_t rows, int64_t width, const LinearWeight& down,
-                         PlainBuffer plain, QuantizedBuffer quantized) const {
+  // The rows that products read, in the one format that all of them take or in both.
+  struct Inputs {
+    Activation<2> x;
+    std::optional<Activation<2>> x_quantized;
+  };
+
+  static Inputs InputsOf(const std::optional<Activation<2>>& plain, const std::optional<Activation<2>>& quantized) {
+    if (!plain) return {*quantized, std::nullopt};
+    return {*plain, quantized};
+  }
+
+  // silu(gate) * up of a (rows, 2 * width) buffer, in the formats that are read.
+  Inputs Activate(const FloatOutput<2>& gate_up, int64_t rows, int64_t width, Formats formats, PlainBuffer plain,
+                  QuantizedBuffer quantized) const {
     // The buffers were planned for the widest layer: a narrower one takes a dense view of the same memory.
     plain.columns = width;
     quantized.columns = width;
-    const bool quantize = TakesQuantized(options_, down);
     SiluMulArgs silu;
     silu.gate = AsInput(Slice(gate_up, 1, 0, width));
     silu.up = AsInput(Slice(gate_up, 1, width, width));
-    silu.out = quantize ? AsDestination(b_.Quantized(quantized, rows)) : AsDestination(b_.Plain(plain, rows));
-    SiluMul(context_, silu);
-    return AsActivation(silu.out);
+    std::optional<Activation<2>> plain_out, quantized_out;
+    if (formats.plain) {
+      silu.out = AsDestination(b_.Plain(plain, rows));
+      SiluMul(context_, silu);
+      plain_out = AsActivation(silu.out);
+    }
+    if (formats.quantized) {
+      silu.out = AsDestination(b_.Quantized(quantized, rows));
+      SiluMul(context_, silu);
+      quantized_out = AsActivation(silu.out);
+    }
+    return InputsOf(plain_out, quantized_out);
   }
 
   void Dense(const MlpWeights& weights, std::string_view name, const FloatOutput<2>& out) {
@@ -91,9 +123,8 @@ class Mlp {
     const FloatOutput<2> gate_up = b_.Plain(b_.gate_up, rows_);
     Linear(context_, {Input(weights.gate_proj), weights.gate_proj, Slice(gate_up, 1, 0, width)}, name);
     Linear(context_, {Input(weights.up_proj), weights.up_proj, Slice(gate_up, 1, width, width)}, name);
-    Linear(context_,
-           {Activate(gate_up, rows_, width, weights.down_proj, b_.mlp, b_.mlp_quantized), weights.down_proj, out},
-           name);
+    const Inputs inputs = Activate(gate_up, rows_, width, FormatsOf({&weights.down_proj, 1}), b_.mlp, b_.mlp_quantized);
+    Linear(context_, {inputs.x, weights.down_proj, out}, name);
   }
 
   void RouteRows() {
@@ -118,13 +149,20 @@ class Mlp {
     const FloatOutput<2> gate_up = b_.Plain(b_.expert_gate_up, Pairs());
     const View<const int32_t, 1> begin = b_.Ints(b_.expert_begin, c_.n_routed_experts + 1);
     const View<const int32_t, 1> pairs = b_.Ints(b_.expert_pairs, Pairs());
-    const auto product = [&](const Activation<2>& x, int64_t pairs_per_row, const std::vector<LinearWeight>& weights,
+    const auto product = [&](const Inputs& inputs, int64_t pairs_per_row, const std::vector<LinearWeight>& weights,
                              const FloatOutput<2>& out) {
-      GroupedLinear(context_, {x, pairs_per_row, weights, begin, pairs, out}, "experts");
+      GroupedLinear(context_, {inputs.x, pairs_per_row, weights, begin, pairs, out, inputs.x_quantized}, "experts");
     };
-    product(Input(experts.gate_proj.front()), c_.num_experts_per_tok, experts.gate_proj, Slice(gate_up, 1, 0, width));
-    product(Input(experts.up_proj.front()), c_.num_experts_per_tok, experts.up_proj, Slice(gate_up, 1, width, width));
-    product(Activate(gate_up, Pairs(), width, experts.down_proj.front(), b_.expert_mlp, b_.expert_mlp_quantized), 1,
+    const auto normed = [&](const std::vector<LinearWeight>& weights) {
+      const Formats formats = FormatsOf(weights);
+      std::optional<Activation<2>> plain, quantized;
+      if (formats.plain) plain = AsActivation(b_.Plain(b_.normed, rows_));
+      if (formats.quantized) quantized = AsActivation(b_.Quantized(b_.normed_quantized, rows_));
+      return InputsOf(plain, quantized);
+    };
+    product(normed(experts.gate_proj), c_.num_experts_per_tok, experts.gate_proj, Slice(gate_up, 1, 0, width));
+    product(normed(experts.up_proj), c_.num_experts_per_tok, experts.up_proj, Slice(gate_up, 1, width, width));
+    product(Activate(gate_up, Pairs(), width, FormatsOf(experts.down_proj), b_.expert_mlp, b_.expert_mlp_quantized), 1,
             experts.down_proj, b_.Plain(b_.expert_out, Pairs()));
   }
 

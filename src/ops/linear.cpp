@@ -93,6 +93,12 @@ void GroupedLinear(const ExecContext& context, const GroupedLinearArgs& args, st
   }
   OperandList operands;
   operands.Add("x", args.x);
+  if (args.x_quantized) {
+    CheckPlanes(name, "x_quantized", *args.x_quantized);
+    CheckExtent(name, "x_quantized extent 0 (rows of x)", Extent(args.x, 0), Extent(*args.x_quantized, 0));
+    CheckExtent(name, "x_quantized extent 1 (columns of x)", Extent(args.x, 1), Extent(*args.x_quantized, 1));
+    operands.Add("x", *args.x_quantized);
+  }
   for (const std::optional<LinearWeight>& representative : representatives) {
     if (representative) operands.Add("weight", *representative);
   }

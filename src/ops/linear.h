@@ -1,6 +1,7 @@
 // out = x W^T: the linear layers, and the products of a mixture's experts.
 #pragma once
 
+#include <optional>
 #include <span>
 
 #include "core/scaled.h"
@@ -26,6 +27,12 @@ struct GroupedLinearArgs {
   View<const int32_t, 1> expert_begin;    // (experts + 1): where each expert's pairs begin in `pairs`
   View<const int32_t, 1> pairs;           // (pairs): pair numbers, grouped by expert
   FloatOutput<2> out;                     // (pairs, n): row p holds pair p
+  // The same rows in the format that experts with quantised weights read, where it differs from the others'.
+  std::optional<Activation<2>> x_quantized = std::nullopt;
+
+  const Activation<2>& InputOf(const LinearWeight& expert) const {
+    return x_quantized && IsQuantized(expert) ? *x_quantized : x;
+  }
 };
 void GroupedLinear(const ExecContext& context, const GroupedLinearArgs& args, std::string_view name = "grouped_linear");
 

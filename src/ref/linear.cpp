@@ -33,12 +33,13 @@ void GroupedLinear(const ExecContext& context, const GroupedLinearArgs& args) {
     const int64_t expert = task / column_tiles;
     const int64_t c0 = task % column_tiles * kTileColumns;
     const int64_t end = args.expert_begin(expert + 1);
+    const Activation<2>& x = args.InputOf(args.weights[expert]);
     const auto load_w = [&](int64_t c, int64_t begin, int64_t count, float* out) {
       LoadWeight(args.weights[expert], c0 + c, begin, count, out);
     };
     for (int64_t p0 = args.expert_begin(expert); p0 < end; p0 += kTileRows) {
       const auto load_x = [&](int64_t p, int64_t begin, int64_t count, float* out) {
-        LoadRow(args.x, args.pairs(p0 + p) / args.pairs_per_row, begin, count, out);
+        LoadRow(x, args.pairs(p0 + p) / args.pairs_per_row, begin, count, out);
       };
       ProductTile(
           std::min(kTileRows, end - p0), std::min(kTileColumns, n - c0), k, load_x, load_w,

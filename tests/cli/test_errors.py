@@ -3,10 +3,11 @@
 import json
 import os
 import struct
+import subprocess
 
 import checkpoint_files as files
 import pytest
-from conftest import MODELS, editable_copy, edit_config, run
+from conftest import BINARY, MODELS, editable_copy, edit_config, run
 
 USAGE, NO_MODEL, MISSING_FILE, BAD_CONFIG, ARCHITECTURE, QUANTIZATION, SAFETENSORS = 2, 3, 4, 5, 6, 7, 8
 TENSOR, NAN_SCALE, VOCABULARY, PROMPT_TOO_LONG, TOKEN_RANGE, OUTPUT, DEVICE, TOKENIZER = 9, 10, 11, 12, 13, 14, 15, 16
@@ -526,3 +527,31 @@ def test_quantize_leaves_nothing_half_written(model, tmp_path):
 def test_quantize_refuses_what_is_already_mxfp4(tmp_path):
     expect((QUANTIZATION, TENSOR, USAGE), "quantize", MODELS / "v3-mxfp4", tmp_path / "dst", "--format", "mxfp4")
     assert os.listdir(tmp_path) == []
+
+
+def test_unknown_command():
+    expect(USAGE, "bogus", names=["bogus", "run", "quantize"])
+
+
+def test_standard_output_that_is_full(model):
+    for command in (["run", str(model), "--tokens", "1,2", "--print-ids"], ["inspect", str(model)]):
+        with open("/dev/full", "wb") as full:
+            result = subprocess.run([str(BINARY), *command], stdout=full, stderr=subprocess.PIPE, timeout=60)
+        assert result.returncode == OUTPUT and b"standard output" in result.stderr
+
+
+def test_weights_that_are_a_pipe(model):
+    (model / "model.safetensors").unlink()
+    os.mkfifo(model / "model.safetensors")
+    expect_load_error(MISSING_FILE, model, ["model.safetensors"])
+
+
+@pytest.mark.parametrize("flags", [["--temperature", "nan"], ["--top-p", "nan"], ["--seed", "-1"]])
+def test_numbers_that_are_none(model, flags):
+    expect(USAGE, "run", model, "--tokens", "1", "--print-ids", *flags)
+
+
+def test_benchmarks_of_a_checkpoint_are_not_cut_down(model):
+    expect(USAGE, "bench", "decode", model, "--layers", 1, names=["--dummy"])
+    expect(USAGE, "bench", "decode", "--dummy", model / "config.json", "--layers", 99, names=["--layers", "99"])
+    expect(MISSING_FILE, "bench", "decode", "--dummy", "nowhere.json", names=["nowhere.json"])

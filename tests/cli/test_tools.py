@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import checkpoint_files as files
 import numpy as np
@@ -340,3 +341,45 @@ def test_bench_model(kind, tmp_path):
 def test_bench_dummy(kind, name, tmp_path):
     text, _ = bench(tmp_path, kind, "--dummy", MODELS / name / "config.json", "--layers", 2, "--experts", 4)
     assert "token" in text
+
+
+def test_an_output_that_is_a_link_stays_one(tmp_path):
+    (tmp_path / "real.json").write_text("old")
+    (tmp_path / "link.json").symlink_to("real.json")
+    run("inspect", MODELS / SOURCE, "--json", tmp_path / "link.json")
+    assert (tmp_path / "link.json").is_symlink()
+    assert json.loads((tmp_path / "real.json").read_text())["parameters"] > 0
+
+
+def test_standard_output_as_an_output_file():
+    before = os.path.islink("/dev/stdout")
+    result = run("inspect", MODELS / SOURCE, "--json", "/dev/stdout")
+    assert b'"parameters"' in result.stdout and os.path.islink("/dev/stdout") == before
+
+
+def test_an_unpadded_header_is_read_with_a_note(tmp_path):
+    folder = editable_copy(SOURCE, tmp_path / "model")
+    raw = (folder / "model.safetensors").read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    header = raw[8:8 + length].rstrip()
+    header += b" " * (1 - len(header) % 2)  # data at an odd address
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + raw[8 + length:])
+    result = run("logits", folder, "--tokens", "1,2,3", "--output", tmp_path / "odd.npy")
+    assert b"not aligned" in result.stderr
+    run("logits", MODELS / SOURCE, "--tokens", "1,2,3", "--output", tmp_path / "even.npy")
+    assert (tmp_path / "odd.npy").read_bytes() == (tmp_path / "even.npy").read_bytes()
+
+
+@pytest.mark.parametrize("activations", ["bf16", "fp8", "mxfp4"])
+def test_experts_of_one_layer_in_two_formats(activations, tmp_path):
+    """The V layouts agree, and a mixture lies between nothing and everything quantised."""
+    quantize(MODELS / SOURCE, tmp_path / "mixed", "--exclude", "re:.*\\.experts\\.[02]\\..*")
+    quantize(MODELS / SOURCE, tmp_path / "all")
+    flags = ["--device", "ref", "--activations", activations]
+    tokens = MODELS / SOURCE / "tokens.json"
+    plain = run_logits(MODELS / SOURCE, tmp_path / "plain.npy", *flags, tokens=tokens)
+    mixed = run_logits(tmp_path / "mixed", tmp_path / "mixed.npy", *flags, tokens=tokens)
+    everything = run_logits(tmp_path / "all", tmp_path / "all.npy", *flags, tokens=tokens)
+    assert 0 < relative(mixed, plain) < 1.5 and not np.array_equal(mixed, everything)
+    strided = run_logits(tmp_path / "mixed", tmp_path / "strided.npy", *flags, "--v-layout", "strided", tokens=tokens)
+    assert np.array_equal(mixed, strided)
