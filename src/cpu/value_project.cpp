@@ -1,16 +1,16 @@
+#include "cpu/group_store.h"
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
 #include "cpu/product.h"
 #include "ops/head_product.h"
-#include "ops/quantize_block.h"
 
 namespace mxmla::cpu::MXMLA_CPU_ISA {
 namespace {
 
 // A task owns kColumns columns of the flat (head, v) row, whichever heads they belong to: a multiple of both formats'
 // scale groups, so that the task owns its scales.
-constexpr int64_t kColumns = kFp8Group;
-static_assert(kColumns % kMxBlock == 0 && kColumns % kTileW == 0);
+constexpr int64_t kColumns = kGroup;
+static_assert(kColumns % kTileW == 0);
 
 // A part of a task's columns that lies in one head.
 struct Piece {
@@ -47,10 +47,6 @@ void ComputeTile(const ValueProjectArgs& args, const Weight& tensor, int64_t row
   }
 }
 
-void RoundToActivation(float* values, int64_t count) {
-  for (int64_t i = 0; i < count; i += 16) Store(values + i, RoundToBf16(Load(values + i)));
-}
-
 // Writes one row of a task's results, columns begin .. end, in each kind of output.
 template <class T>
 void StoreRow(const View<T, 3>& out, int64_t row, int64_t begin, int64_t end, float* values, ScaleMode) {
@@ -65,17 +61,11 @@ template <class T>
 void StoreRow(const View<T, 2>& out, int64_t row, int64_t begin, int64_t end, float* values, ScaleMode) {
   StoreResults(out.data + row * out.stride[0] + begin, values, end - begin);
 }
-void StoreRow(const Mxfp4<e2m1x2, 2>& out, int64_t row, int64_t begin, int64_t end, float* values, ScaleMode mode) {
-  RoundToActivation(values, kColumns);
-  for (int64_t column = begin; column < end; column += kMxBlock) {
-    out.scales(row, column / kMxBlock) =
-        QuantizeMxfp4Block(values + column - begin, mode, out.values.data + row * out.values.stride[0] + column / 2);
-  }
-}
-void StoreRow(const Fp8Group<e4m3, 2>& out, int64_t row, int64_t begin, int64_t end, float* values, ScaleMode) {
-  RoundToActivation(values, kColumns);
-  out.scales(row, begin / kFp8Group) =
-      QuantizeFp8Group(values, end - begin, out.values.data + row * out.values.stride[0] + begin);
+// Quantised: rounded to the activation type first, as flattening a bf16 buffer and quantising it would.
+template <class Out>
+void StoreRow(const Out& out, int64_t row, int64_t begin, int64_t end, float* values, ScaleMode mode) {
+  RoundGroup(values);
+  StoreGroup(values, begin, end - begin, OutputRow(out, mode, row));
 }
 
 template <class Out>
