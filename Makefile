@@ -10,7 +10,7 @@ build: setup
 # Text from the embedded model.
 demo: build
 	@echo
-	./build/mxmla run tiny-gsm --stats --prompt "Question: Maya has 24 stickers. She buys 3 packs with 15 stickers each and gives 18 stickers to her brother. How many stickers does Maya have now?\nAnswer:"
+	./build/mxmla run tiny-gsm --stats --prompt "Maya has 24 stickers. She buys 3 packs with 15 stickers each and gives 18 stickers to her brother. How many stickers does Maya have now?"
 
 test: build
 	ctest --preset cpu

@@ -124,6 +124,7 @@ void Run(const RunFlags& flags) {
   GenerateStats stats;
   Generate(session, {&request, 1}, &stats);
   fmt::print("{}\n", flags.print_ids ? std::string() : decoder->Flush());
+  if (std::fflush(stdout) != 0) FailStdout();
   if (flags.stats) PrintStats(model, session, load_seconds, stats);
 }
 
