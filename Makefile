@@ -3,9 +3,10 @@
 
 JOBS ?= $(shell nproc)
 
+# The program, build/mxmla.
 build: setup
 	cmake --preset cpu
-	cmake --build --preset cpu --parallel $(JOBS)
+	cmake --build --preset cpu --parallel $(JOBS) --target mxmla
 
 # Text from the embedded model.
 demo: build
@@ -13,6 +14,7 @@ demo: build
 	./build/mxmla run tiny-gsm --stats --prompt "Maya has 24 stickers. She buys 3 packs with 15 stickers each and gives 18 stickers to her brother. How many stickers does Maya have now?"
 
 test: build
+	cmake --build --preset cpu --parallel $(JOBS)
 	ctest --preset cpu
 
 # The same tests under AddressSanitizer and UndefinedBehaviorSanitizer.

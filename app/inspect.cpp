@@ -26,6 +26,12 @@ KvBytes KvBytesPerToken(const ModelConfig& config) {
   return {elements * 2, elements * 4};
 }
 
+// "15.71 B", "7.58 M"
+std::string HumanCount(int64_t count) {
+  const auto value = static_cast<double>(count);
+  return count >= 1'000'000'000 ? fmt::format("{:.2f} B", value * 1e-9) : fmt::format("{:.2f} M", value * 1e-6);
+}
+
 nlohmann::json ToJson(const ModelConfig& config, const ModelWeights& weights, const WeightSummary& summary) {
   nlohmann::json groups = nlohmann::json::array();
   for (const TensorGroup& group : summary.groups) {
@@ -74,8 +80,8 @@ void PrintReport(const ModelConfig& config, const WeightSummary& summary) {
                config.n_shared_experts, RouterMethodName(config.topk_method));
   }
   fmt::print("vocabulary     {}, context {}\n", config.vocab_size, config.max_position_embeddings);
-  fmt::print("parameters     {:.3f} B, {:.3f} B active a token\n", static_cast<double>(summary.parameters) * 1e-9,
-             static_cast<double>(summary.decode_parameters) * 1e-9);
+  fmt::print("parameters     {}, {} active a token\n", HumanCount(summary.parameters),
+             HumanCount(summary.decode_parameters));
   const KvBytes kv = KvBytesPerToken(config);
   fmt::print("weights        {}\n", HumanBytes(static_cast<double>(summary.bytes)));
   fmt::print("KV cache       {} a token (bf16; {} with --device ref)\n", HumanBytes(static_cast<double>(kv.bf16)),
