@@ -7,6 +7,7 @@
 
 #include "common.h"
 
+namespace mxmla {
 namespace {
 
 // CLI11 prints several lines; a user gets one, and what to do.
@@ -25,7 +26,7 @@ int ReportUsage(const CLI::App& app, const CLI::ParseError& error) {
     command += chosen->get_name() + " ";
   }
   fmt::print(stderr, "mxmla: {}; see mxmla {}--help\n", line, command);
-  return static_cast<int>(mxmla::ErrorCode::kUsage);
+  return static_cast<int>(ErrorCode::kUsage);
 }
 
 // CLI11 would only say that a command is missing.
@@ -36,13 +37,10 @@ void CheckCommand(const CLI::App& app, int argc, char** argv) {
     if (command->get_name() == argv[1]) return;
     known += (known.empty() ? "" : ", ") + command->get_name();
   }
-  mxmla::Fail(mxmla::ErrorCode::kUsage, "command", known, argv[1], "see mxmla --help");
+  Fail(ErrorCode::kUsage, "command", known, argv[1], "see mxmla --help");
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  using namespace mxmla;
+int Main(int argc, char** argv) {
   // A reader that went away ends the program quietly, as it does for other filters.
   std::signal(SIGPIPE, SIG_DFL);
   CLI::App app{
@@ -78,3 +76,8 @@ int main(int argc, char** argv) {
     return static_cast<int>(ErrorCode::kInternal);
   }
 }
+
+}  // namespace
+}  // namespace mxmla
+
+int main(int argc, char** argv) { return mxmla::Main(argc, argv); }
