@@ -99,7 +99,8 @@ class DummySource : public WeightSource {
     mapping->base = base;
     mapping->bytes = bytes;
     madvise(base, bytes, MADV_HUGEPAGE);  // a wish; the fill works without
-    base_ = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(base) + kHugePage - 1) / kHugePage * kHugePage);
+    const size_t past = reinterpret_cast<uintptr_t>(base) % kHugePage;
+    base_ = static_cast<std::byte*>(base) + (past == 0 ? 0 : kHugePage - past);
     offset_ = 0;
     return mapping;
   }

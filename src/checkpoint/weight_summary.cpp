@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 #include "checkpoint/weights.h"
@@ -30,8 +31,8 @@ class GroupCounter {
   }
 
   TensorGroup Finish() {
-    group_.decode_bytes = static_cast<int64_t>(decode_bytes_ + 0.5);
-    group_.decode_parameters = static_cast<int64_t>(decode_parameters_ + 0.5);
+    group_.decode_bytes = std::llround(decode_bytes_);
+    group_.decode_parameters = std::llround(decode_parameters_);
     std::vector<std::pair<int64_t, std::string>> order;
     for (const auto& [name, bytes] : formats_) order.emplace_back(-bytes, name);
     std::sort(order.begin(), order.end());

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <condition_variable>
+#include <cstdlib>
 #include <exception>
 #include <fstream>
 #include <mutex>
@@ -40,7 +42,7 @@ int CgroupProcessors() {
     if (!(quota_file >> quota) || !(period_file >> period)) return kUnlimited;
   }
   const double limit = quota == "max" || period <= 0 ? -1 : std::atof(quota.c_str()) / period;
-  return limit <= 0 ? kUnlimited : std::max(1, static_cast<int>(limit + 0.5));
+  return limit <= 0 ? kUnlimited : std::max(1, static_cast<int>(std::lround(limit)));
 }
 
 }  // namespace
