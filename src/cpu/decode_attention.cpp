@@ -142,9 +142,8 @@ void Chunk(const DecodeAttentionArgs& args, const View<const Q, 3>& query, const
         WeightedTile<kHeads, 1>(scratch.scores + h * kTokenTile, from, at, tokens,
                                 scratch.values + h * rank + block * kSplitBlock, rank);
       }
-      ++block;
     };
-    while (block < full_rank) one_block(rows.row, block * kSplitBlock);
+    for (; block < full_rank; ++block) one_block(rows.row, block * kSplitBlock);
     if (short_rank) {
       rows.CopyShortBlock(full_rank * kSplitBlock, shape.rank % kSplitBlock, tokens);
       const T* copy[kTokenTile];

@@ -54,7 +54,7 @@ bool CpuIsaAvailable(CpuIsa isa) {
   if (isa == CpuIsa::kPortable) return true;
 #if defined(MXMLA_CPU_X86)
   // These ask the operating system too: whether it saves the wide registers.
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   if (isa == CpuIsa::kAvx2) return avx2;
   return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
