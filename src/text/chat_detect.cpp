@@ -163,7 +163,7 @@ class Recognizer {
       const size_t begin = at + kOpening.size();
       const size_t end = text_.find(kClosing, begin);
       if (end == std::string::npos) break;
-      const std::string said = text_.substr(begin, end - begin);
+      std::string said = text_.substr(begin, end - begin);
       if (!said.empty() && said.find_first_of("{'\"") == std::string::npos) return said;
     }
     return {};
