@@ -179,16 +179,9 @@ void BenchVproj(const VprojFlags& flags) {
   const KernelSet& kernels = KernelsFor(flags.device.device);
   ThreadPool pool(flags.device.threads > 0 ? flags.device.threads : ThreadPool::AvailableProcessors());
   const double bandwidth = MeasureReadBandwidth(pool);
-  const int64_t most_heads = *std::max_element(flags.heads.begin(), flags.heads.end());
-  BufferPlan scratch_plan;
-  const size_t scratch_bytes = (ValueProjectScratchBytes(most_heads, flags.v_head_dim) + 63) / 64 * 64;
-  const int scratch =
-      scratch_plan.Reserve<float>("scratch", static_cast<int64_t>(scratch_bytes * pool.threads() / sizeof(float)));
-  scratch_plan.Allocate();
   ExecContext context;
   context.kernels = &kernels;
   context.pool = &pool;
-  context.scratch = {reinterpret_cast<std::byte*>(scratch_plan.Get<float>(scratch)), scratch_bytes};
 
   constexpr std::pair<const char*, VLayout> kLayouts[] = {
       {"copy", VLayout::kCopy}, {"strided", VLayout::kStrided}, {"fused", VLayout::kFused}};

@@ -127,10 +127,10 @@ Result Evaluate(const EvalFlags& flags, const LoadedModel& model, const Tokenize
   options.max_context = longest;
   options.max_sequences = flags.batch;
   options.max_logit_rows = flags.batch;
-  Session session(model, options);
+  Scheduler scheduler(model, options);
   Result result;
   const auto begin = std::chrono::steady_clock::now();
-  Generate(session, requests, &result.stats, [&](size_t i, const GenerateResult&) {
+  Generate(scheduler, requests, &result.stats, [&](size_t i, const GenerateResult&) {
     const std::optional<double> found = FinalNumber(texts[i]);
     ++result.total;
     if (!found) ++result.unanswered;

@@ -9,6 +9,7 @@
 
 #include "common.h"
 #include "engine/generate.h"
+#include "engine/session.h"
 #include "text/chat.h"
 #include "text/stream_decoder.h"
 
@@ -61,13 +62,13 @@ int64_t RoomFor(const RunFlags& flags, int64_t prompt, const ModelConfig& config
   return std::min(flags.max_tokens, context - prompt);
 }
 
-void PrintStats(const LoadedModel& model, const Session& session, double load_seconds, const GenerateStats& stats) {
+void PrintStats(const LoadedModel& model, const Scheduler& scheduler, double load_seconds, const GenerateStats& stats) {
   const auto rate = [](int64_t tokens, double seconds) {
     return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
   };
   fmt::print(stderr, "load     {:.2f} s, weights {}, buffers {}\n", load_seconds,
              HumanBytes(static_cast<double>(SummarizeWeights(model.weights, model.config).bytes)),
-             HumanBytes(static_cast<double>(session.buffer_bytes())));
+             HumanBytes(static_cast<double>(scheduler.buffer_bytes())));
   fmt::print(stderr, "device   {}{}{}, {} threads\n", model.kernels->backend, model.kernels->isa.empty() ? "" : "/",
              model.kernels->isa, model.pool->threads());
   fmt::print(stderr, "prompt   {} tokens in {:.3f} s, {:.1f} tokens/s\n", stats.prompt_tokens, stats.prefill_seconds,
@@ -105,7 +106,7 @@ void Run(const RunFlags& flags) {
   options.max_context = static_cast<int64_t>(prompt.size()) + request.max_tokens;
   options.max_batch_tokens = std::min<int64_t>(512, static_cast<int64_t>(prompt.size()));
   options.max_logit_rows = 1;
-  Session session(model, options);
+  Scheduler scheduler(model, options);
   const double load_seconds = SecondsSince(begin);
 
   std::optional<StreamDecoder> decoder;
@@ -122,10 +123,10 @@ void Run(const RunFlags& flags) {
     return true;
   };
   GenerateStats stats;
-  Generate(session, {&request, 1}, &stats);
+  Generate(scheduler, {&request, 1}, &stats);
   fmt::print("{}\n", flags.print_ids ? std::string() : decoder->Flush());
   if (std::fflush(stdout) != 0) FailStdout();
-  if (flags.stats) PrintStats(model, session, load_seconds, stats);
+  if (flags.stats) PrintStats(model, scheduler, load_seconds, stats);
 }
 
 }  // namespace

@@ -27,19 +27,25 @@ std::vector<bf16> RandomValues(int64_t count, float scale) {
   return values;
 }
 
-// The context of a call, with its own threads and scratch.
+// Threads, kernels and the workspace that `body(context)` asks for.
 struct Machine {
-  Machine(int threads, size_t scratch_bytes)
-      : pool(threads), bytes((scratch_bytes + 63) / 64 * 64), scratch(bytes * static_cast<size_t>(threads) + 64) {
-    const auto address = reinterpret_cast<uintptr_t>(scratch.data());
+  template <class Body>
+  Machine(int threads, const Body& body) : pool(threads) {
     context.kernels = &CpuKernels(DetectCpuIsa());
     context.pool = &pool;
-    context.scratch = {scratch.data() + (64 - address % 64) % 64, bytes};
+    WorkspaceSize size;
+    context.planned = &size;
+    body(context);
+    context.planned = nullptr;
+    const auto round_up = [](size_t bytes) { return (bytes + 63) / 64 * 64; };
+    size.per_worker = round_up(size.per_worker);
+    memory.resize(round_up(size.shared) + size.per_worker * static_cast<size_t>(threads) + 64);
+    std::byte* base = memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) % 64;
+    context.workspace = {base, base + round_up(size.shared), size};
   }
 
   ThreadPool pool;
-  size_t bytes;
-  std::vector<std::byte> scratch;
+  std::vector<std::byte> memory;
   ExecContext context;
 };
 
@@ -57,22 +63,20 @@ void DecodeAttention(benchmark::State& state) {
   const std::vector<bf16> query = RandomValues(heads * kWidth, 1.0f);
   const std::vector<bf16> cache = RandomValues(pages * kPage * kWidth, 1.0f);
   std::vector<bf16> out(static_cast<size_t>(heads * kRank));
-  std::vector<float> partials(static_cast<size_t>(DecodeAttentionPartials(heads, kRank, length)));
   const int32_t sequence = 0;
   const auto row_length = static_cast<int32_t>(length);
-  Machine machine(static_cast<int>(state.range(2)), DecodeAttentionScratchBytes(heads, kRank, kRope));
   DecodeAttentionArgs args;
   args.query = View<const bf16, 3>::Contiguous(query.data(), {1, heads, kWidth});
   args.kv_pages = View<const bf16, 3>::Contiguous(cache.data(), {pages, kPage, kWidth});
   args.block_table = View<const int32_t, 2>::Contiguous(table.data(), {1, pages});
   args.row_sequence = View<const int32_t, 1>::Contiguous(&sequence, {1});
   args.row_length = View<const int32_t, 1>::Contiguous(&row_length, {1});
-  args.max_length = length;
   args.kv_lora_rank = kRank;
   args.softmax_scale = 1.0f / std::sqrt(192.0f);
   args.out = View<bf16, 3>::Contiguous(out.data(), {1, heads, kRank});
-  args.partials = View<float, 1>::Contiguous(partials.data(), {static_cast<int64_t>(partials.size())});
-  for (auto _ : state) DecodeAttention(machine.context, args);
+  const Machine machine(static_cast<int>(state.range(2)),
+                        [&](const ExecContext& context) { mxmla::DecodeAttention(context, args); });
+  for (auto _ : state) mxmla::DecodeAttention(machine.context, args);
   state.SetBytesProcessed(state.iterations() * length * kWidth * static_cast<int64_t>(sizeof(bf16)));
   state.counters["FLOP/s"] = benchmark::Counter(static_cast<double>(2 * heads * length * (kWidth + kRank)),
                                                 benchmark::Counter::kIsIterationInvariantRate);
@@ -92,17 +96,24 @@ void PrefillAttention(benchmark::State& state) {
   const std::vector<bf16> cache = RandomValues(pages * kPage * kWidth, 1.0f);
   const std::vector<bf16> weight = RandomValues(heads * (kNope + kValue) * kRank, 0.05f);
   std::vector<bf16> out(static_cast<size_t>(rows * heads * kValue));
-  Machine machine(static_cast<int>(state.range(2)), PrefillAttentionScratchBytes(rows, kNope + kRope, kValue, kRank));
+  const std::vector<int32_t> sequence(static_cast<size_t>(rows), 0), begin{0, static_cast<int32_t>(rows)};
+  std::vector<int32_t> row_length(static_cast<size_t>(rows));
+  for (size_t r = 0; r < row_length.size(); ++r) row_length[r] = static_cast<int32_t>(r + 1);
   PrefillAttentionArgs args;
   args.query = View<const bf16, 3>::Contiguous(query.data(), {rows, heads, kNope + kRope});
   args.kv_pages = View<const bf16, 3>::Contiguous(cache.data(), {pages, kPage, kWidth});
-  args.block_table = View<const int32_t, 1>::Contiguous(table.data(), {pages});
+  args.block_table = View<const int32_t, 2>::Contiguous(table.data(), {1, pages});
+  args.row_sequence = View<const int32_t, 1>::Contiguous(sequence.data(), {rows});
+  args.row_length = View<const int32_t, 1>::Contiguous(row_length.data(), {rows});
+  args.segment_begin = View<const int32_t, 1>::Contiguous(begin.data(), {2});
   const auto tensor = View<const bf16, 2>::Contiguous(weight.data(), {heads * (kNope + kValue), kRank});
   args.w_kc = {tensor, heads, kNope + kValue, 0, kNope};
   args.w_vc = {tensor, heads, kNope + kValue, kNope, kValue};
   args.softmax_scale = 1.0f / std::sqrt(192.0f);
   args.out = View<bf16, 3>::Contiguous(out.data(), {rows, heads, kValue});
-  for (auto _ : state) PrefillAttention(machine.context, args);
+  const Machine machine(static_cast<int>(state.range(2)),
+                        [&](const ExecContext& context) { mxmla::PrefillAttention(context, args); });
+  for (auto _ : state) mxmla::PrefillAttention(machine.context, args);
   // Expanding every token once, and the causal half of the scores and sums.
   const double flops = 2.0 * static_cast<double>(heads * rows) *
                        (static_cast<double>(kRank * (kNope + kValue)) +

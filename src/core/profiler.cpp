@@ -1,6 +1,7 @@
 #include "core/profiler.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace mxmla {
 namespace {
@@ -19,6 +20,7 @@ const OpCost* Find(const std::vector<OpCost>& costs, std::string_view name) {
 void Profiler::Reset() {
   start_ = Clock::now();
   costs_.clear();
+  extra_bytes_ = 0;
   events_.clear();
 }
 
@@ -33,6 +35,7 @@ int64_t Profiler::copied_bytes() const {
 }
 
 void Profiler::Add(std::string_view name, Clock::time_point begin, Clock::time_point end, int64_t bytes) {
+  bytes += std::exchange(extra_bytes_, 0);
   const OpCost* found = Find(costs_, name);
   if (!found) {
     costs_.push_back({std::string(name), 0, 0, 0});

@@ -38,6 +38,9 @@ class Profiler {
   int64_t copies() const;
   int64_t copied_bytes() const;
 
+  // Adds to the bytes of the call that is being timed: for a kernel whose traffic depends on values that only it reads.
+  void AddBytes(int64_t bytes) { extra_bytes_ += bytes; }
+
   // Times one call of op `name` from construction to destruction. A null profiler costs nothing.
   class Scope {
    public:
@@ -65,6 +68,7 @@ class Profiler {
 
   Clock::time_point start_;
   bool keep_events_ = false;
+  int64_t extra_bytes_ = 0;
   std::vector<OpCost> costs_;
   std::vector<OpEvent> events_;
 };

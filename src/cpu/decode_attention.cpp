@@ -14,7 +14,11 @@
 namespace mxmla::cpu::MXMLA_CPU_ISA {
 namespace {
 
-constexpr int64_t kMostHeads = 16;  // heads of a task
+constexpr int64_t kAttentionChunk = 512;  // tokens: part of the order of the sums, so of the result
+constexpr int64_t kMostHeads = 16;        // heads of a task
+constexpr int64_t kSplitRows = 4;  // rows whose chunks may run in parallel; more keep the threads busy themselves
+
+int64_t Chunks(int64_t length) { return (length + kAttentionChunk - 1) / kAttentionChunk; }
 
 struct Shape {
   int64_t heads;   // of the model
@@ -36,12 +40,20 @@ struct Scratch {
   float* merged;   // (head_block, rank + 2)
   void* rows;      // TileRows
 
+  // Floats in front of `rows`.
+  static int64_t Floats(const Shape& shape) {
+    const int64_t width = RoundUp(shape.width, kSplitBlock);
+    const int64_t rank = RoundUp(shape.rank, kSplitBlock);
+    return RoundUp(shape.head_block * (width + rank + kTokenTile) + 2 * RoundUp(shape.head_block * shape.partial(), 16),
+                   16);
+  }
+
   template <class T>
   static Scratch Of(const ExecContext& context, int worker, const Shape& shape) {
     const int64_t width = RoundUp(shape.width, kSplitBlock);
     const int64_t rank = RoundUp(shape.rank, kSplitBlock);
     const int64_t partial = RoundUp(shape.head_block * shape.partial(), 16);
-    const int64_t floats = shape.head_block * (width + rank + kTokenTile) + 2 * partial;
+    const int64_t floats = Floats(shape);
     float* base = context.Scratch<float>(worker, 0, static_cast<size_t>(floats));
     Scratch scratch;
     scratch.query = base;
@@ -49,7 +61,7 @@ struct Scratch {
     scratch.scores = scratch.values + shape.head_block * rank;
     scratch.partial = scratch.scores + shape.head_block * kTokenTile;
     scratch.merged = scratch.partial + partial;
-    scratch.rows = context.Scratch<TileRows<T>>(worker, static_cast<size_t>(RoundUp(floats, 16)) * sizeof(float), 1);
+    scratch.rows = context.Scratch<TileRows<T>>(worker, static_cast<size_t>(floats) * sizeof(float), 1);
     return scratch;
   }
 };
@@ -161,13 +173,16 @@ void Chunk(const DecodeAttentionArgs& args, const View<const Q, 3>& query, const
   }
 }
 
-// Adds a chunk's result to what earlier chunks gave.
+// Adds a chunk's result to what earlier chunks gave. Its two callers must give the same bits, so the fused
+// multiply-add is written, not left to the compiler.
 void Merge(const float* partial /* (rank + 2) */, int64_t rank, float* merged /* (rank + 2) */) {
   const float largest = std::max(merged[0], partial[0]);
   const float old_factor = std::exp(merged[0] - largest);
   const float new_factor = std::exp(partial[0] - largest);
   merged[0] = largest;
-  for (int64_t k = 1; k < rank + 2; ++k) merged[k] = merged[k] * old_factor + partial[k] * new_factor;
+  for (int64_t k = 1; k < rank + 2; ++k) {
+    merged[k] = std::fma(merged[k], old_factor, partial[k] * new_factor);
+  }
 }
 
 template <class Out>
@@ -175,8 +190,6 @@ void Finish(const float* merged /* (rank + 2) */, int64_t rank, Out* out /* (ran
   const float inverse = 1.0f / merged[1];
   for (int64_t k = 0; k < rank; ++k) out[k] = FromFloat<Out>(merged[2 + k] * inverse);
 }
-
-int64_t Chunks(int64_t length) { return (length + kAttentionChunk - 1) / kAttentionChunk; }
 
 // Each task runs all chunks of a block of heads.
 template <class Q, class T, class Out>
@@ -206,15 +219,16 @@ void RunInOrder(const ExecContext& context, const DecodeAttentionArgs& args, con
   });
 }
 
-// Each task runs one chunk; args.partials is (rows, heads, chunks, rank + 2).
+// Each task runs one chunk; its results lie in the shared workspace, (rows, heads, chunks, rank + 2).
 template <class Q, class T, class Out>
 void RunSplit(const ExecContext& context, const DecodeAttentionArgs& args, const View<const Q, 3>& query,
               const View<const T, 3>& pages, const View<Out, 3>& out, const Shape& shape) {
   const int64_t blocks = shape.head_blocks();
   const int64_t stride = shape.partial();
   const int64_t rows = query.shape[0];
+  auto* partials = context.SharedScratch<float>(0, static_cast<size_t>(rows * shape.heads * shape.chunks * stride));
   const auto partial_at = [&](int64_t r, int64_t h) {
-    return args.partials.data + (r * shape.heads + h) * shape.chunks * stride;
+    return partials + (r * shape.heads + h) * shape.chunks * stride;
   };
   RunTasks(context, rows * shape.chunks * blocks, [&](int64_t task, int worker) {
     const int64_t head = task % blocks * shape.head_block;
@@ -245,11 +259,16 @@ void Run(const ExecContext& context, const DecodeAttentionArgs& args) {
       [&](const auto& query, const auto& pages, const auto& out) {
         const int64_t rows = query.shape[0];
         const int64_t threads = context.pool->threads();
-        Shape shape{query.shape[1], args.kv_lora_rank, query.shape[2], Chunks(args.max_length), kMostHeads};
-        const bool room = args.partials.shape[0] >= rows * shape.heads * shape.chunks * shape.partial();
+        int64_t longest = 0;
+        for (int64_t r = 0; r < rows; ++r) longest = std::max<int64_t>(longest, args.row_length(r));
+        if (context.profiler) {
+          context.profiler->AddBytes(TokensRead(args.row_sequence, args.row_length) * pages.shape[2] *
+                                     static_cast<int64_t>(sizeof(*pages.data)));
+        }
+        Shape shape{query.shape[1], args.kv_lora_rank, query.shape[2], Chunks(longest), kMostHeads};
         // Split, also where threads are few, when several blocks of heads read each chunk: it then stays in the cache.
-        const bool split =
-            room && shape.chunks > 1 && (shape.head_blocks() > 1 || rows * shape.head_blocks() < 4 * threads);
+        const bool split = rows <= kSplitRows && shape.chunks > 1 &&
+                           (shape.head_blocks() > 1 || rows * shape.head_blocks() < 4 * threads);
         // Fewer heads a task when the tasks would not go round; a head's result does not depend on its neighbours.
         const int64_t repeats = rows * (split ? shape.chunks : 1);
         while (shape.head_block > 4 && repeats * shape.head_blocks() < 2 * threads) shape.head_block /= 2;
@@ -263,15 +282,26 @@ void Run(const ExecContext& context, const DecodeAttentionArgs& args) {
       args.query, args.kv_pages, args.out);
 }
 
+WorkspaceSize WorkspaceFor(const DecodeAttentionArgs& args, int) {
+  const int64_t heads = Extent(args.query, 1);
+  const int64_t chunks = Chunks(args.block_table.shape[1] * Extent(args.kv_pages, 1));
+  const Shape shape{heads, args.kv_lora_rank, Extent(args.query, 2), chunks, std::min(kMostHeads, RoundUp(heads, 4))};
+  const int64_t rows = std::min(Extent(args.query, 0), kSplitRows);
+  WorkspaceSize size;
+  if (chunks > 1) size.shared = static_cast<size_t>(rows * heads * chunks * shape.partial()) * sizeof(float);
+  size.per_worker = static_cast<size_t>(Scratch::Floats(shape)) * sizeof(float) + sizeof(TileRows<float>);
+  return size;
+}
+
 }  // namespace
 
 KernelTable<DecodeAttentionArgs> MakeDecodeAttentionKernels() {
   return {{kKernelName,
            {{.operand = "query", .inner_stride_one = true},
             {.operand = "kv_pages", .inner_stride_one = true},
-            {.operand = "out", .inner_stride_one = true},
-            {.operand = "partials", .inner_stride_one = true}},
-           &Run}};
+            {.operand = "out", .inner_stride_one = true}},
+           &Run,
+           &WorkspaceFor}};
 }
 
 }  // namespace mxmla::cpu::MXMLA_CPU_ISA

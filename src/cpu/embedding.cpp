@@ -25,7 +25,13 @@ void Run(const ExecContext& context, const EmbeddingArgs& args) {
           if (n == 0) return;
           RunRanges(context, args.tokens.shape[0], 16384 / n + 1, [&](int64_t first, int64_t last, int) {
             for (int64_t r = first; r < last; ++r) {
-              CopyRow(table.data + args.tokens(r) * table.stride[0], n, out.data + r * out.stride[0]);
+              const int32_t token = args.tokens(r) < 0 ? args.previous(-1 - args.tokens(r)) : args.tokens(r);
+              auto* to = out.data + r * out.stride[0];
+              if (token >= 0) {
+                CopyRow(table.data + token * table.stride[0], n, to);
+              } else {
+                std::fill(to, to + n, typename std::decay_t<decltype(out)>::Element{});
+              }
             }
           });
         } else {

@@ -15,8 +15,9 @@ void Run(const ExecContext&, const GroupExpertsArgs& args) {
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t s = 0; s < top_k; ++s) {
       const int32_t expert = args.expert_ids(r, s);
+      if (expert == -1) continue;  // a padding row's
       if (expert < 0 || expert >= experts) {
-        Fail(ErrorCode::kInternal, "group_experts: expert_ids", "0 .. " + std::to_string(experts - 1),
+        Fail(ErrorCode::kInternal, "group_experts: expert_ids", "-1 .. " + std::to_string(experts - 1),
              std::to_string(expert));
       }
       ++args.expert_begin(expert);
@@ -32,7 +33,7 @@ void Run(const ExecContext&, const GroupExpertsArgs& args) {
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t s = 0; s < top_k; ++s) {
       const int32_t expert = args.expert_ids(r, s);
-      args.pairs(args.expert_begin(expert)++) = static_cast<int32_t>(r * top_k + s);
+      if (expert >= 0) args.pairs(args.expert_begin(expert)++) = static_cast<int32_t>(r * top_k + s);
     }
   }
   for (int64_t e = experts; e > 0; --e) args.expert_begin(e) = args.expert_begin(e - 1);

@@ -26,6 +26,7 @@ void ExpertTile(const GroupedLinearArgs& args, const Activation<2>& x, const Wei
 }
 
 void RunGroupedLinear(const ExecContext& context, const GroupedLinearArgs& args) {
+  if (context.profiler) context.profiler->AddBytes(ExpertBytesRead(args));
   const auto experts = static_cast<int64_t>(args.weights.size());
   const int64_t n = RowCount(args.weights[0]);
   const int64_t k = ColumnCount(args.weights[0]);

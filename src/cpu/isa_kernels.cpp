@@ -16,6 +16,7 @@ KernelSet MakeKernelSet() {
   set.flatten_quantize = MakeFlattenQuantizeKernels();
   set.copy = MakeCopyKernels();
   set.rope = MakeRopeKernels();
+  set.rope_angles = MakeRopeAnglesKernels();
   set.decode_attention = MakeDecodeAttentionKernels();
   set.prefill_attention = MakePrefillAttentionKernels();
   set.router = MakeRouterKernels();

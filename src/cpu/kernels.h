@@ -15,6 +15,7 @@ namespace mxmla::cpu::MXMLA_CPU_ISA {
 
 inline constexpr std::string_view kIsaName = MXMLA_CPU_STRING(MXMLA_CPU_ISA);
 inline constexpr std::string_view kKernelName = "cpu/" MXMLA_CPU_STRING(MXMLA_CPU_ISA);
+inline constexpr std::string_view kFewRowsName = "cpu/" MXMLA_CPU_STRING(MXMLA_CPU_ISA) "/few_rows";
 
 KernelSet MakeKernelSet();
 
@@ -27,6 +28,7 @@ KernelTable<QuantizeArgs> MakeQuantizeKernels();
 KernelTable<FlattenQuantizeArgs> MakeFlattenQuantizeKernels();
 KernelTable<CopyArgs> MakeCopyKernels();
 KernelTable<RopeArgs> MakeRopeKernels();
+KernelTable<RopeAnglesArgs> MakeRopeAnglesKernels();
 KernelTable<DecodeAttentionArgs> MakeDecodeAttentionKernels();
 KernelTable<PrefillAttentionArgs> MakePrefillAttentionKernels();
 KernelTable<RouterArgs> MakeRouterKernels();

@@ -19,6 +19,22 @@ void LinearTile(const Activation<2>& x, const Weight& weight, const View<T, 2>& 
   }
 }
 
+// Few rows: the weights stream past rows that stay in registers.
+void RunFewRows(const ExecContext& context, const LinearArgs& args) {
+  const int64_t n = RowCount(args.weight);
+  const int64_t k = ColumnCount(args.weight);
+  const int64_t rows = Extent(args.x, 0);
+  const int64_t tile_w = TileW(rows);
+  std::visit(
+      [&](const auto& weight, const auto& out) {
+        RunTasks(context, (n + tile_w - 1) / tile_w, [&](int64_t task, int) {
+          const int64_t w_begin = task * tile_w;
+          LinearTile(args.x, weight, out, k, 0, rows, w_begin, std::min(tile_w, n - w_begin));
+        });
+      },
+      args.weight, args.out);
+}
+
 void RunLinear(const ExecContext& context, const LinearArgs& args) {
   const int64_t n = RowCount(args.weight);
   const int64_t k = ColumnCount(args.weight);
@@ -42,11 +58,16 @@ void RunLinear(const ExecContext& context, const LinearArgs& args) {
 }  // namespace
 
 KernelTable<LinearArgs> MakeLinearKernels() {
-  return {{kKernelName,
-           {{.operand = "x", .inner_stride_one = true},
-            {.operand = "weight", .inner_stride_one = true},
-            {.operand = "out", .inner_stride_one = true}},
-           &RunLinear}};
+  const std::vector<Requirement> layouts = {{.operand = "x", .inner_stride_one = true},
+                                            {.operand = "weight", .inner_stride_one = true},
+                                            {.operand = "out", .inner_stride_one = true}};
+  static_assert(kFusedMaxX == 12, "the condition's text says 12");
+  return {{kFewRowsName,
+           layouts,
+           &RunFewRows,
+           nullptr,
+           {{"at most 12 rows", [](const LinearArgs& args) { return Extent(args.x, 0) <= kFusedMaxX; }}}},
+          {kKernelName, layouts, &RunLinear}};
 }
 
 }  // namespace mxmla::cpu::MXMLA_CPU_ISA

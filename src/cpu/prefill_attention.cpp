@@ -1,9 +1,9 @@
-// Causal attention of one sequence's rows with expanded heads.
+// Causal attention with expanded heads.
 //
-// A task takes one head and a block of rows. It walks over the context in tiles of 64 tokens at fixed positions: a
-// tile's keys and values are expanded into scratch (so scratch does not grow with the context), then every row of the
-// block that sees the tile takes it into its running softmax. What a row gets depends on its position and the context
-// alone.
+// A task takes one head and a block of rows of one segment. It walks over the context in tiles of 64 tokens at fixed
+// positions: a tile's keys and values are expanded into scratch (so scratch does not grow with the context), then every
+// row of the block that sees the tile takes it into its running softmax. What a row gets depends on its position and
+// the context alone.
 #include <algorithm>
 #include <cmath>
 
@@ -33,6 +33,12 @@ struct Shape {
   int64_t padded_rank() const { return RoundUp(rank, kSplitBlock); }
 };
 
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+int64_t SegmentRows(const PrefillAttentionArgs& args, int64_t segment) {
+  return args.segment_begin(segment + 1) - args.segment_begin(segment);
+}
+
 // A task's scratch: floats of one worker.
 struct Scratch {
   float* w_kc;     // (padded_nope, padded_rank), split rows
@@ -45,6 +51,14 @@ struct Scratch {
   float* query;    // (kRowTile, key)
   float* scores;   // (kRowTile, 64)
   void* rows;      // TileRows
+
+  template <class T>
+  static size_t Bytes(const Shape& shape, int64_t block_rows) {
+    const int64_t floats = (shape.padded_nope() + shape.padded_value()) * shape.padded_rank() +
+                           kBlockTiles * kTokenTile * (shape.padded_key() + shape.padded_value()) +
+                           block_rows * (shape.padded_value() + 2) + kRowTile * (shape.key() + kTokenTile) + 9 * 16;
+    return static_cast<size_t>(floats) * sizeof(float) + sizeof(TileRows<T>);
+  }
 
   template <class T>
   static Scratch Of(const ExecContext& context, int worker, const Shape& shape, int64_t block_rows) {
@@ -142,13 +156,13 @@ void DecodeWeight(const HeadWeight& weight, int64_t h, int64_t padded, const Sha
 
 // Tokens begin .. begin + tokens <= 64 of the context: their keys (padded_key, 64) and values (64, padded_value).
 template <class T>
-void ExpandTile(const PrefillAttentionArgs& args, const View<const T, 3>& pages, const Shape& shape, int64_t begin,
-                int64_t tokens, const Scratch& scratch, float* keys, float* values) {
+void ExpandTile(const View<const int32_t, 1>& block_table, const View<const T, 3>& pages, const Shape& shape,
+                int64_t begin, int64_t tokens, const Scratch& scratch, float* keys, float* values) {
   auto& rows = *static_cast<TileRows<T>*>(scratch.rows);
   const int64_t tile_tokens = RoundUp(tokens, 4);
   for (int64_t t = 0; t < tile_tokens; ++t) {
     const int64_t token = begin + std::min(t, tokens - 1);
-    const int64_t page = args.block_table(token / pages.shape[1]);
+    const int64_t page = block_table(token / pages.shape[1]);
     rows.row[t] = pages.data + page * pages.stride[0] + token % pages.shape[1] * pages.stride[1];
   }
   const int64_t full_blocks = shape.rank / kSplitBlock;
@@ -215,7 +229,7 @@ void Attend(const Shape& shape, float softmax_scale, int64_t position, int64_t c
   }
 }
 
-// Rows row_begin .. row_end of head h.
+// Rows row_begin .. row_end, all of one segment, of head h.
 template <class Q, class T, class Out>
 void HeadRows(const ExecContext& context, const PrefillAttentionArgs& args, const View<const Q, 3>& query,
               const View<const T, 3>& pages, const View<Out, 3>& out, const Shape& shape, int64_t h, int64_t row_begin,
@@ -229,15 +243,17 @@ void HeadRows(const ExecContext& context, const PrefillAttentionArgs& args, cons
   std::fill(scratch.largest, scratch.largest + rows, -std::numeric_limits<float>::infinity());
   std::fill(scratch.totals, scratch.totals + rows, 0.0f);
 
-  const int64_t first = args.first_position + row_begin;
-  const int64_t context_end = args.first_position + row_end;  // tokens that the last row sees
+  const int64_t first = args.row_length(row_begin) - 1;      // position
+  const int64_t context_end = args.row_length(row_end - 1);  // tokens that the last row sees
+  const View<const int32_t, 1> block_table = args.block_table.Select(0, args.row_sequence(row_begin));
   constexpr int64_t kBlockTokens = kBlockTiles * kTokenTile;
   for (int64_t block = 0; block < context_end; block += kBlockTokens) {
     const int64_t block_end = std::min(block + kBlockTokens, context_end);
     const auto keys = [&](int64_t tile) { return scratch.keys + tile * shape.padded_key() * kTokenTile; };
     const auto values = [&](int64_t tile) { return scratch.values + tile * kTokenTile * padded_value; };
     for (int64_t begin = block, tile = 0; begin < block_end; begin += kTokenTile, ++tile) {
-      ExpandTile(args, pages, shape, begin, std::min(kTokenTile, block_end - begin), scratch, keys(tile), values(tile));
+      ExpandTile(block_table, pages, shape, begin, std::min(kTokenTile, block_end - begin), scratch, keys(tile),
+                 values(tile));
     }
     for (int64_t r = 0; r < rows; r += kRowTile) {
       const int64_t count = std::min(kRowTile, rows - r);
@@ -260,25 +276,45 @@ void HeadRows(const ExecContext& context, const PrefillAttentionArgs& args, cons
   }
 }
 
+Shape ShapeOf(const PrefillAttentionArgs& args) {
+  const int64_t rank = ColumnCount(args.w_kc.tensor);
+  return {args.w_kc.head_rows, Extent(args.kv_pages, 2) - rank, args.w_vc.head_rows, rank};
+}
+
 void Run(const ExecContext& context, const PrefillAttentionArgs& args) {
   std::visit(
       [&](const auto& query, const auto& pages, const auto& out) {
-        const int64_t rows = query.shape[0];
         const int64_t heads = query.shape[1];
-        const int64_t rank = ColumnCount(args.w_kc.tensor);
-        const Shape shape{args.w_kc.head_rows, pages.shape[2] - rank, args.w_vc.head_rows, rank};
+        const int64_t segments = args.segment_begin.shape[0] - 1;
+        const int64_t rows = args.segment_begin(segments);
+        if (context.profiler) {
+          context.profiler->AddBytes(TokensRead(args.row_sequence.Rows(0, rows), args.row_length.Rows(0, rows)) *
+                                     pages.shape[2] * static_cast<int64_t>(sizeof(*pages.data)));
+        }
+        const Shape shape = ShapeOf(args);
         // Every block of rows expands the context anew: more blocks than needed only where threads would stand idle.
         const int64_t wanted = (context.pool->threads() + heads - 1) / heads;
         const int64_t block_rows = std::clamp(RoundUp((rows + wanted - 1) / wanted, kRowTile), kLeastRows, kMostRows);
-        const int64_t blocks = (rows + block_rows - 1) / block_rows;
+        int64_t blocks = 0;
+        for (int64_t s = 0; s < segments; ++s) blocks += CeilDiv(SegmentRows(args, s), block_rows);
         RunTasks(context, heads * blocks, [&](int64_t task, int worker) {
-          // The last rows have the most to do and go first.
-          const int64_t begin = (blocks - 1 - task / heads) * block_rows;
-          HeadRows(context, args, query, pages, out, shape, task % heads, begin, std::min(rows, begin + block_rows),
-                   std::min(rows, block_rows), worker);
+          // A segment's last rows have the most to do and go first.
+          int64_t block = blocks - 1 - task / heads;
+          int64_t segment = 0;
+          for (; block >= CeilDiv(SegmentRows(args, segment), block_rows); ++segment) {
+            block -= CeilDiv(SegmentRows(args, segment), block_rows);
+          }
+          const int64_t begin = args.segment_begin(segment) + block * block_rows;
+          const int64_t end = std::min<int64_t>(args.segment_begin(segment + 1), begin + block_rows);
+          HeadRows(context, args, query, pages, out, shape, task % heads, begin, end, std::min(rows, block_rows),
+                   worker);
         });
       },
       args.query, args.kv_pages, args.out);
+}
+
+WorkspaceSize WorkspaceFor(const PrefillAttentionArgs& args, int) {
+  return {0, Scratch::Bytes<float>(ShapeOf(args), std::min(kMostRows, Extent(args.query, 0)))};
 }
 
 }  // namespace
@@ -290,7 +326,8 @@ KernelTable<PrefillAttentionArgs> MakePrefillAttentionKernels() {
             {.operand = "w_kc", .inner_stride_one = true},
             {.operand = "w_vc", .inner_stride_one = true},
             {.operand = "out", .inner_stride_one = true}},
-           &Run}};
+           &Run,
+           &WorkspaceFor}};
 }
 
 }  // namespace mxmla::cpu::MXMLA_CPU_ISA

@@ -1,4 +1,6 @@
 // Rotary position embedding, in place or into another buffer's rows.
+#include <cmath>
+
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
 #include "cpu/split_rows.h"
@@ -81,7 +83,24 @@ void Run(const ExecContext& context, const RopeArgs& args) {
       args.x, args.out);
 }
 
+// A few dozen angles a row, once a step.
+void RunAngles(const ExecContext& context, const RopeAnglesArgs& args) {
+  const int64_t half = args.inverse_frequencies.shape[0];
+  if (half == 0) return;
+  RunRanges(context, args.positions.shape[0], 1024 / half + 1, [&](int64_t first, int64_t last, int) {
+    for (int64_t r = first; r < last; ++r) {
+      for (int64_t i = 0; i < half; ++i) {
+        const float angle = static_cast<float>(args.positions(r)) * args.inverse_frequencies(i);
+        args.cos(r, i) = std::cos(angle) * args.factor;
+        args.sin(r, i) = std::sin(angle) * args.factor;
+      }
+    }
+  });
+}
+
 }  // namespace
+
+KernelTable<RopeAnglesArgs> MakeRopeAnglesKernels() { return {{kKernelName, {}, &RunAngles}}; }
 
 KernelTable<RopeArgs> MakeRopeKernels() {
   return {{kKernelName,

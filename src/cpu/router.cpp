@@ -186,7 +186,13 @@ void Run(const ExecContext& context, const RouterArgs& args) {
         }
       },
       args.x, args.weight);
-  RunTasks(context, args.logits.shape[0], [&](int64_t r, int) { Choose(args, r); });
+  RunTasks(context, args.logits.shape[0], [&](int64_t r, int) {
+    if (!args.row_length || (*args.row_length)(r) > 0) return Choose(args, r);
+    for (int64_t s = 0; s < args.options.top_k; ++s) {
+      args.expert_ids(r, s) = -1;
+      args.expert_weights(r, s) = 0;
+    }
+  });
 }
 
 }  // namespace

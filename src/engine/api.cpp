@@ -2,6 +2,7 @@
 
 #include "engine/generate.h"
 #include "engine/option_names.h"
+#include "engine/session.h"
 #include "mxmla/mxmla.h"
 #include "text/tokenizer.h"
 
@@ -72,8 +73,8 @@ std::vector<int32_t> Model::Generate(std::span<const int32_t> prompt, const Gene
     sizes.max_context = static_cast<int64_t>(prompt.size()) + std::max<int64_t>(request.max_tokens, 0);
     sizes.max_batch_tokens = std::clamp<int64_t>(static_cast<int64_t>(prompt.size()), 1, 512);
     sizes.max_logit_rows = 1;
-    Session session(state_->model, sizes);
-    return mxmla::Generate(session, {&request, 1})[0].tokens;
+    Scheduler scheduler(state_->model, sizes);
+    return mxmla::Generate(scheduler, {&request, 1})[0].tokens;
   });
 }
 

@@ -21,6 +21,12 @@ const KernelSet& KernelsFor(const std::string& device) {
   Fail(ErrorCode::kUsage, "--device", "auto, ref, cpu or cuda", device);
 }
 
+const PlacedWeights& LoadedModel::Placed(AbsorbDType dtype) const {
+  const auto known = placed_.find(dtype);
+  if (known != placed_.end()) return known->second;
+  return placed_.emplace(dtype, PlaceWeights(config, weights, dtype, *pool)).first->second;
+}
+
 LoadedModel LoadedModel::Open(const std::string& folder, const DeviceOptions& device) {
   LoadedModel model;
   model.kernels = &KernelsFor(device.device);

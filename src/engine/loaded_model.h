@@ -1,6 +1,7 @@
 // A model ready to run: its config and weights, and the device's kernels and threads.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 
@@ -8,6 +9,7 @@
 #include "checkpoint/weights.h"
 #include "core/profiler.h"
 #include "core/thread_pool.h"
+#include "model/placed_weights.h"
 #include "ops/kernel_set.h"
 
 namespace mxmla {
@@ -26,10 +28,17 @@ struct LoadedModel {
   const KernelSet* kernels = nullptr;
   std::unique_ptr<ThreadPool> pool;
 
+  // What sessions read beside `weights`; made when first asked for, once for each dtype. The model must not be moved
+  // afterwards. Not for two threads at once.
+  const PlacedWeights& Placed(AbsorbDType dtype) const;
+
   // Opens a Hugging Face folder. Errors: see LoadConfig, Checkpoint::Open and LoadWeights.
   static LoadedModel Open(const std::string& folder, const DeviceOptions& device);
   // Random weights in the precision that `config` names.
   static LoadedModel Dummy(const ModelConfig& config, uint64_t seed, const DeviceOptions& device);
+
+ private:
+  mutable std::map<AbsorbDType, PlacedWeights> placed_;
 };
 
 }  // namespace mxmla

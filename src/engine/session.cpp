@@ -5,9 +5,8 @@
 #include <algorithm>
 
 namespace mxmla {
-namespace {
 
-ModelOptions Complete(const ModelConfig& config, ModelOptions options) {
+ModelOptions CompleteOptions(const ModelConfig& config, ModelOptions options) {
   if (options.max_context > config.max_position_embeddings) {
     Fail(ErrorCode::kPromptTooLong, "context",
          fmt::format("at most {} tokens (max_position_embeddings)", config.max_position_embeddings),
@@ -21,21 +20,6 @@ ModelOptions Complete(const ModelConfig& config, ModelOptions options) {
   return options;
 }
 
-}  // namespace
-
-PageAllocator::PageAllocator(int64_t pages) {
-  for (int64_t page = pages - 1; page >= 0; --page) free_.push_back(static_cast<int32_t>(page));
-}
-
-int32_t PageAllocator::Take() {
-  if (free_.empty()) Fail(ErrorCode::kMemory, "KV cache", "a free page", "none");
-  const int32_t page = free_.back();
-  free_.pop_back();
-  return page;
-}
-
-void PageAllocator::Return(std::span<const int32_t> pages) { free_.insert(free_.end(), pages.rbegin(), pages.rend()); }
-
 void CheckTokens(std::span<const int32_t> tokens, int64_t vocab_size) {
   for (size_t i = 0; i < tokens.size(); ++i) {
     if (tokens[i] >= 0 && tokens[i] < vocab_size) continue;
@@ -46,8 +30,9 @@ void CheckTokens(std::span<const int32_t> tokens, int64_t vocab_size) {
 
 Session::Session(const LoadedModel& model, ModelOptions options, Profiler* profiler)
     : model_(model),
-      decoder_(model.config, model.weights, Complete(model.config, options), *model.kernels, *model.pool, profiler),
-      pages_(decoder_.options().kv_pages) {}
+      decoder_(model.config, model.weights, model.Placed(options.absorb_dtype), CompleteOptions(model.config, options),
+               *model.kernels, *model.pool, profiler),
+      pool_(decoder_.options().kv_pages, decoder_.options().page_size) {}
 
 int Session::Add() {
   const auto free = std::find_if(sequences_.begin(), sequences_.end(), [](const Sequence& s) { return !s.live; });
@@ -57,28 +42,39 @@ int Session::Add() {
   return index;
 }
 
-void Session::Remove(int sequence) {
-  Sequence& s = sequences_.at(sequence);
-  pages_.Return(s.pages);
-  s = {};
+void Session::Remove(int sequence) { Live(sequence) = {}; }
+
+int64_t Session::length(int sequence) const { return sequences_.at(static_cast<size_t>(sequence)).length; }
+
+Session::Sequence& Session::Live(int sequence) {
+  if (sequence < 0 || sequence >= static_cast<int>(sequences_.size()) || !sequences_[sequence].live) {
+    Fail(ErrorCode::kInternal, "session", "a sequence from Add that was not removed", fmt::format("{}", sequence));
+  }
+  return sequences_[sequence];
 }
 
 View<const float, 2> Session::Step(std::span<const StepInput> inputs) {
   const ModelOptions& options = decoder_.options();
   std::vector<SequenceInput> batch;
   batch.reserve(inputs.size());
-  for (const StepInput& input : inputs) {
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const StepInput& input = inputs[i];
     CheckTokens(input.tokens, model_.config.vocab_size);
-    Sequence& sequence = sequences_.at(input.sequence);
+    Sequence& sequence = Live(input.sequence);
+    for (size_t j = 0; j < i; ++j) {
+      if (inputs[j].sequence != input.sequence) continue;
+      Fail(ErrorCode::kInternal, "session", "each sequence once a step", fmt::format("{} twice", input.sequence));
+    }
     const int64_t length = sequence.length + static_cast<int64_t>(input.tokens.size());
     if (length > options.max_context) {
       Fail(ErrorCode::kPromptTooLong, "sequence", fmt::format("at most {} tokens", options.max_context),
            fmt::format("{}", length));
     }
-    while (static_cast<int64_t>(sequence.pages.size()) * options.page_size < length) {
-      sequence.pages.push_back(pages_.Take());
+    if (!pool_.TryReserve(sequence.lease, length)) {
+      Fail(ErrorCode::kMemory, "KV cache", fmt::format("pages for {} tokens of a sequence", length),
+           fmt::format("{} free pages", pool_.available_pages()));
     }
-    batch.push_back({input.tokens, sequence.length, sequence.pages, input.logit_rows, input.absorbed});
+    batch.push_back({input.tokens, sequence.length, sequence.lease.pages(), input.logit_rows, input.absorbed});
   }
   const View<const float, 2> logits = decoder_.Forward(batch);
   for (const StepInput& input : inputs) {

@@ -1,27 +1,15 @@
-// Sequences over one paged KV cache: who owns which pages, and one ragged step at a time.
+// Sequences over one paged KV cache, a ragged step at a time, for those who want logits: tests, benchmarks, `logits`.
+// Generation is the scheduler's.
 #pragma once
 
 #include <span>
 #include <vector>
 
+#include "engine/kv_pool.h"
 #include "engine/loaded_model.h"
 #include "model/decoder.h"
 
 namespace mxmla {
-
-// Hands out the pages of a cache.
-class PageAllocator {
- public:
-  explicit PageAllocator(int64_t pages);
-
-  int64_t free_pages() const { return static_cast<int64_t>(free_.size()); }
-  // An Error (kMemory) when none is free.
-  int32_t Take();
-  void Return(std::span<const int32_t> pages);
-
- private:
-  std::vector<int32_t> free_;
-};
 
 struct StepInput {
   int sequence = 0;                 // from Session::Add
@@ -39,29 +27,35 @@ class Session {
   // A new, empty sequence.
   int Add();
   void Remove(int sequence);
-  int64_t length(int sequence) const { return sequences_.at(sequence).length; }
+  int64_t length(int sequence) const;
 
   // Appends the tokens of every input and returns the wanted logits (rows, vocab), valid until the next step. Errors:
-  // kTokenRange for a token outside the vocabulary, kPromptTooLong for a sequence that outgrows max_context.
+  // kTokenRange for a token outside the vocabulary, kPromptTooLong for a sequence that outgrows max_context, kMemory
+  // when the pages do not suffice, kInternal for a sequence that was removed or is named twice.
   View<const float, 2> Step(std::span<const StepInput> inputs);
 
   const ModelConfig& config() const { return model_.config; }
   const ModelOptions& options() const { return decoder_.options(); }
   const ExecContext& context() const { return decoder_.context(); }
-  size_t buffer_bytes() const { return decoder_.activations().total_bytes(); }
+  size_t buffer_bytes() const { return decoder_.total_bytes(); }
 
  private:
   struct Sequence {
-    std::vector<int32_t> pages;
+    Lease lease;
     int64_t length = 0;  // tokens in the cache
     bool live = false;
   };
 
+  Sequence& Live(int sequence);
+
   const LoadedModel& model_;
   Decoder decoder_;
-  PageAllocator pages_;
+  KvPool pool_;
   std::vector<Sequence> sequences_;
 };
+
+// `options` with max_context and kv_pages filled in. Refused: see Session.
+ModelOptions CompleteOptions(const ModelConfig& config, ModelOptions options);
 
 // Throws an Error (kTokenRange) naming the first token that is not in 0 .. vocab_size-1.
 void CheckTokens(std::span<const int32_t> tokens, int64_t vocab_size);

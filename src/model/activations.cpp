@@ -2,26 +2,23 @@
 
 #include <algorithm>
 
-#include "ops/attention.h"
+#include "model/step_plan.h"
 
 namespace mxmla {
 namespace {
-
-// Rows whose chunks of context may run in parallel; more rows keep the threads busy by themselves.
-constexpr int64_t kSplitRows = 4;
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace
 
-Activations::Activations(const ModelConfig& config, const ModelOptions& options, DType dtype, size_t scratch_bytes,
-                         int workers)
+Activations::Activations(const ModelConfig& config, const ModelOptions& options, DType dtype)
     : format_(options.activations),
       dtype_(dtype),
-      kv_pages_(options.kv_pages),
+      kv_pages_(options.kv_pages + 1),
       page_size_(options.page_size),
       kv_columns_(config.kv_lora_rank + config.qk_rope_head_dim) {
-  const int64_t rows = options.max_batch_tokens;
+  const StepShape largest = StepPlan::Largest(options);
+  const int64_t rows = largest.rows();
   const int64_t heads = config.num_attention_heads;
   const int64_t hidden = config.hidden_size;
   const int64_t v_columns = heads * config.v_head_dim;
@@ -62,24 +59,14 @@ Activations::Activations(const ModelConfig& config, const ModelOptions& options,
     expert_begin = plan_.Reserve<int32_t>("expert_begin", config.n_routed_experts + 1);
     expert_pairs = plan_.Reserve<int32_t>("expert_pairs", pairs);
   }
-  head_input = ReservePlain("head_input", options.max_logit_rows, hidden, dtype);
-  head_input_quantized = ReserveQuantized("head_input", options.max_logit_rows, hidden);
-  logits = ReservePlain("logits", options.max_logit_rows, config.vocab_size, DType::kF32);
+  head_input = ReservePlain("head_input", largest.logit_rows, hidden, dtype);
+  head_input_quantized = ReserveQuantized("head_input", largest.logit_rows, hidden);
+  logits = ReservePlain("logits", largest.logit_rows, config.vocab_size, DType::kF32);
   cos = ReservePlain("cos", rows, config.qk_rope_head_dim / 2, DType::kF32);
   sin = ReservePlain("sin", rows, config.qk_rope_head_dim / 2, DType::kF32);
-  tokens = plan_.Reserve<int32_t>("tokens", rows);
-  positions = plan_.Reserve<int32_t>("positions", rows);
-  row_sequence = plan_.Reserve<int32_t>("row_sequence", rows);
-  row_length = plan_.Reserve<int32_t>("row_length", rows);
-  block_table = plan_.Reserve<int32_t>("block_table", options.max_sequences * CeilDiv(options.max_context, page_size_));
-  logit_rows = plan_.Reserve<int32_t>("logit_rows", options.max_logit_rows);
-  slots = plan_.Reserve<int64_t>("slots", rows);
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
     kv_.push_back(ReservePlain("kv_cache", kv_pages_ * page_size_, kv_columns_, dtype).id);
   }
-  partial_floats_ = DecodeAttentionPartials(heads, config.kv_lora_rank, options.max_context);
-  partials_ = plan_.Reserve<float>("attention_partials", std::min(rows, kSplitRows) * partial_floats_);
-  scratch_ = plan_.Reserve<float>("scratch", static_cast<int64_t>(scratch_bytes * workers / sizeof(float)));
   plan_.Allocate();
 }
 
@@ -131,12 +118,5 @@ FloatOutput<3> Activations::KvPages(int64_t layer) const {
   if (dtype_ == DType::kF32) return View<float, 3>::Contiguous(plan_.Get<float>(kv_[layer]), dims);
   return View<bf16, 3>::Contiguous(plan_.Get<bf16>(kv_[layer]), dims);
 }
-
-View<float, 1> Activations::AttentionPartials(int64_t rows) const {
-  if (rows > kSplitRows) return {};
-  return View<float, 1>::Contiguous(plan_.Get<float>(partials_), {rows * partial_floats_});
-}
-
-std::byte* Activations::scratch() const { return reinterpret_cast<std::byte*>(plan_.Get<float>(scratch_)); }
 
 }  // namespace mxmla

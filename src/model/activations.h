@@ -31,8 +31,8 @@ struct QuantizedBuffer {
 
 class Activations {
  public:
-  // `dtype` is the backend's plain activation type; scratch is worker scratch bytes, for `workers` threads.
-  Activations(const ModelConfig& config, const ModelOptions& options, DType dtype, size_t scratch_bytes, int workers);
+  // `dtype` is the backend's plain activation type.
+  Activations(const ModelConfig& config, const ModelOptions& options, DType dtype);
 
   // Views of the first `rows` rows, row-major.
   FloatOutput<2> Plain(const PlainBuffer& buffer, int64_t rows) const;
@@ -41,14 +41,9 @@ class Activations {
   View<int32_t, 1> Ints(int id, int64_t count) const {
     return View<int32_t, 1>::Contiguous(plan_.Get<int32_t>(id), {count});
   }
-  View<int64_t, 1> Longs(int id, int64_t count) const {
-    return View<int64_t, 1>::Contiguous(plan_.Get<int64_t>(id), {count});
-  }
-  // The cache of layer `layer`: (pages, page_size, kv_lora_rank + qk_rope_head_dim).
+  // The cache of layer `layer`: (pages, page_size, kv_lora_rank + qk_rope_head_dim). The last page is for padding rows:
+  // written, never read.
   FloatOutput<3> KvPages(int64_t layer) const;
-  // Room for the partial results of `rows` rows; empty when there are so many that they keep the threads busy anyway.
-  View<float, 1> AttentionPartials(int64_t rows) const;
-  std::byte* scratch() const;
 
   size_t total_bytes() const { return plan_.total_bytes(); }
   const BufferPlan& plan() const { return plan_; }
@@ -88,8 +83,6 @@ class Activations {
   QuantizedBuffer head_input_quantized;
   PlainBuffer logits;    // (logit rows, vocab) float32
   PlainBuffer cos, sin;  // (rows, qk_rope_head_dim / 2) float32
-  // The batch: see model/batch.h. int32, but for the cache slots.
-  int tokens = -1, positions = -1, row_sequence = -1, row_length = -1, block_table = -1, logit_rows = -1, slots = -1;
 
  private:
   PlainBuffer ReservePlain(const char* name, int64_t rows, int64_t columns, DType dtype);
@@ -100,9 +93,6 @@ class Activations {
   DType dtype_;
   int64_t kv_pages_, page_size_, kv_columns_;
   std::vector<int> kv_;  // a layer each
-  int partials_ = -1;
-  int64_t partial_floats_ = 0;  // a row
-  int scratch_ = -1;
 };
 
 }  // namespace mxmla

@@ -26,10 +26,7 @@ BatchPlan PlanBatch(std::span<const SequenceInput> inputs, const AttentionCost& 
       if (cheaper != expanded) continue;
       plan.sequences.push_back({static_cast<int64_t>(i), plan.rows, rows, inputs[i].first_position});
       plan.rows += rows;
-      if (!expanded) {
-        plan.absorbed_rows = plan.rows;
-        plan.max_length = std::max(plan.max_length, inputs[i].first_position + rows);
-      }
+      if (!expanded) plan.absorbed_rows = plan.rows;
     }
   }
   return plan;

@@ -30,7 +30,6 @@ struct BatchPlan {
   std::vector<SequenceRows> sequences;
   int64_t rows = 0;
   int64_t absorbed_rows = 0;  // the first so many
-  int64_t max_length = 0;     // tokens of the longest context among the absorbed
 };
 
 struct AttentionCost {

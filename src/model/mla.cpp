@@ -14,17 +14,17 @@ namespace {
 // The op calls of one layer; each method is a few rows of the table in DESIGN.md.
 class Attention {
  public:
-  Attention(const ExecContext& context, const AttentionPass& pass, const LayerWeights& layer,
-            const AbsorbedWeights& absorbed, const FloatOutput<3>& kv_pages)
+  Attention(const ExecContext& context, const Step& step, const LayerWeights& layer, const AbsorbedWeights& absorbed,
+            const FloatOutput<3>& kv_pages)
       : context_(context),
-        pass_(pass),
-        c_(pass.config),
-        b_(pass.buffers),
+        step_(step),
+        c_(step.config),
+        b_(step.buffers),
         layer_(layer),
         absorbed_(absorbed),
         kv_pages_(kv_pages),
         kv_rows_(Flatten(kv_pages, 0)),
-        rows_(pass.plan.rows) {}
+        rows_(step.shape.rows()) {}
 
   void Run(bool first_layer) {
     NormInput(first_layer);
@@ -38,7 +38,7 @@ class Attention {
 
  private:
   Activation<2> Input(const LinearWeight& weight, const PlainBuffer& plain, const QuantizedBuffer& quantized) const {
-    if (TakesQuantized(pass_.options, weight)) return AsActivation(b_.Quantized(quantized, rows_));
+    if (TakesQuantized(step_.options, weight)) return AsActivation(b_.Quantized(quantized, rows_));
     return AsActivation(b_.Plain(plain, rows_));
   }
 
@@ -51,8 +51,8 @@ class Attention {
     if (!first_layer) norm.residual = b_.Float(b_.residual, rows_);
     norm.weight = layer_.input_layernorm;
     norm.eps = static_cast<float>(c_.rms_norm_eps);
-    const bool query = TakesQuantized(pass_.options, FirstQuery());
-    const bool latent = TakesQuantized(pass_.options, layer_.kv_a_proj_with_mqa);
+    const bool query = TakesQuantized(step_.options, FirstQuery());
+    const bool latent = TakesQuantized(step_.options, layer_.kv_a_proj_with_mqa);
     if (!query || !latent) norm.out = b_.Plain(b_.normed, rows_);
     if (query || latent) norm.quantized = b_.Quantized(b_.normed_quantized, rows_);
     RmsNorm(context_, norm);
@@ -81,17 +81,17 @@ class Attention {
     norm.weight = layer_.kv_a_layernorm;
     norm.eps = static_cast<float>(c_.lora_norm_eps);
     norm.out = Slice(kv_rows_, 1, 0, c_.kv_lora_rank);
-    norm.out_index = pass_.batch.slots;
+    norm.out_index = step_.views.slots;
     RmsNorm(context_, norm);
 
     RopeArgs rope;
     rope.x = AsInput(
         Split(Slice(down, 1, c_.q_lora_rank + c_.kv_lora_rank, c_.qk_rope_head_dim), 1, 1, c_.qk_rope_head_dim));
-    rope.cos = pass_.batch.cos;
-    rope.sin = pass_.batch.sin;
+    rope.cos = step_.cos;
+    rope.sin = step_.sin;
     rope.interleaved = c_.rope_interleave;
     rope.out = Split(Slice(kv_rows_, 1, c_.kv_lora_rank, c_.qk_rope_head_dim), 1, 1, c_.qk_rope_head_dim);
-    rope.out_index = pass_.batch.slots;
+    rope.out_index = step_.views.slots;
     Rope(context_, rope);
   }
 
@@ -106,7 +106,7 @@ class Attention {
     norm.x = AsInput(Slice(b_.Plain(b_.down, rows_), 1, 0, c_.q_lora_rank));
     norm.weight = layer_.q_a_layernorm;
     norm.eps = static_cast<float>(c_.lora_norm_eps);
-    if (TakesQuantized(pass_.options, layer_.q_b_proj)) {
+    if (TakesQuantized(step_.options, layer_.q_b_proj)) {
       norm.quantized = b_.Quantized(b_.q_latent_quantized, rows_);
     } else {
       norm.out = b_.Plain(b_.q_latent, rows_);
@@ -124,8 +124,8 @@ class Attention {
   void RotateQuery(int64_t first, int64_t count, const FloatOutput<3>& out) {
     RopeArgs rope;
     rope.x = AsInput(Slice(Slice(QueryHeads(), 0, first, count), 2, c_.qk_nope_head_dim, c_.qk_rope_head_dim));
-    rope.cos = pass_.batch.cos.Rows(first, count);
-    rope.sin = pass_.batch.sin.Rows(first, count);
+    rope.cos = step_.cos.Rows(first, count);
+    rope.sin = step_.sin.Rows(first, count);
     rope.interleaved = c_.rope_interleave;
     rope.out = out;
     Rope(context_, rope);
@@ -133,14 +133,14 @@ class Attention {
 
   // 5 to 8 for the rows that attend in the latent space.
   void AttendAbsorbed() {
-    const int64_t rows = pass_.plan.absorbed_rows;
+    const int64_t rows = step_.shape.absorbed_rows;
     if (rows == 0) return;
     const int64_t heads = c_.num_attention_heads;
     const FloatOutput<3> query = Split(b_.Plain(b_.query, rows), 1, heads, c_.kv_lora_rank + c_.qk_rope_head_dim);
 
     QueryAbsorbArgs absorb;
     const FloatOutput<3> q_nope = Slice(Slice(QueryHeads(), 0, 0, rows), 2, 0, c_.qk_nope_head_dim);
-    if (TakesQuantized(pass_.options, absorbed_.w_kc.tensor)) {
+    if (TakesQuantized(step_.options, absorbed_.w_kc.tensor)) {
       const QuantizedOutput<3> quantized = SplitRows(b_.Quantized(b_.q_nope_quantized, rows * heads), rows, heads);
       Quantize(context_, {AsInput(q_nope), quantized});
       absorb.q_nope = AsActivation(quantized);
@@ -158,14 +158,12 @@ class Attention {
     DecodeAttentionArgs attend;
     attend.query = AsInput(query);
     attend.kv_pages = AsInput(kv_pages_);
-    attend.block_table = pass_.batch.block_table;
-    attend.row_sequence = pass_.batch.row_sequence.Rows(0, rows);
-    attend.row_length = pass_.batch.row_length.Rows(0, rows);
-    attend.max_length = pass_.plan.max_length;
+    attend.block_table = step_.views.block_table;
+    attend.row_sequence = step_.views.row_sequence.Rows(0, rows);
+    attend.row_length = step_.views.row_length.Rows(0, rows);
     attend.kv_lora_rank = c_.kv_lora_rank;
-    attend.softmax_scale = pass_.softmax_scale;
+    attend.softmax_scale = step_.softmax_scale;
     attend.out = attended;
-    attend.partials = b_.AttentionPartials(rows);
     DecodeAttention(context_, attend);
 
     ProjectValues(attended, rows);
@@ -174,9 +172,9 @@ class Attention {
   // 8: attention output x w_vc, by one of the three layouts.
   void ProjectValues(const FloatOutput<3>& attended, int64_t rows) {
     const int64_t heads = c_.num_attention_heads;
-    const bool quantized = TakesQuantized(pass_.options, layer_.o_proj);
+    const bool quantized = TakesQuantized(step_.options, layer_.o_proj);
     ValueProjectArgs project;
-    if (TakesQuantized(pass_.options, absorbed_.w_vc.tensor)) {
+    if (TakesQuantized(step_.options, absorbed_.w_vc.tensor)) {
       const QuantizedOutput<3> input = SplitRows(b_.Quantized(b_.attention_quantized, rows * heads), rows, heads);
       Quantize(context_, {AsInput(attended), input});
       project.attn = AsActivation(input);
@@ -187,7 +185,7 @@ class Attention {
 
     const FloatOutput<2> flat = b_.Plain(b_.values, rows);
     const FloatOutput<3> token_major = Split(flat, 1, heads, c_.v_head_dim);
-    switch (pass_.options.v_layout) {
+    switch (step_.options.v_layout) {
       case VLayout::kFused:
         project.out = quantized ? AsDestination(b_.Quantized(b_.values_quantized, rows)) : AsDestination(flat);
         ValueProject(context_, project);
@@ -212,27 +210,27 @@ class Attention {
 
   // The rows whose keys and values are cheaper expanded: attention writes o_proj's input itself.
   void AttendExpanded() {
-    const int64_t heads = c_.num_attention_heads;
-    for (const SequenceRows& sequence : pass_.plan.sequences) {
-      if (sequence.first_row < pass_.plan.absorbed_rows || sequence.rows == 0) continue;
-      const FloatOutput<3> query = Slice(QueryHeads(), 0, sequence.first_row, sequence.rows);
-      RotateQuery(sequence.first_row, sequence.rows, Slice(query, 2, c_.qk_nope_head_dim, c_.qk_rope_head_dim));
-      const FloatOutput<3> out =
-          Slice(Split(b_.Plain(b_.values, rows_), 1, heads, c_.v_head_dim), 0, sequence.first_row, sequence.rows);
-      PrefillAttentionArgs attend;
-      attend.query = AsInput(query);
-      attend.kv_pages = AsInput(kv_pages_);
-      attend.block_table = pass_.batch.block_table.Select(0, sequence.input);
-      attend.first_position = sequence.first_position;
-      attend.w_kc = layer_.w_kc;
-      attend.w_vc = layer_.w_vc;
-      attend.softmax_scale = pass_.softmax_scale;
-      attend.out = out;
-      PrefillAttention(context_, attend);
-      if (TakesQuantized(pass_.options, layer_.o_proj)) {
-        FlattenQuantize(context_, {AsInput(out), Slice(b_.Quantized(b_.values_quantized, rows_), 0, sequence.first_row,
-                                                       sequence.rows)});
-      }
+    const int64_t first = step_.shape.absorbed_rows;
+    const int64_t rows = step_.shape.expanded_rows;
+    if (rows == 0) return;
+    const FloatOutput<3> query = Slice(QueryHeads(), 0, first, rows);
+    RotateQuery(first, rows, Slice(query, 2, c_.qk_nope_head_dim, c_.qk_rope_head_dim));
+    const FloatOutput<3> out =
+        Slice(Split(b_.Plain(b_.values, rows_), 1, c_.num_attention_heads, c_.v_head_dim), 0, first, rows);
+    PrefillAttentionArgs attend;
+    attend.query = AsInput(query);
+    attend.kv_pages = AsInput(kv_pages_);
+    attend.block_table = step_.views.block_table;
+    attend.row_sequence = step_.views.row_sequence.Rows(first, rows);
+    attend.row_length = step_.views.row_length.Rows(first, rows);
+    attend.segment_begin = step_.views.segment_begin;
+    attend.w_kc = layer_.w_kc;
+    attend.w_vc = layer_.w_vc;
+    attend.softmax_scale = step_.softmax_scale;
+    attend.out = out;
+    PrefillAttention(context_, attend);
+    if (TakesQuantized(step_.options, layer_.o_proj)) {
+      FlattenQuantize(context_, {AsInput(out), Slice(b_.Quantized(b_.values_quantized, rows_), 0, first, rows)});
     }
   }
 
@@ -243,7 +241,7 @@ class Attention {
   }
 
   const ExecContext& context_;
-  const AttentionPass& pass_;
+  const Step& step_;
   const ModelConfig& c_;
   const Activations& b_;
   const LayerWeights& layer_;
@@ -255,9 +253,9 @@ class Attention {
 
 }  // namespace
 
-void AttentionLayer(const ExecContext& context, const AttentionPass& pass, const LayerWeights& layer,
+void AttentionLayer(const ExecContext& context, const Step& step, const LayerWeights& layer,
                     const AbsorbedWeights& absorbed, const FloatOutput<3>& kv_pages, bool first_layer) {
-  Attention(context, pass, layer, absorbed, kv_pages).Run(first_layer);
+  Attention(context, step, layer, absorbed, kv_pages).Run(first_layer);
 }
 
 }  // namespace mxmla

@@ -13,13 +13,14 @@ namespace {
 
 class Mlp {
  public:
-  Mlp(const ExecContext& context, const AttentionPass& pass, const LayerWeights& layer)
+  Mlp(const ExecContext& context, const Step& step, const LayerWeights& layer)
       : context_(context),
-        options_(pass.options),
-        c_(pass.config),
-        b_(pass.buffers),
+        options_(step.options),
+        c_(step.config),
+        b_(step.buffers),
         layer_(layer),
-        rows_(pass.plan.rows) {}
+        row_length_(step.views.row_length),
+        rows_(step.shape.rows()) {}
 
   void Run() {
     if (!layer_.is_moe) {
@@ -132,6 +133,7 @@ class Mlp {
     router.x = AsInput(b_.Plain(b_.normed, rows_));
     router.weight = layer_.router;
     if (layer_.e_score_correction_bias.data) router.bias = layer_.e_score_correction_bias;
+    router.row_length = row_length_;
     router.options = c_.router_options();
     router.logits = b_.Float(b_.router_logits, rows_);
     router.expert_ids = Ids();
@@ -171,13 +173,14 @@ class Mlp {
   const ModelConfig& c_;
   const Activations& b_;
   const LayerWeights& layer_;
+  const View<const int32_t, 1> row_length_;
   const int64_t rows_;
 };
 
 }  // namespace
 
-void MlpLayer(const ExecContext& context, const AttentionPass& pass, const LayerWeights& layer) {
-  Mlp(context, pass, layer).Run();
+void MlpLayer(const ExecContext& context, const Step& step, const LayerWeights& layer) {
+  Mlp(context, step, layer).Run();
 }
 
 }  // namespace mxmla

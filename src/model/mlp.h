@@ -1,11 +1,13 @@
 // The feed-forward half of a layer: a dense SwiGLU, or a mixture of experts with shared ones.
 #pragma once
 
-#include "model/mla.h"
+#include "checkpoint/weights.h"
+#include "model/step.h"
+#include "ops/context.h"
 
 namespace mxmla {
 
 // Adds `buffers.delta` to the residual stream, norms it, and leaves the layer's feed-forward result in `buffers.delta`.
-void MlpLayer(const ExecContext& context, const AttentionPass& pass, const LayerWeights& layer);
+void MlpLayer(const ExecContext& context, const Step& step, const LayerWeights& layer);
 
 }  // namespace mxmla

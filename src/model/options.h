@@ -2,8 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
-#include "core/dtype.h"
+#include "core/scaled.h"
 
 namespace mxmla {
 
@@ -35,6 +36,17 @@ struct ModelOptions {
   int64_t max_sequences = 1;       // sequences of one forward pass
   int64_t kv_pages = 0;            // pages of the cache, page_size tokens each
   int64_t page_size = 64;
+  // Row counts that steps are padded to, ascending; empty: none. The last should be at least max_batch_tokens.
+  std::vector<int64_t> row_buckets;
+  // Where the scheduler cuts prompts: at multiples of this (or of max_batch_tokens, if that is less).
+  int64_t prefill_chunk = 512;
+  // Whether requests share the pages of equal prompt prefixes, whole prefill chunks of them.
+  bool prefix_cache = true;
 };
+
+// Whether a product with `weight` takes quantised activations.
+inline bool TakesQuantized(const ModelOptions& options, const LinearWeight& weight) {
+  return options.activations != ActivationFormat::kPlain && IsQuantized(weight);
+}
 
 }  // namespace mxmla

@@ -16,7 +16,7 @@ double CorrectionDim(double rotations, double d, double theta, double length) {
 
 }  // namespace
 
-RopeAngles::RopeAngles(const ModelConfig& config) {
+RopeFrequencies::RopeFrequencies(const ModelConfig& config) {
   const RopeConfig& rope = config.rope;
   const int64_t d = config.qk_rope_head_dim;
   for (int64_t i = 0; i < d / 2; ++i) {
@@ -48,17 +48,6 @@ RopeAngles::RopeAngles(const ModelConfig& config) {
     factor_ = static_cast<float>(MScale(rope.factor, rope.mscale) / MScale(rope.factor, rope.mscale_all_dim));
   } else {
     factor_ = static_cast<float>(MScale(rope.factor, 1));
-  }
-}
-
-void RopeAngles::Fill(View<const int32_t, 1> positions, View<float, 2> cos, View<float, 2> sin) const {
-  for (int64_t row = 0; row < positions.shape[0]; ++row) {
-    const auto position = static_cast<float>(positions(row));
-    for (size_t i = 0; i < inverse_frequencies_.size(); ++i) {
-      const float angle = position * inverse_frequencies_[i];
-      cos(row, i) = std::cos(angle) * factor_;
-      sin(row, i) = std::sin(angle) * factor_;
-    }
   }
 }
 

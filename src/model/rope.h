@@ -1,10 +1,9 @@
-// Rotary angles and the softmax scale that goes with them, YaRN included.
+// Rotary frequencies and the softmax scale that goes with them, YaRN included.
 #pragma once
 
 #include <vector>
 
 #include "checkpoint/config.h"
-#include "core/view.h"
 
 namespace mxmla {
 
@@ -12,14 +11,9 @@ namespace mxmla {
 // al. 2023, arXiv 2309.00071, section 3): frequencies are a blend of theta^(-2i/d) and the same divided by `factor`,
 // along a ramp between the dimensions that turn beta_fast and beta_slow times over the original context; cos and sin
 // are multiplied by m(mscale) / m(mscale_all_dim), m(s) = 0.1 s ln(factor) + 1 (m(1) alone when either is absent).
-class RopeAngles {
+class RopeFrequencies {
  public:
-  explicit RopeAngles(const ModelConfig& config);
-
-  // cos and sin of the angle of every pair for each row's position; the angle is the float32 product position *
-  // inverse frequency, as the models were trained with.
-  void Fill(View<const int32_t, 1> positions /* (rows) */, View<float, 2> cos /* (rows, d/2) */,
-            View<float, 2> sin /* (rows, d/2) */) const;
+  explicit RopeFrequencies(const ModelConfig& config);
 
   const std::vector<float>& inverse_frequencies() const { return inverse_frequencies_; }
   float factor() const { return factor_; }

@@ -1,6 +1,7 @@
-// What an op runs on: a backend's kernels, the threads, scratch memory planned at start-up, and the profiler.
+// What an op runs on: a backend's kernels, the threads, the workspace its kernels asked for, and the profiler.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -11,27 +12,46 @@ namespace mxmla {
 
 struct KernelSet;
 
-// Scratch memory, one region a worker thread, planned at start-up: ops never allocate.
-struct WorkerScratch {
-  std::byte* base = nullptr;
-  size_t bytes_per_worker = 0;  // a multiple of 64
+// Bytes of working memory that a kernel asks for: shared by all workers of one call, and for each worker.
+struct WorkspaceSize {
+  size_t shared = 0;
+  size_t per_worker = 0;
+
+  void Include(WorkspaceSize other) {
+    shared = std::max(shared, other.shared);
+    per_worker = std::max(per_worker, other.per_worker);
+  }
+};
+
+// Working memory, planned at start-up: ops never allocate. Its content between two calls is nobody's.
+struct Workspace {
+  std::byte* shared = nullptr;
+  std::byte* workers = nullptr;
+  WorkspaceSize size;  // per_worker is a multiple of 64
 };
 
 struct ExecContext {
   const KernelSet* kernels = nullptr;
   ThreadPool* pool = nullptr;
   Profiler* profiler = nullptr;  // may be null
-  WorkerScratch scratch;
+  Workspace workspace;
+  // While not null, ops run nothing: they add what their kernels would ask for here.
+  WorkspaceSize* planned = nullptr;
 
-  // Room for `count` elements of T at `byte_offset` of worker's scratch; an Error (kInternal) when the plan was too
-  // small.
+  // Room for `count` elements of T at `byte_offset` of worker's memory, or of the shared memory; an Error (kInternal)
+  // when the plan was too small.
   template <class T>
   T* Scratch(int worker, size_t byte_offset, size_t count) const {
     return reinterpret_cast<T*>(ScratchBytes(worker, byte_offset, count * sizeof(T)));
   }
+  template <class T>
+  T* SharedScratch(size_t byte_offset, size_t count) const {
+    return reinterpret_cast<T*>(SharedBytes(byte_offset, count * sizeof(T)));
+  }
 
  private:
   std::byte* ScratchBytes(int worker, size_t byte_offset, size_t bytes) const;
+  std::byte* SharedBytes(size_t byte_offset, size_t bytes) const;
 };
 
 }  // namespace mxmla

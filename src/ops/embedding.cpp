@@ -16,6 +16,7 @@ void Embedding(const ExecContext& context, const EmbeddingArgs& args) {
   if (rows == 0) return;
   OperandList operands;
   operands.Add("tokens", args.tokens);
+  operands.Add("previous", args.previous);
   operands.Add("table", args.table);
   operands.Add("out", args.out);
   const int64_t element = args.table.index() == 0 ? sizeof(float) : sizeof(bf16);

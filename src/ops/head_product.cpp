@@ -58,9 +58,4 @@ void ValueProject(const ExecContext& context, const ValueProjectArgs& args) {
            Bytes(args.attn) + Bytes(args.w_vc) + Bytes(args.out));
 }
 
-size_t ValueProjectScratchBytes(int64_t heads, int64_t v_head_dim) {
-  // One row of results before they are quantised, on a 64-byte boundary.
-  return static_cast<size_t>(internal::CeilDiv(heads * v_head_dim * static_cast<int64_t>(sizeof(float)), 64) * 64);
-}
-
 }  // namespace mxmla

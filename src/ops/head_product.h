@@ -36,7 +36,4 @@ struct ValueProjectArgs {
 };
 void ValueProject(const ExecContext& context, const ValueProjectArgs& args);
 
-// Bytes of worker scratch that ValueProject needs.
-size_t ValueProjectScratchBytes(int64_t heads, int64_t v_head_dim);
-
 }  // namespace mxmla

@@ -27,6 +27,7 @@ struct KernelSet {
   KernelTable<FlattenQuantizeArgs> flatten_quantize;
   KernelTable<CopyArgs> copy;
   KernelTable<RopeArgs> rope;
+  KernelTable<RopeAnglesArgs> rope_angles;
   KernelTable<DecodeAttentionArgs> decode_attention;
   KernelTable<PrefillAttentionArgs> prefill_attention;
   KernelTable<RouterArgs> router;

@@ -103,6 +103,8 @@ void Explain(std::string_view kernel, const std::vector<Requirement>& requiremen
   }
 }
 
+void ExplainCondition(std::string_view says, std::string* report) { *report += fmt::format(", {}", says); }
+
 void FailLayout(std::string_view op, const std::string& required, const OperandList& operands) {
   std::string found;
   for (const Operand& operand : operands) {

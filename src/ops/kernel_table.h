@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -81,11 +82,33 @@ struct Requirement {
 
 constexpr uint32_t DTypeBit(DType dtype) { return 1u << static_cast<int>(dtype); }
 
+// What else a kernel asks of a call's extents and options, for kernels made for some sizes: a head size, a page size, a
+// bound on the rows. It reads no element of any view: those may lie on a device.
+template <class Args>
+struct Condition {
+  std::string_view says;  // "at most 4 rows"
+  bool (*holds)(const Args&) = nullptr;
+};
+
 template <class Args>
 struct Kernel {
+  using Run = void (*)(const ExecContext&, const Args&);
+  using WorkspaceOf = WorkspaceSize (*)(const Args&, int workers);
+
+  // NOLINTNEXTLINE(google-explicit-constructor): tables are lists of these
+  Kernel(std::string_view kernel_name, std::vector<Requirement> layouts, Run function, WorkspaceOf asks = nullptr,
+         std::vector<Condition<Args>> only_if = std::vector<Condition<Args>>())
+      : name(kernel_name),
+        requirements(std::move(layouts)),
+        run(function),
+        workspace(asks),
+        conditions(std::move(only_if)) {}
+
   std::string_view name;  // backend and variant: "ref", "cpu/avx512"
   std::vector<Requirement> requirements;
-  void (*run)(const ExecContext&, const Args&) = nullptr;
+  Run run;
+  WorkspaceOf workspace;  // enough for calls with these extents and for any with smaller ones; null: none
+  std::vector<Condition<Args>> conditions;
 };
 
 namespace internal {
@@ -93,24 +116,47 @@ bool Meets(const std::vector<Requirement>& requirements, const OperandList& oper
 // Appends one line of "kernel requires ..." to `report`.
 void Explain(std::string_view kernel, const std::vector<Requirement>& requirements, const OperandList& operands,
              std::string* report);
+void ExplainCondition(std::string_view says, std::string* report);
 [[noreturn]] void FailLayout(std::string_view op, const std::string& required, const OperandList& operands);
 }  // namespace internal
 
 template <class Args>
 using KernelTable = std::vector<Kernel<Args>>;
 
-// Runs the first kernel of `table` that honours the operands, timed under the op's name.
+template <class Args>
+bool Holds(const Kernel<Args>& kernel, const Args& args) {
+  for (const Condition<Args>& condition : kernel.conditions) {
+    if (!condition.holds(args)) return false;
+  }
+  return true;
+}
+
+// Runs the first kernel of `table` that honours the operands and whose conditions hold, timed under the op's name.
 template <class Args>
 void Dispatch(const ExecContext& context, const KernelTable<Args>& table, std::string_view op, const Args& args,
               const OperandList& operands, int64_t bytes) {
+  bool planned = false;
   for (const Kernel<Args>& kernel : table) {
     if (!internal::Meets(kernel.requirements, operands)) continue;
+    if (context.planned) {
+      // Another kernel of the op may take the calls with smaller extents.
+      if (kernel.workspace) context.planned->Include(kernel.workspace(args, context.pool->threads()));
+      planned = planned || Holds(kernel, args);
+      continue;
+    }
+    if (!Holds(kernel, args)) continue;
     const Profiler::Scope scope(context.profiler, op, bytes);
     kernel.run(context, args);
     return;
   }
+  if (planned) return;
   std::string required;
-  for (const Kernel<Args>& kernel : table) internal::Explain(kernel.name, kernel.requirements, operands, &required);
+  for (const Kernel<Args>& kernel : table) {
+    internal::Explain(kernel.name, kernel.requirements, operands, &required);
+    for (const Condition<Args>& condition : kernel.conditions) {
+      if (!condition.holds(args)) internal::ExplainCondition(condition.says, &required);
+    }
+  }
   internal::FailLayout(op, required, operands);
 }
 

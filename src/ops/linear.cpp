@@ -73,6 +73,14 @@ void Linear(const ExecContext& context, const LinearArgs& args, std::string_view
            Bytes(args.x) + ByteCount(args.weight) + Bytes(args.out));
 }
 
+int64_t ExpertBytesRead(const GroupedLinearArgs& args) {
+  int64_t bytes = 0;
+  for (size_t e = 0; e < args.weights.size(); ++e) {
+    if (args.expert_begin(e + 1) > args.expert_begin(e)) bytes += ByteCount(args.weights[e]);
+  }
+  return bytes;
+}
+
 void GroupedLinear(const ExecContext& context, const GroupedLinearArgs& args, std::string_view name) {
   using namespace internal;
   const int64_t pairs = args.pairs.shape[0];
@@ -87,10 +95,6 @@ void GroupedLinear(const ExecContext& context, const GroupedLinearArgs& args, st
   CheckExtent(name, "out extent 0 (pairs)", pairs, Extent(args.out, 0));
   CheckExtent(name, "out extent 1 (n of weight)", RowCount(args.weights.front()), Extent(args.out, 1));
   if (pairs == 0) return;
-  int64_t weight_bytes = 0;
-  for (int64_t e = 0; e < experts; ++e) {
-    if (args.expert_begin(e + 1) > args.expert_begin(e)) weight_bytes += ByteCount(args.weights[e]);
-  }
   OperandList operands;
   operands.Add("x", args.x);
   if (args.x_quantized) {
@@ -106,7 +110,7 @@ void GroupedLinear(const ExecContext& context, const GroupedLinearArgs& args, st
   operands.Add("pairs", args.pairs);
   operands.Add("out", args.out);
   Dispatch(context, context.kernels->grouped_linear, name, args, operands,
-           Bytes(args.x) + weight_bytes + Bytes(args.expert_begin) + Bytes(args.pairs) + Bytes(args.out));
+           Bytes(args.x) + Bytes(args.expert_begin) + Bytes(args.pairs) + Bytes(args.out));
 }
 
 }  // namespace mxmla

@@ -24,7 +24,8 @@ struct GroupedLinearArgs {
   Activation<2> x;                        // (pairs / pairs_per_row, k): pair p reads row p / pairs_per_row, in place
   int64_t pairs_per_row = 1;              // top_k for the experts' first product, 1 for the second
   std::span<const LinearWeight> weights;  // one (n, k) an expert; formats may differ
-  View<const int32_t, 1> expert_begin;    // (experts + 1): where each expert's pairs begin in `pairs`
+  View<const int32_t, 1> expert_begin;    // (experts + 1): where each expert's pairs begin in `pairs`; pairs behind
+                                          // the last expert's are padding, whose rows of `out` are left as they are
   View<const int32_t, 1> pairs;           // (pairs): pair numbers, grouped by expert
   FloatOutput<2> out;                     // (pairs, n): row p holds pair p
   // The same rows in the format that experts with quantised weights read, where it differs from the others'.
@@ -35,5 +36,9 @@ struct GroupedLinearArgs {
   }
 };
 void GroupedLinear(const ExecContext& context, const GroupedLinearArgs& args, std::string_view name = "grouped_linear");
+
+// Bytes of the chosen experts' weights, for the profiler. Reads expert_begin: only for kernels whose memory the host
+// can read.
+int64_t ExpertBytesRead(const GroupedLinearArgs& args);
 
 }  // namespace mxmla

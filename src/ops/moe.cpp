@@ -14,6 +14,7 @@ void Router(const ExecContext& context, const RouterArgs& args) {
   CheckTrue(kOp, "weight", !IsQuantized(args.weight), "f32 or bf16", FormatName(args.weight));
   CheckExtent(kOp, "x extent 1 (hidden of weight)", ColumnCount(args.weight), Extent(args.x, 1));
   if (args.bias) CheckExtent(kOp, "bias extent 0 (experts)", experts, args.bias->shape[0]);
+  if (args.row_length) CheckExtent(kOp, "row_length extent 0 (rows of x)", rows, args.row_length->shape[0]);
   CheckExtent(kOp, "logits extent 0 (rows of x)", rows, args.logits.shape[0]);
   CheckExtent(kOp, "logits extent 1 (experts)", experts, args.logits.shape[1]);
   CheckExtent(kOp, "expert_ids extent 0 (rows of x)", rows, args.expert_ids.shape[0]);
@@ -33,6 +34,7 @@ void Router(const ExecContext& context, const RouterArgs& args) {
   operands.Add("x", args.x);
   operands.Add("weight", args.weight);
   if (args.bias) operands.Add("bias", *args.bias);
+  if (args.row_length) operands.Add("row_length", *args.row_length);
   operands.Add("logits", args.logits);
   operands.Add("expert_ids", args.expert_ids);
   operands.Add("expert_weights", args.expert_weights);

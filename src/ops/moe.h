@@ -24,19 +24,22 @@ struct RouterOptions {
 };
 
 // Scores every expert in float32 and chooses top_k of them; weights are the unbiased scores, normalised if asked, times
-// routed_scaling_factor. Ties go to the lower expert number; ids are in order of falling choice score.
+// routed_scaling_factor. Ties go to the lower expert number; ids are in order of falling choice score. A row whose
+// row_length is 0 is padding: its ids are -1 and its weights 0, so that it reads no expert.
 struct RouterArgs {
   FloatInput<2> x;                           // (rows, hidden)
   LinearWeight weight;                       // (experts, hidden), float32 or bf16
   std::optional<View<const float, 1>> bias;  // (experts) e_score_correction_bias, kNoauxTc only
   RouterOptions options;
-  View<float, 2> logits;          // (rows, experts), scratch
-  View<int32_t, 2> expert_ids;    // (rows, top_k)
-  View<float, 2> expert_weights;  // (rows, top_k)
+  View<float, 2> logits;                                            // (rows, experts), scratch
+  View<int32_t, 2> expert_ids;                                      // (rows, top_k)
+  View<float, 2> expert_weights;                                    // (rows, top_k)
+  std::optional<View<const int32_t, 1>> row_length = std::nullopt;  // (rows)
 };
 void Router(const ExecContext& context, const RouterArgs& args);
 
-// Sorts the pairs (row, slot) by expert, rows ascending within an expert.
+// Sorts the pairs (row, slot) by expert, rows ascending within an expert. Pairs of expert -1 are left out; what is in
+// `pairs` behind the last expert's is unspecified.
 struct GroupExpertsArgs {
   View<const int32_t, 2> expert_ids;  // (rows, top_k)
   View<int32_t, 1> expert_begin;      // (experts + 1)
@@ -54,7 +57,8 @@ struct SiluMulArgs {
 };
 void SiluMul(const ExecContext& context, const SiluMulArgs& args);
 
-// out[r] = shared[r] + sum over slots s, in order, of weights[r, s] * pairs[r * top_k + s].
+// out[r] = shared[r] + sum over slots s, in order, of weights[r, s] * pairs[r * top_k + s]. A padding row's result is
+// unspecified.
 struct CombineExpertsArgs {
   FloatInput<2> pairs;                  // (rows * top_k, n)
   View<const float, 2> expert_weights;  // (rows, top_k)

@@ -35,4 +35,23 @@ void Rope(const ExecContext& context, const RopeArgs& args) {
                rows * heads * n * ElementSize(args.out));
 }
 
+void RopeAngles(const ExecContext& context, const RopeAnglesArgs& args) {
+  using namespace internal;
+  constexpr std::string_view kOp = "rope_angles";
+  const int64_t rows = args.positions.shape[0];
+  const int64_t half = args.inverse_frequencies.shape[0];
+  CheckExtent(kOp, "cos extent 0 (rows of positions)", rows, args.cos.shape[0]);
+  CheckExtent(kOp, "cos extent 1 (inverse_frequencies)", half, args.cos.shape[1]);
+  CheckExtent(kOp, "sin extent 0 (rows of positions)", rows, args.sin.shape[0]);
+  CheckExtent(kOp, "sin extent 1 (inverse_frequencies)", half, args.sin.shape[1]);
+  if (rows == 0) return;
+  OperandList operands;
+  operands.Add("positions", args.positions);
+  operands.Add("inverse_frequencies", args.inverse_frequencies);
+  operands.Add("cos", args.cos);
+  operands.Add("sin", args.sin);
+  Dispatch(context, context.kernels->rope_angles, kOp, args, operands,
+           Bytes(args.positions) + Bytes(args.inverse_frequencies) + Bytes(args.cos) + Bytes(args.sin));
+}
+
 }  // namespace mxmla

@@ -21,4 +21,15 @@ struct RopeArgs {
 };
 void Rope(const ExecContext& context, const RopeArgs& args);
 
+// cos(position * inverse_frequency) * factor and the sine, of every pair; the angle is the float32 product, as the
+// models were trained with.
+struct RopeAnglesArgs {
+  View<const int32_t, 1> positions;          // (rows)
+  View<const float, 1> inverse_frequencies;  // (n/2)
+  float factor = 1;
+  View<float, 2> cos;  // (rows, n/2)
+  View<float, 2> sin;  // (rows, n/2)
+};
+void RopeAngles(const ExecContext& context, const RopeAnglesArgs& args);
+
 }  // namespace mxmla

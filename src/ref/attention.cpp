@@ -37,11 +37,19 @@ void LoadToken(const FloatInput<3>& kv_pages, const View<const int32_t, 1>& bloc
 
 }  // namespace
 
+WorkspaceSize DecodeAttentionWorkspace(const DecodeAttentionArgs& args, int) {
+  return {0, AlignUp(static_cast<size_t>(args.kv_lora_rank) * sizeof(double)) +
+                 2 * AlignUp(static_cast<size_t>(Extent(args.query, 2)) * sizeof(float))};
+}
+
 // One (row, head) a task: the softmax is corrected, a token at a time, when a larger score turns up.
 void DecodeAttention(const ExecContext& context, const DecodeAttentionArgs& args) {
   const int64_t heads = Extent(args.query, 1);
   const int64_t width = Extent(args.query, 2);
   const int64_t kv_lora_rank = args.kv_lora_rank;
+  if (context.profiler) {
+    context.profiler->AddBytes(TokensRead(args.row_sequence, args.row_length) * width * 4);
+  }
   const auto body = [&](int64_t task, int worker) {
     const int64_t r = task / heads;
     const int64_t h = task % heads;
@@ -75,15 +83,26 @@ void DecodeAttention(const ExecContext& context, const DecodeAttentionArgs& args
   ParallelFor(context, Extent(args.query, 0) * heads, body);
 }
 
+// Room for the longest context that the page table can name.
+WorkspaceSize PrefillAttentionWorkspace(const PrefillAttentionArgs& args, int) {
+  const auto length = static_cast<size_t>(args.block_table.shape[1] * Extent(args.kv_pages, 1));
+  const auto qk_head_dim = static_cast<size_t>(Extent(args.query, 2));
+  const auto v_head_dim = static_cast<size_t>(args.w_vc.head_rows);
+  return {0, AlignUp(length * qk_head_dim * sizeof(float)) + AlignUp(length * v_head_dim * sizeof(float)) +
+                 AlignUp(length * sizeof(double)) + AlignUp(qk_head_dim * sizeof(float)) +
+                 AlignUp(v_head_dim * sizeof(double))};
+}
+
 // One head a task: its keys and values are expanded for all tokens, then every row attends.
-void PrefillAttention(const ExecContext& context, const PrefillAttentionArgs& args) {
-  const int64_t rows = Extent(args.query, 0);
+static void AttendSegment(const ExecContext& context, const PrefillAttentionArgs& args, int64_t row_begin,
+                          int64_t row_end) {
   const int64_t qk_head_dim = Extent(args.query, 2);
   const int64_t nope = args.w_kc.head_rows;
   const int64_t rope = qk_head_dim - nope;
   const int64_t v_head_dim = args.w_vc.head_rows;
   const int64_t kv_lora_rank = ColumnCount(args.w_kc.tensor);
-  const int64_t length = args.first_position + rows;
+  const int64_t length = args.row_length(row_end - 1);
+  const View<const int32_t, 1> block_table = args.block_table.Select(0, args.row_sequence(row_begin));
   const auto body = [&](int64_t h, int worker) {
     ScratchAllocator scratch(context, worker);
     auto* keys = scratch.Take<float>(length * qk_head_dim);   // (length, qk_head_dim)
@@ -97,7 +116,7 @@ void PrefillAttention(const ExecContext& context, const PrefillAttentionArgs& ar
           ProductTile(
               std::min(kTileRows, length - t0), std::min(kTileColumns, RowCount(weight) - c0), kv_lora_rank,
               [&](int64_t t, int64_t begin, int64_t count, float* out) {
-                LoadToken(args.kv_pages, args.block_table, t0 + t, begin, count, out);
+                LoadToken(args.kv_pages, block_table, t0 + t, begin, count, out);
               },
               [&](int64_t c, int64_t begin, int64_t count, float* out) {
                 LoadWeight(weight, c0 + c, begin, count, out);
@@ -109,10 +128,10 @@ void PrefillAttention(const ExecContext& context, const PrefillAttentionArgs& ar
     expand(args.w_kc.Head(h), qk_head_dim, keys);
     expand(args.w_vc.Head(h), v_head_dim, values);
     for (int64_t t = 0; t < length; ++t) {
-      LoadToken(args.kv_pages, args.block_table, t, kv_lora_rank, rope, keys + t * qk_head_dim + nope);
+      LoadToken(args.kv_pages, block_table, t, kv_lora_rank, rope, keys + t * qk_head_dim + nope);
     }
-    for (int64_t r = 0; r < rows; ++r) {
-      const int64_t visible = args.first_position + r + 1;
+    for (int64_t r = row_begin; r < row_end; ++r) {
+      const int64_t visible = args.row_length(r);
       LoadRow(args.query, r, h, 0, qk_head_dim, query);
       double maximum = -std::numeric_limits<double>::infinity();
       for (int64_t t = 0; t < visible; ++t) {
@@ -133,6 +152,15 @@ void PrefillAttention(const ExecContext& context, const PrefillAttentionArgs& ar
     }
   };
   ParallelFor(context, Extent(args.query, 1), body);
+}
+
+void PrefillAttention(const ExecContext& context, const PrefillAttentionArgs& args) {
+  const int64_t segments = args.segment_begin.shape[0] - 1;
+  for (int64_t s = 0; s < segments; ++s) {
+    if (args.segment_begin(s) < args.segment_begin(s + 1)) {
+      AttendSegment(context, args, args.segment_begin(s), args.segment_begin(s + 1));
+    }
+  }
 }
 
 }  // namespace mxmla::ref

@@ -46,10 +46,11 @@ int32_t SampleRow(const View<const float, 1>& logits, const SamplingOptions& opt
 void Embedding(const ExecContext& context, const EmbeddingArgs& args) {
   const int64_t hidden = Extent(args.out, 1);
   const auto body = [&](int64_t r, int) {
-    float values[kFp8Group];
+    float values[kFp8Group] = {};
+    const int32_t token = args.tokens(r) < 0 ? args.previous(-1 - args.tokens(r)) : args.tokens(r);
     for (int64_t begin = 0; begin < hidden; begin += kFp8Group) {
       const int64_t count = std::min(kFp8Group, hidden - begin);
-      LoadWeight(args.table, args.tokens(r), begin, count, values);
+      if (token >= 0) LoadWeight(args.table, token, begin, count, values);
       StoreRow(args.out, r, begin, count, values);
     }
   };

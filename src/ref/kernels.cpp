@@ -16,9 +16,10 @@ const KernelSet& RefKernels() {
     set.quantize = {{"ref", {}, ref::Quantize}};
     set.flatten_quantize = {{"ref", {}, ref::FlattenQuantize}};
     set.copy = {{"ref", {}, ref::Copy}};
+    set.rope_angles = {{"ref", {}, ref::RopeAngles}};
     set.rope = {{"ref", {}, ref::Rope}};
-    set.decode_attention = {{"ref", {}, ref::DecodeAttention}};
-    set.prefill_attention = {{"ref", {}, ref::PrefillAttention}};
+    set.decode_attention = {{"ref", {}, ref::DecodeAttention, ref::DecodeAttentionWorkspace}};
+    set.prefill_attention = {{"ref", {}, ref::PrefillAttention, ref::PrefillAttentionWorkspace}};
     set.router = {{"ref", {}, ref::Router}};
     set.group_experts = {{"ref", {}, ref::GroupExperts}};
     set.silu_mul = {{"ref", {}, ref::SiluMul}};

@@ -26,6 +26,7 @@ void Linear(const ExecContext& context, const LinearArgs& args) {
 }
 
 void GroupedLinear(const ExecContext& context, const GroupedLinearArgs& args) {
+  if (context.profiler) context.profiler->AddBytes(ExpertBytesRead(args));
   const int64_t k = Extent(args.x, 1);
   const int64_t n = RowCount(args.weights.front());
   const int64_t column_tiles = Tiles(n, kTileColumns);

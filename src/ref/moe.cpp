@@ -96,7 +96,13 @@ void RouteRow(const RouterArgs& args, int64_t r) {
 void Router(const ExecContext& context, const RouterArgs& args) {
   const Activation<2> x = std::visit([](const auto& v) -> Activation<2> { return v; }, args.x);
   ref::Linear(context, {x, args.weight, args.logits});
-  const auto body = [&](int64_t r, int) { RouteRow(args, r); };
+  const auto body = [&](int64_t r, int) {
+    if (!args.row_length || (*args.row_length)(r) > 0) return RouteRow(args, r);
+    for (int64_t s = 0; s < args.options.top_k; ++s) {
+      args.expert_ids(r, s) = -1;
+      args.expert_weights(r, s) = 0;
+    }
+  };
   ParallelFor(context, Extent(args.x, 0), body);
 }
 
@@ -105,10 +111,13 @@ void GroupExperts(const ExecContext&, const GroupExpertsArgs& args) {
   const int64_t experts = args.expert_begin.shape[0] - 1;
   const int64_t top_k = args.expert_ids.shape[1];
   for (int64_t e = 0; e <= experts; ++e) args.expert_begin(e) = 0;
-  for (int64_t p = 0; p < args.pairs.shape[0]; ++p) ++args.expert_begin(args.expert_ids(p / top_k, p % top_k) + 1);
+  const auto expert_of = [&](int64_t p) { return args.expert_ids(p / top_k, p % top_k); };
+  for (int64_t p = 0; p < args.pairs.shape[0]; ++p) {
+    if (expert_of(p) >= 0) ++args.expert_begin(expert_of(p) + 1);
+  }
   for (int64_t e = 0; e < experts; ++e) args.expert_begin(e + 1) += args.expert_begin(e);
   for (int64_t p = 0; p < args.pairs.shape[0]; ++p) {
-    args.pairs(args.expert_begin(args.expert_ids(p / top_k, p % top_k))++) = static_cast<int32_t>(p);
+    if (expert_of(p) >= 0) args.pairs(args.expert_begin(expert_of(p))++) = static_cast<int32_t>(p);
   }
   for (int64_t e = experts; e > 0; --e) args.expert_begin(e) = args.expert_begin(e - 1);
   args.expert_begin(0) = 0;

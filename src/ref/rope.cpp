@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include "ref/kernels.h"
 #include "ref/values.h"
 
@@ -26,6 +28,17 @@ void Rope(const ExecContext& context, const RopeArgs& args) {
     }
   };
   ParallelFor(context, Extent(args.x, 0), body);
+}
+
+void RopeAngles(const ExecContext& context, const RopeAnglesArgs& args) {
+  const auto body = [&](int64_t r, int) {
+    for (int64_t i = 0; i < args.inverse_frequencies.shape[0]; ++i) {
+      const float angle = static_cast<float>(args.positions(r)) * args.inverse_frequencies(i);
+      args.cos(r, i) = std::cos(angle) * args.factor;
+      args.sin(r, i) = std::sin(angle) * args.factor;
+    }
+  };
+  ParallelFor(context, args.positions.shape[0], body);
 }
 
 }  // namespace mxmla::ref

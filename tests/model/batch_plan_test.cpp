@@ -32,7 +32,6 @@ TEST(BatchPlan, AbsorbedRowsComeFirst) {
   ASSERT_EQ(plan.sequences.size(), 4u);
   EXPECT_EQ(plan.rows, 202);
   EXPECT_EQ(plan.absorbed_rows, 2);
-  EXPECT_EQ(plan.max_length, 31);
   EXPECT_EQ(plan.sequences[0].input, 1);
   EXPECT_EQ(plan.sequences[1].input, 3);
   EXPECT_EQ(plan.sequences[2].input, 0);

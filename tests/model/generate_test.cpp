@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/generate.h"
+#include "engine/session.h"
 
 namespace mxmla {
 namespace {
@@ -33,12 +34,12 @@ std::vector<GenerateRequest> Requests() {
 TEST(Generate, ABatchGivesWhatEachRequestGivesAlone) {
   const LoadedModel model = Load();
   const std::vector<GenerateRequest> requests = Requests();
-  Session together(model, Options(3, 64));
+  Scheduler together(model, Options(3, 64));
   GenerateStats stats;
   const std::vector<GenerateResult> results = Generate(together, requests, &stats);
   int64_t new_tokens = 0;
   for (size_t i = 0; i < requests.size(); ++i) {
-    Session alone(model, Options(1, 64));
+    Scheduler alone(model, Options(1, 64));
     EXPECT_THAT(results[i].tokens, ElementsAreArray(Generate(alone, {&requests[i], 1})[0].tokens)) << i;
     EXPECT_EQ(static_cast<int64_t>(results[i].tokens.size()), requests[i].max_tokens);
     new_tokens += requests[i].max_tokens;
@@ -49,12 +50,12 @@ TEST(Generate, ABatchGivesWhatEachRequestGivesAlone) {
 TEST(Generate, AStopTokenEndsARequestAndIsNotPartOfIt) {
   const LoadedModel model = Load();
   std::vector<GenerateRequest> requests(1, Requests()[2]);
-  Session session(model, Options(1, 64));
+  Scheduler session(model, Options(1, 64));
   const std::vector<int32_t> free = Generate(session, requests)[0].tokens;
   ASSERT_GE(free.size(), 3u);
   requests[0].stop_tokens = {free[2]};
   const GenerateResult stopped = Generate(session, requests)[0];
-  EXPECT_TRUE(stopped.stopped);
+  EXPECT_TRUE(stopped.stopped());
   const auto end = std::find(free.begin(), free.end(), free[2]);
   EXPECT_THAT(stopped.tokens, ElementsAreArray(std::vector<int32_t>(free.begin(), end)));
 }
@@ -67,7 +68,7 @@ TEST(Generate, TheCallbackSeesEveryTokenAndCanStop) {
     seen.push_back(token);
     return seen.size() < 3;
   };
-  Session session(model, Options(1, 64));
+  Scheduler session(model, Options(1, 64));
   const GenerateResult result = Generate(session, requests)[0];
   EXPECT_EQ(seen.size(), 3u);
   EXPECT_THAT(result.tokens, ElementsAreArray(seen));
@@ -76,7 +77,7 @@ TEST(Generate, TheCallbackSeesEveryTokenAndCanStop) {
 TEST(Generate, PromptsLongerThanAStepAreTakenInPieces) {
   const LoadedModel model = Load();
   std::vector<GenerateRequest> requests(1, Requests()[4]);
-  Session session(model, Options(1, 7));
+  Scheduler session(model, Options(1, 7));
   EXPECT_EQ(static_cast<int64_t>(Generate(session, requests)[0].tokens.size()), requests[0].max_tokens);
 }
 
@@ -96,6 +97,12 @@ TEST(Session, RefusesTokensOutsideTheVocabularyAndTooLongContexts) {
   EXPECT_EQ(code_of({static_cast<int32_t>(model.config.vocab_size)}), ErrorCode::kTokenRange);
   EXPECT_EQ(code_of({-1}), ErrorCode::kTokenRange);
   EXPECT_EQ(code_of(std::vector<int32_t>(65, 1)), ErrorCode::kPromptTooLong);
+  StepInput twice[2] = {{sequence, std::span<const int32_t>(), {}, false},
+                        {sequence, std::span<const int32_t>(), {}, false}};
+  EXPECT_THROW(session.Step(twice), Error);
+  session.Remove(sequence);
+  EXPECT_THROW(session.Step({twice, 1}), Error);
+  EXPECT_THROW(session.Remove(sequence), Error);
   ModelOptions options = Options(1, 64);
   options.max_context = model.config.max_position_embeddings + 1;
   EXPECT_THROW(Session(model, options), Error);

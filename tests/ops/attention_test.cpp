@@ -73,26 +73,20 @@ TEST_P(AttentionTest, DecodeAgainstFloat64AndBitInvariant) {
     Tensor<3> query(rng_, plain, {rows, s.heads, cache.width});
     query.Randomize(rng_);
     const float scale = 0.08f;
-    const int64_t max_length = 1300;
-    const auto run = [&](int threads, int64_t begin, int64_t count, bool parallel, const Tensor<3>& out) {
-      const size_t scratch = (DecodeAttentionScratchBytes(s.heads, s.lora, s.rope) + 63) / 64 * 64;
-      const Machine machine(backend(), threads, scratch);
-      std::vector<float> partials(parallel ? count * DecodeAttentionPartials(s.heads, s.lora, max_length) : 0);
+    const auto run = [&](int threads, int64_t begin, int64_t count, const Tensor<3>& out) {
       DecodeAttentionArgs args;
       args.query = std::visit([&](const auto& v) -> FloatInput<3> { return v.Rows(begin, count); }, query.In());
       args.kv_pages = cache.pages.In();
       args.block_table = cache.block_table;
       args.row_sequence = View<const int32_t, 1>::Contiguous(sequence.data() + begin, {count});
       args.row_length = View<const int32_t, 1>::Contiguous(length.data() + begin, {count});
-      args.max_length = max_length;
       args.kv_lora_rank = s.lora;
       args.softmax_scale = scale;
       args.out = std::visit([&](const auto& v) -> FloatOutput<3> { return v.Rows(begin, count); }, out.Out());
-      args.partials = View<float, 1>::Contiguous(partials.data(), {static_cast<int64_t>(partials.size())});
-      DecodeAttention(machine.context(), args);
+      Machine(backend(), threads).Run([&](const ExecContext& context) { DecodeAttention(context, args); });
     };
     const Tensor<3> out(rng_, plain, {rows, s.heads, s.lora});
-    run(2, 0, rows, true, out);
+    run(2, 0, rows, out);
     ASSERT_TRUE(out.UntouchedOutside());
 
     const std::vector<double> q = query.Values();
@@ -118,13 +112,11 @@ TEST_P(AttentionTest, DecodeAgainstFloat64AndBitInvariant) {
     }
     ASSERT_TRUE(Close(expected, out.Values(), backend().For(plain, 5))) << "heads " << s.heads << " lora " << s.lora;
 
-    for (const auto& [threads, count, parallel] : {std::tuple{1, rows, true},
-                                                   {3, rows, false},
-                                                   {2, int64_t{1}, true},
-                                                   {1, int64_t{1}, false},
-                                                   {3, int64_t{4}, true}}) {
+    // Four rows at most split their contexts over the threads; more rows do not.
+    for (const auto& [threads, count] :
+         {std::pair{1, rows}, {3, rows}, {2, int64_t{1}}, {1, int64_t{1}}, {3, int64_t{4}}}) {
       const Tensor<3> again(rng_, plain, {rows, s.heads, s.lora});
-      for (int64_t r = 0; r < rows; r += count) run(threads, r, std::min(count, rows - r), parallel, again);
+      for (int64_t r = 0; r < rows; r += count) run(threads, r, std::min(count, rows - r), again);
       ASSERT_EQ(out.Bits(), again.Bits()) << threads << " threads, " << count << " rows at a time";
     }
   }
@@ -151,14 +143,18 @@ TEST_P(AttentionTest, PrefillAgainstFloat64) {
       PrefillAttentionArgs args;
       args.query = query.In();
       args.kv_pages = cache.pages.In();
-      args.block_table = cache.block_table.Select(0, 0);
-      args.first_position = c.first;
+      args.block_table = cache.block_table;
+      const std::vector<int32_t> sequence(c.rows, 0), begin{0, static_cast<int32_t>(c.rows)};
+      std::vector<int32_t> length(c.rows);
+      for (int64_t r = 0; r < c.rows; ++r) length[r] = static_cast<int32_t>(c.first + r + 1);
+      args.row_sequence = View<const int32_t, 1>::Contiguous(sequence.data(), {c.rows});
+      args.row_length = View<const int32_t, 1>::Contiguous(length.data(), {c.rows});
+      args.segment_begin = View<const int32_t, 1>::Contiguous(begin.data(), {2});
       args.w_kc = {kv.View(), c.s.heads, c.nope + c.v, 0, c.nope};
       args.w_vc = {kv.View(), c.s.heads, c.nope + c.v, c.nope, c.v};
       args.softmax_scale = 0.02f;
       args.out = out.Out();
-      const size_t scratch = (PrefillAttentionScratchBytes(total, qk, c.v, c.s.lora) + 63) / 64 * 64;
-      PrefillAttention(Machine(backend(), 2, scratch).context(), args);
+      Machine(backend(), 2).Run([&](const ExecContext& context) { PrefillAttention(context, args); });
       ASSERT_TRUE(out.UntouchedOutside());
 
       const std::vector<double> q = query.Values(), w = kv.Values();
@@ -205,10 +201,54 @@ TEST_P(AttentionTest, PrefillAgainstFloat64) {
 
       const Tensor<3> again(rng_, plain, {c.rows, c.s.heads, c.v});
       args.out = again.Out();
-      PrefillAttention(Machine(backend(), 1, scratch).context(), args);
+      Machine(backend(), 1).Run([&](const ExecContext& context) { PrefillAttention(context, args); });
       ASSERT_EQ(out.Bits(), again.Bits()) << "one thread";
     }
   }
+}
+
+// Segments of several sequences, an empty one among them, and padding behind the last: each segment's rows are what a
+// call of its own gives, and padding rows of the output are left as they are.
+TEST_P(AttentionTest, PrefillSegmentsAreIndependent) {
+  const Format plain = backend().plain();
+  const Size s{3, 96, 32, 16};
+  const int64_t nope = 64, v = 64, rows = 40;
+  const std::vector<int64_t> lengths{12, 90, 7, 30};
+  const Cache cache(rng_, plain, s, lengths);
+  const Weight kv(rng_, Format::kBf16, s.heads * (nope + v), s.lora);
+  Tensor<3> query(rng_, plain, {rows, s.heads, nope + s.rope});
+  query.Randomize(rng_);
+  // Segments of 12, 0, 20 and 5 rows; 3 rows of padding.
+  const std::vector<int32_t> begin{0, 12, 12, 32, 37};
+  std::vector<int32_t> sequence(rows, 0), length(rows, 0);
+  for (const auto& [segment, of] : {std::pair{0, 0}, {2, 1}, {3, 3}}) {
+    for (int32_t r = begin[segment]; r < begin[segment + 1]; ++r) {
+      sequence[r] = of;
+      length[r] = static_cast<int32_t>(lengths[of]) - (begin[segment + 1] - 1 - r);
+    }
+  }
+  PrefillAttentionArgs args;
+  args.kv_pages = cache.pages.In();
+  args.block_table = cache.block_table;
+  args.w_kc = {kv.View(), s.heads, nope + v, 0, nope};
+  args.w_vc = {kv.View(), s.heads, nope + v, nope, v};
+  args.softmax_scale = 0.02f;
+  const auto run = [&](const Tensor<3>& out, int64_t first, int64_t count, const std::vector<int32_t>& segments) {
+    args.query = std::visit([&](const auto& q) -> FloatInput<3> { return q.Rows(first, count); }, query.In());
+    args.out = std::visit([&](const auto& o) -> FloatOutput<3> { return o.Rows(first, count); }, out.Out());
+    args.row_sequence = View<const int32_t, 1>::Contiguous(sequence.data() + first, {count});
+    args.row_length = View<const int32_t, 1>::Contiguous(length.data() + first, {count});
+    args.segment_begin = View<const int32_t, 1>::Contiguous(segments.data(), {static_cast<int64_t>(segments.size())});
+    Machine(backend(), 2).Run([&](const ExecContext& context) { PrefillAttention(context, args); });
+  };
+  const Tensor<3> together(rng_, plain, {rows, s.heads, v});
+  const Tensor<3> alone(rng_, plain, {rows, s.heads, v});
+  run(together, 0, rows, begin);
+  for (size_t i = 0; i + 1 < begin.size(); ++i)
+    run(alone, begin[i], begin[i + 1] - begin[i], {0, begin[i + 1] - begin[i]});
+  ASSERT_TRUE(together.UntouchedOutside());
+  // The canary of an output is one bit pattern, so untouched padding rows are equal too.
+  EXPECT_EQ(together.Bits(), alone.Bits());
 }
 
 MXMLA_INSTANTIATE_BACKENDS(AttentionTest);

@@ -363,21 +363,35 @@ inline std::vector<Backend> Backends() {
   return backends;
 }
 
-// Threads, scratch memory and kernels of one call.
+// Threads, kernels and workspace for the calls that `body(context)` makes: exactly the bytes that their kernels ask
+// for, filled with NaN.
 class Machine {
  public:
-  explicit Machine(const Backend& backend, int threads = 2, size_t scratch_bytes = size_t{8} << 20)
-      : pool_(threads), scratch_(static_cast<std::byte*>(std::aligned_alloc(64, scratch_bytes * threads)), &std::free) {
-    std::memset(scratch_.get(), 0xff, scratch_bytes * threads);
+  explicit Machine(const Backend& backend, int threads = 2) : pool_(threads) {
     context_.kernels = backend.kernels;
     context_.pool = &pool_;
-    context_.scratch = {scratch_.get(), scratch_bytes};
   }
+  template <class Body>
+  void Run(const Body& body) {
+    WorkspaceSize size;
+    context_.planned = &size;
+    body(context_);
+    context_.planned = nullptr;
+    const auto round_up = [](size_t bytes) { return (bytes + 63) / 64 * 64; };
+    size.per_worker = round_up(size.per_worker);
+    const size_t bytes = round_up(size.shared) + size.per_worker * static_cast<size_t>(pool_.threads());
+    const std::unique_ptr<std::byte, void (*)(void*)> memory(
+        static_cast<std::byte*>(std::aligned_alloc(64, std::max<size_t>(bytes, 64))), &std::free);
+    std::memset(memory.get(), 0xff, std::max<size_t>(bytes, 64));
+    context_.workspace = {memory.get(), memory.get() + round_up(size.shared), size};
+    body(context_);
+    context_.workspace = {};
+  }
+  // For ops whose kernels need no workspace.
   const ExecContext& context() const { return context_; }
 
  private:
   ThreadPool pool_;
-  std::unique_ptr<std::byte, void (*)(void*)> scratch_;
   ExecContext context_;
 };
 

@@ -68,25 +68,23 @@ TEST_P(LayoutTest, HeadsBeyondTheTensorAreRefused) {
               AllOf(HasSubstr("value_project: w_vc"), HasSubstr("287 rows")));
 }
 
-TEST_P(LayoutTest, DecodeAttentionRefusesLengthsBeyondTheirBound) {
+TEST_P(LayoutTest, DecodeAttentionRefusesARankWiderThanTheCache) {
   const Machine machine(backend());
   const Tensor<3> query(rng_, backend().plain(), {1, 3, 96}), pages(rng_, backend().plain(), {2, 16, 96});
   const Tensor<3> out(rng_, backend().plain(), {1, 3, 64});
   const int32_t table[2] = {0, 1}, sequence[1] = {0};
-  int32_t length[1] = {17};
+  const int32_t length[1] = {17};
   DecodeAttentionArgs args{query.In(),
                            pages.In(),
                            View<const int32_t, 2>::Contiguous(table, {1, 2}),
                            View<const int32_t, 1>::Contiguous(sequence, {1}),
                            View<const int32_t, 1>::Contiguous(length, {1}),
-                           16,
                            64,
                            1.0f,
-                           out.Out(),
-                           {}};
-  EXPECT_THAT(LayoutError([&] { DecodeAttention(machine.context(), args); }), HasSubstr("row_length"));
-  args.max_length = 33;
-  EXPECT_THAT(LayoutError([&] { DecodeAttention(machine.context(), args); }), HasSubstr("max_length"));
+                           out.Out()};
+  args.kv_lora_rank = 97;
+  EXPECT_THAT(LayoutError([&] { DecodeAttention(machine.context(), args); }),
+              HasSubstr("kv_lora_rank (up to the width of query)"));
 }
 
 // A kernel either honours a stride (and then the result is that of any other layout) or refuses it by name.
@@ -155,10 +153,63 @@ TEST(KernelTable, PicksTheFirstKernelThatHonoursAndExplainsTheRest) {
       AllOf(HasSubstr("op: no kernel honours the views: expected cpu/a"), HasSubstr("x f32 (4, 5) strides (10, 2)")));
 }
 
-TEST(Scratch, TooSmallAPlanIsNamed) {
-  const Machine machine({"ref", &RefKernels()}, 2, 128);
-  EXPECT_EQ(machine.context().Scratch<float>(1, 64, 16) - machine.context().Scratch<float>(0, 64, 16), 32);
-  EXPECT_THROW(machine.context().Scratch<float>(0, 64, 17), Error);
+// Two kernels of one op: the extents choose, whatever the layouts allow; a plan asks for both kernels' memory.
+TEST(KernelTable, ConditionsChooseTheKernel) {
+  struct Args {
+    int64_t rows;
+    std::string_view* ran;
+  };
+  const std::vector<Requirement> inner{{"x", true}};
+  const KernelTable<Args> table{{"few",
+                                 inner,
+                                 [](const ExecContext&, const Args& args) { *args.ran = "few"; },
+                                 [](const Args&, int workers) {
+                                   return WorkspaceSize{size_t{10} * static_cast<size_t>(workers), 1};
+                                 },
+                                 {{"at most 4 rows", [](const Args& args) { return args.rows <= 4; }}}},
+                                {"many",
+                                 inner,
+                                 [](const ExecContext&, const Args& args) { *args.ran = "many"; },
+                                 [](const Args& args, int) {
+                                   return WorkspaceSize{1, static_cast<size_t>(args.rows)};
+                                 },
+                                 {{"at most 100 rows", [](const Args& args) { return args.rows <= 100; }}}}};
+  ThreadPool pool(3);
+  ExecContext context;
+  context.pool = &pool;
+  float memory[16] = {};
+  OperandList honoured, refused;
+  honoured.Add("x", View<float, 2>{memory, {2, 2}, {2, 1}});
+  refused.Add("x", View<float, 2>{memory, {2, 2}, {4, 2}});
+  std::string_view ran;
+  Dispatch(context, table, "op", Args{4, &ran}, honoured, 0);
+  EXPECT_EQ(ran, "few");
+  Dispatch(context, table, "op", Args{5, &ran}, honoured, 0);
+  EXPECT_EQ(ran, "many");
+  EXPECT_THAT(LayoutError([&] {
+                Dispatch(context, table, "op", Args{101, &ran}, honoured, 0);
+              }),
+              AllOf(HasSubstr("at most 4 rows"), HasSubstr("at most 100 rows")));
+  EXPECT_THAT(LayoutError([&] {
+                Dispatch(context, table, "op", Args{1, &ran}, refused, 0);
+              }),
+              HasSubstr("x inner stride 1"));
+  ran = "";
+  WorkspaceSize size;
+  context.planned = &size;
+  Dispatch(context, table, "op", Args{50, &ran}, honoured, 0);
+  EXPECT_EQ(ran, "");
+  EXPECT_EQ(size.shared, 30u);
+  EXPECT_EQ(size.per_worker, 50u);
+}
+
+TEST(Workspace, TooSmallAPlanIsNamed) {
+  alignas(64) std::byte memory[64 + 2 * 128];
+  ExecContext context;
+  context.workspace = {memory, memory + 64, {64, 128}};
+  EXPECT_EQ(context.Scratch<float>(1, 64, 16) - context.Scratch<float>(0, 64, 16), 32);
+  EXPECT_THROW(context.Scratch<float>(0, 64, 17), Error);
+  EXPECT_THROW(context.SharedScratch<float>(32, 9), Error);
 }
 
 MXMLA_INSTANTIATE_BACKENDS(LayoutTest);

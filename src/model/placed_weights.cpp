@@ -1,7 +1,8 @@
-#include "model/absorb.h"
+#include "model/placed_weights.h"
 
 #include <fmt/format.h>
 
+#include "model/rope.h"
 #include "ops/quantize_block.h"
 
 namespace mxmla {
@@ -63,8 +64,6 @@ void AbsorbMxfp4(const ModelConfig& config, const LayerWeights& layer, ThreadPoo
   result->weights.w_kc_output_major = true;
 }
 
-}  // namespace
-
 AbsorbedLayer AbsorbLayer(const ModelConfig& config, const LayerWeights& layer, AbsorbDType dtype, ThreadPool& pool) {
   AbsorbedLayer result;
   result.weights.w_kc = layer.w_kc;
@@ -84,6 +83,19 @@ AbsorbedLayer AbsorbLayer(const ModelConfig& config, const LayerWeights& layer, 
     result.weights.w_vc.tensor = tensor;
   }
   return result;
+}
+
+}  // namespace
+
+PlacedWeights PlaceWeights(const ModelConfig& config, const ModelWeights& weights, AbsorbDType dtype,
+                           ThreadPool& pool) {
+  PlacedWeights placed;
+  for (const LayerWeights& layer : weights.layers) placed.absorbed.push_back(AbsorbLayer(config, layer, dtype, pool));
+  const RopeFrequencies rope(config);
+  placed.inverse_frequencies = rope.inverse_frequencies();
+  placed.rope_factor = rope.factor();
+  placed.softmax_scale = SoftmaxScale(config);
+  return placed;
 }
 
 }  // namespace mxmla

@@ -1,0 +1,311 @@
+#include "engine/scheduler.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <random>
+
+#include "engine/session.h"
+
+namespace mxmla {
+namespace {
+
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// What the decoder must hold: a turn of decoding rows beside a full load of prompt rows, so that neither waits for the
+// other to leave room.
+ModelOptions DecoderOptions(ModelOptions options) {
+  options.max_logit_rows = options.max_sequences;
+  options.max_batch_tokens += std::min(options.max_sequences, options.max_batch_tokens);
+  return options;
+}
+
+int64_t PrefillChunk(const ModelOptions& options) {
+  return std::max<int64_t>(1, std::min(options.prefill_chunk, options.max_batch_tokens));
+}
+
+}  // namespace
+
+struct Scheduler::Active {
+  RequestId id = 0;
+  GenerateRequest request;
+  OnDone on_done;
+  GenerateResult result;
+  std::vector<int32_t> tokens;  // the prompt and what was generated
+  int64_t cached = 0;           // tokens whose KV is in the pages
+  bool decoding = false;        // one token is not in the cache, and the prompt was computed
+  bool ended = false;
+  bool in_step = false;
+  Lease lease;
+  std::mt19937_64 random;
+};
+
+Scheduler::Scheduler(const LoadedModel& model, const ModelOptions& options, Profiler* profiler)
+    : model_(model),
+      options_(CompleteOptions(model.config, options)),
+      pool_(options_.kv_pages, options_.page_size),
+      decoder_(model.config, model.weights, model.Placed(options.absorb_dtype), DecoderOptions(options_),
+               *model.kernels, *model.pool, profiler) {
+  const auto rows = static_cast<size_t>(options_.max_sequences);
+  sampling_.resize(rows);
+  uniform_.resize(rows);
+  chosen_.resize(rows);
+  order_.resize(static_cast<size_t>(model.config.vocab_size));
+}
+
+Scheduler::~Scheduler() = default;
+
+RequestId Scheduler::Submit(GenerateRequest request, OnDone on_done) {
+  if (request.prompt.empty()) Fail(ErrorCode::kUsage, "prompt", "at least one token", "none");
+  CheckTokens(request.prompt, model_.config.vocab_size);
+  const int64_t most = static_cast<int64_t>(request.prompt.size()) + std::max<int64_t>(request.max_tokens, 0);
+  if (most > options_.max_context) {
+    Fail(ErrorCode::kPromptTooLong, "request", fmt::format("at most {} tokens", options_.max_context),
+         fmt::format("{} of prompt and {} new ones", request.prompt.size(), request.max_tokens),
+         "shorten the prompt or ask for fewer new tokens");
+  }
+  if (CeilDiv(most, options_.page_size) > pool_.pages()) {
+    Fail(ErrorCode::kMemory, "request", fmt::format("at most the KV cache's {} pages", pool_.pages()),
+         fmt::format("{} tokens", most), "ask for fewer tokens or give the cache more pages");
+  }
+  auto active = std::make_unique<Active>();
+  active->id = next_id_++;
+  active->tokens = request.prompt;
+  active->random.seed(request.seed);
+  active->request = std::move(request);
+  active->on_done = std::move(on_done);
+  waiting_.push_back(std::move(active));
+  return waiting_.back()->id;
+}
+
+bool Scheduler::Cancel(RequestId id) {
+  for (Queue* queue : {&running_, &waiting_}) {
+    for (const std::unique_ptr<Active>& active : *queue) {
+      if (active->id != id || active->ended) continue;
+      Finish(*active, FinishReason::kCancelled);
+      return true;
+    }
+  }
+  return false;
+}
+
+void Scheduler::Finish(Active& request, FinishReason reason, std::exception_ptr error) {
+  request.ended = true;
+  request.result.reason = reason;
+  request.result.error = std::move(error);
+}
+
+// The tokens that come next. Prompts are cut at multiples of the chunk; what was generated and lost to a pre-emption is
+// computed as it was at first, absorbed, many rows at a time.
+Scheduler::Piece Scheduler::NextPiece(Active& request) const {
+  const int64_t chunk = PrefillChunk(options_);
+  const auto prompt = static_cast<int64_t>(request.request.prompt.size());
+  const auto all = static_cast<int64_t>(request.tokens.size());
+  const int64_t begin = request.cached;
+  if (begin < prompt) {
+    const int64_t end = std::min((begin / chunk + 1) * chunk, prompt);
+    return {&request, begin, end - begin, false, end == all};
+  }
+  const int64_t end = std::min(begin + chunk, all);
+  return {&request, begin, end - begin, true, end == all};
+}
+
+void Scheduler::Preempt(size_t index) {
+  std::unique_ptr<Active> active = std::move(running_[index]);
+  running_.erase(running_.begin() + static_cast<int64_t>(index));
+  active->lease.Release();
+  active->cached = 0;
+  active->decoding = false;
+  ++preemptions_;
+  const auto later = std::find_if(waiting_.begin(), waiting_.end(),
+                                  [&](const std::unique_ptr<Active>& other) { return other->id > active->id; });
+  waiting_.insert(later, std::move(active));
+}
+
+// Room for `tokens` tokens, if need be at the cost of requests that came later. False: the request itself was the last
+// and lost its pages.
+bool Scheduler::Reserve(Active& request, int64_t tokens) {
+  while (!pool_.TryReserve(request.lease, tokens)) {
+    // One that is in this step already keeps its pages until the step has run.
+    size_t last = running_.size();
+    for (size_t i = running_.size(); i-- > 0;) {
+      if (running_[i]->in_step || running_[i]->ended || running_[i]->lease.pages().empty()) continue;
+      last = i;
+      break;
+    }
+    if (last == running_.size()) return false;
+    const bool itself = running_[last].get() == &request;
+    Preempt(last);
+    if (itself) return false;
+  }
+  return true;
+}
+
+void Scheduler::Add(const Piece& piece) {
+  piece.request->in_step = true;
+  pieces_.push_back(piece);
+  (piece.absorbed && piece.rows == 1 ? stats_.decode_rows : stats_.prompt_tokens) += piece.rows;
+}
+
+void Scheduler::AddDecodeRows() {
+  int64_t room = std::min(options_.max_sequences, options_.max_batch_tokens);
+  // In turn: those behind the last that was served, then the others.
+  const RequestId turn = last_decoded_;
+  for (const bool behind : {true, false}) {
+    for (size_t i = 0; i < running_.size() && room > 0;) {
+      Active& request = *running_[i];
+      const RequestId id = request.id;
+      if (request.decoding && !request.ended && !request.in_step && (id > turn) == behind &&
+          Reserve(request, request.cached + 1)) {
+        Add(NextPiece(request));
+        last_decoded_ = id;
+        --room;
+      }
+      // Pre-emption takes requests out behind this one, or this one itself.
+      if (i < running_.size() && running_[i]->id == id) ++i;
+    }
+  }
+}
+
+void Scheduler::Admit() {
+  while (!waiting_.empty() && static_cast<int64_t>(running_.size()) < options_.max_sequences) {
+    Active& request = *waiting_.front();
+    if (!request.ended) {
+      if (request.request.max_tokens <= 0) {
+        Finish(request, FinishReason::kLength);
+      } else {
+        Lease lease;
+        if (options_.prefix_cache) {
+          lease =
+              pool_.MatchPrefix(request.request.prompt, 0, std::numeric_limits<int64_t>::max(), PrefillChunk(options_));
+        }
+        // Room for all that is known and one more, so that it is not at once in need of others' pages.
+        if (!pool_.TryReserve(lease, static_cast<int64_t>(request.tokens.size()) + 1)) return;
+        request.cached = lease.matched_tokens();
+        request.result.cached_tokens = std::max(request.result.cached_tokens, request.cached);
+        request.lease = std::move(lease);
+      }
+    }
+    running_.push_back(std::move(waiting_.front()));
+    waiting_.pop_front();
+    // A pre-empted request may come back behind ones that are younger.
+    for (size_t i = running_.size() - 1; i > 0 && running_[i]->id < running_[i - 1]->id; --i) {
+      std::swap(running_[i], running_[i - 1]);
+    }
+  }
+}
+
+void Scheduler::AddPrompts() {
+  int64_t room = options_.max_batch_tokens;
+  for (const std::unique_ptr<Active>& request : running_) {
+    if (request->ended || request->in_step || request->decoding) continue;
+    const Piece piece = NextPiece(*request);
+    if (piece.rows > room) return;  // those behind it wait their turn
+    Add(piece);
+    room -= piece.rows;
+  }
+}
+
+TickStats Scheduler::Tick() {
+  stats_ = {};
+  pieces_.clear();
+  Sweep();
+  AddDecodeRows();
+  Admit();
+  AddPrompts();
+  if (!pieces_.empty()) {
+    inputs_.clear();
+    sampled_.clear();
+    for (const Piece& piece : pieces_) {
+      Active& request = *piece.request;
+      SequenceInput input;
+      input.tokens =
+          std::span(request.tokens).subspan(static_cast<size_t>(piece.begin), static_cast<size_t>(piece.rows));
+      input.first_position = piece.begin;
+      input.block_table = request.lease.pages();
+      input.absorbed = piece.absorbed;
+      if (piece.sampled) {
+        input.logit_rows.push_back(static_cast<int32_t>(piece.rows - 1));
+        sampled_.push_back(&request);
+      }
+      inputs_.push_back(std::move(input));
+    }
+    const View<const float, 2> logits = decoder_.Forward(inputs_);
+    const int64_t chunk = PrefillChunk(options_);
+    for (const Piece& piece : pieces_) {
+      Active& request = *piece.request;
+      request.in_step = false;
+      request.cached += piece.rows;
+      request.decoding = piece.sampled;
+      const int64_t whole = std::min<int64_t>(request.cached, static_cast<int64_t>(request.request.prompt.size())) /
+                            chunk * chunk / options_.page_size * options_.page_size;
+      // Only whole chunks: another prompt with the same beginning is cut in the same places, so they are what it would
+      // compute itself.
+      if (options_.prefix_cache && whole > 0 && piece.begin < whole && chunk % options_.page_size == 0) {
+        pool_.Publish(request.lease, std::span(request.tokens).first(static_cast<size_t>(whole)));
+      }
+    }
+    Choose(logits);
+  }
+  Sweep();
+  return stats_;
+}
+
+// Samples a token for each row of logits; rows are in the order of `sampled_`.
+void Scheduler::Choose(View<const float, 2> logits) {
+  const auto rows = static_cast<int64_t>(sampled_.size());
+  if (rows == 0) return;
+  for (int64_t r = 0; r < rows; ++r) {
+    sampling_[r] = sampled_[r]->request.sampling;
+    // 24 bits: every value of the form i / 2^24 is exact, and 1 is never reached.
+    uniform_[r] = static_cast<float>(sampled_[r]->random() >> 40) * 0x1p-24f;
+  }
+  SampleArgs args;
+  args.logits = logits;
+  args.options = View<const SamplingOptions, 1>::Contiguous(sampling_.data(), {rows});
+  args.uniform = View<const float, 1>::Contiguous(uniform_.data(), {rows});
+  args.order = View<int32_t, 1>::Contiguous(order_.data(), {static_cast<int64_t>(order_.size())});
+  args.tokens = View<int32_t, 1>::Contiguous(chosen_.data(), {rows});
+  Sample(decoder_.context(), args);
+  for (int64_t r = 0; r < rows; ++r) Accept(*sampled_[r], chosen_[r]);
+}
+
+void Scheduler::Accept(Active& request, int32_t token) {
+  if (request.ended) return;  // cancelled by a callback of this step
+  try {
+    if (token < 0) {
+      Fail(ErrorCode::kTensor, fmt::format("logits after {} tokens", request.cached), "finite numbers", "NaN",
+           "the weights hold values that the model cannot compute with");
+    }
+    const std::vector<int32_t>& stops = request.request.stop_tokens;
+    if (std::find(stops.begin(), stops.end(), token) != stops.end()) return Finish(request, FinishReason::kStop);
+    request.tokens.push_back(token);
+    request.result.tokens.push_back(token);
+    ++stats_.new_tokens;
+    const bool goes_on = !request.request.on_token || request.request.on_token(token);
+    if (request.ended) return;
+    if (!goes_on) return Finish(request, FinishReason::kStop);
+    if (static_cast<int64_t>(request.result.tokens.size()) >= request.request.max_tokens) {
+      Finish(request, FinishReason::kLength);
+    }
+  } catch (...) {
+    Finish(request, FinishReason::kError, std::current_exception());
+  }
+}
+
+// Takes out what has ended; its pages come back before its on_done is called.
+void Scheduler::Sweep() {
+  std::vector<std::unique_ptr<Active>> ended;
+  for (Queue* queue : {&running_, &waiting_}) {
+    const auto first = std::stable_partition(queue->begin(), queue->end(),
+                                             [](const std::unique_ptr<Active>& active) { return !active->ended; });
+    std::move(first, queue->end(), std::back_inserter(ended));
+    queue->erase(first, queue->end());
+  }
+  for (const std::unique_ptr<Active>& active : ended) active->lease.Release();
+  for (const std::unique_ptr<Active>& active : ended) {
+    if (active->on_done) active->on_done(active->id, active->result);
+  }
+}
+
+}  // namespace mxmla

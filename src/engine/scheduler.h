@@ -1,0 +1,104 @@
+// Continuous batching: requests join and leave at any step.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "engine/kv_pool.h"
+#include "engine/loaded_model.h"
+#include "engine/request.h"
+#include "model/decoder.h"
+
+namespace mxmla {
+
+using RequestId = int64_t;
+
+// What one step did.
+struct TickStats {
+  int64_t prompt_tokens = 0;  // rows of prompts, recomputed ones too
+  int64_t decode_rows = 0;
+  int64_t new_tokens = 0;
+};
+
+// A request's tokens are the same bits whatever else runs: its prompt is cut at multiples of the prefill chunk,
+// absorbed or expanded attention follows from a piece's own positions, every op's row results do not depend on the
+// other rows, and shared pages hold what the request would have computed itself. A step decodes one token of up to
+// max_batch_tokens requests, in turn where there are more, and takes whole pieces of prompts, first come, first served,
+// up to max_batch_tokens rows. A request without pages waits; when a running one needs a page and none is left, the one
+// that came last gives up its own and is computed anew later. For one thread; callbacks may call Submit and Cancel.
+class Scheduler {
+ public:
+  using OnDone = std::function<void(RequestId, const GenerateResult&)>;
+
+  // Sizes as in ModelOptions: max_sequences requests run at once, the others wait; kv_pages 0 gives each of them room
+  // for max_context tokens. Refused: max_context above the model's max_position_embeddings (kPromptTooLong).
+  Scheduler(const LoadedModel& model, const ModelOptions& options, Profiler* profiler = nullptr);
+  ~Scheduler();
+  Scheduler(const Scheduler&) = delete;
+  Scheduler& operator=(const Scheduler&) = delete;
+
+  // Queues a request; on_done is called once, from a Tick, with its result. Refused: an empty prompt (kUsage), a token
+  // outside the vocabulary (kTokenRange), a prompt and max_tokens beyond max_context (kPromptTooLong) or beyond what
+  // the whole cache holds (kMemory).
+  RequestId Submit(GenerateRequest request, OnDone on_done = {});
+  // The request ends in the next Tick, with the tokens it has. False when it is not there (any more).
+  bool Cancel(RequestId id);
+
+  bool idle() const { return running_.empty() && waiting_.empty(); }
+  // One step. Must not be called by a callback. What a step itself throws (a bug, memory) leaves the scheduler
+  // unusable.
+  TickStats Tick();
+
+  int64_t running() const { return static_cast<int64_t>(running_.size()); }
+  int64_t waiting() const { return static_cast<int64_t>(waiting_.size()); }
+  int64_t preemptions() const { return preemptions_; }
+  const KvPool& pool() const { return pool_; }
+  const ModelOptions& options() const { return options_; }
+  size_t buffer_bytes() const { return decoder_.total_bytes(); }
+
+ private:
+  struct Active;
+  struct Piece {
+    Active* request;
+    int64_t begin;
+    int64_t rows;
+    bool absorbed;
+    bool sampled;
+  };
+  using Queue = std::deque<std::unique_ptr<Active>>;
+
+  Piece NextPiece(Active& request) const;
+  bool Reserve(Active& request, int64_t tokens);
+  void Preempt(size_t index);
+  void AddDecodeRows();
+  void AddPrompts();
+  void Admit();
+  void Add(const Piece& piece);
+  void Choose(View<const float, 2> logits);
+  void Accept(Active& request, int32_t token);
+  void Finish(Active& request, FinishReason reason, std::exception_ptr error = nullptr);
+  void Sweep();
+
+  const LoadedModel& model_;
+  const ModelOptions options_;
+  KvPool pool_;
+  Decoder decoder_;
+  Queue running_;  // in the order of their ids
+  Queue waiting_;  // likewise
+  RequestId next_id_ = 0;
+  RequestId last_decoded_ = -1;  // where the turn of decoding requests goes on
+  int64_t preemptions_ = 0;
+
+  // Of the current step; kept so that a step allocates nothing once they have grown.
+  std::vector<Piece> pieces_;
+  std::vector<SequenceInput> inputs_;
+  std::vector<Active*> sampled_;
+  std::vector<SamplingOptions> sampling_;
+  std::vector<float> uniform_;
+  std::vector<int32_t> chosen_, order_;
+  TickStats stats_;
+};
+
+}  // namespace mxmla

@@ -1,0 +1,71 @@
+// What the host decides about one step, as arrays in staging memory, and the shape of the step that they are padded to.
+// Ops see the shape and the views; everything that varies from step to step is read by kernels alone.
+#pragma once
+
+#include <span>
+
+#include "core/buffers.h"
+#include "model/batch.h"
+#include "model/options.h"
+
+namespace mxmla {
+
+// The bucket of a step: every extent that an op of it sees. Two steps of one shape are the same sequence of op calls.
+struct StepShape {
+  int64_t absorbed_rows = 0;  // the first so many attend in the latent space
+  int64_t expanded_rows = 0;  // the rest, with expanded heads
+  int64_t segments = 0;       // of the expanded rows, a sequence each
+  int64_t sequences = 0;      // rows of the block table
+  int64_t logit_rows = 0;
+
+  int64_t rows() const { return absorbed_rows + expanded_rows; }
+  bool operator==(const StepShape&) const = default;
+};
+
+// The arrays of a step. A padding row has token 0, position 0, length 0 and a slot in the page behind the cache's last,
+// which nobody reads; padding segments are empty; a padding logit row is row 0 of the step.
+struct StepViews {
+  View<const int32_t, 1> tokens;         // (rows)
+  View<const int32_t, 1> positions;      // (rows)
+  View<const int32_t, 1> row_sequence;   // (rows), row of block_table
+  View<const int32_t, 1> row_length;     // (rows), tokens that the row sees; 0 for padding
+  View<const int64_t, 1> slots;          // (rows), cache row of the token: page * page_size + offset
+  View<const int32_t, 1> segment_begin;  // (segments + 1), rows counted from the first expanded one
+  View<const int32_t, 2> block_table;    // (sequences, max_pages)
+  View<const int32_t, 1> logit_rows;     // (logit_rows)
+};
+
+class StepPlan {
+ public:
+  // Reserves staging memory for the largest step that `options` allow.
+  explicit StepPlan(const ModelOptions& options);
+
+  // Plans a step of `inputs`. Every value that a kernel will use as an index is checked here. Errors (kInternal): more
+  // rows, sequences or logit rows than `options` allow; a page outside the cache, too few pages, a logit row that is
+  // not the input's. Tokens are for the caller to check against the vocabulary.
+  void Fill(std::span<const SequenceInput> inputs, const AttentionCost& cost, bool allow_expanded);
+
+  const StepShape& shape() const { return shape_; }
+  // Rows of logits that the inputs asked for; the shape may hold more.
+  int64_t wanted_logits() const { return wanted_logits_; }
+  StepViews Views() const { return ViewsOf(shape_); }
+  // The arrays at another shape, for planning a workspace.
+  StepViews ViewsOf(const StepShape& shape) const;
+
+  // The largest step.
+  static StepShape Largest(const ModelOptions& options);
+
+ private:
+  View<int32_t, 1> Ints(int id, int64_t count) const;
+
+  const ModelOptions options_;
+  BufferPlan staging_;
+  int tokens_, positions_, row_sequence_, row_length_, segment_begin_, block_table_, logit_rows_, slots_;
+  StepShape shape_;
+  int64_t wanted_logits_ = 0;
+};
+
+// The smallest bucket that holds `rows`: `rows` itself when there are no buckets or it exceeds the last.
+int64_t RowBucket(const ModelOptions& options, int64_t rows);
+
+}  // namespace mxmla

@@ -1,0 +1,247 @@
+// What a request gets must not depend on what else the scheduler runs.
+#include "engine/scheduler.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <random>
+
+#include "engine/session.h"
+
+namespace mxmla {
+namespace {
+
+using testing::ElementsAreArray;
+
+class SchedulerTest : public testing::Test {
+ protected:
+  static const LoadedModel& Model() {
+    static const LoadedModel model = LoadedModel::Open(std::string(MXMLA_FIXTURES) + "/v3-bf16", {"cpu", 2});
+    return model;
+  }
+
+  static ModelOptions Options(int64_t sequences, int64_t batch_tokens, int64_t pages = 0) {
+    ModelOptions options;
+    options.max_sequences = sequences;
+    options.max_context = 48;
+    options.max_batch_tokens = batch_tokens;
+    options.prefill_chunk = 8;
+    options.page_size = 4;
+    options.kv_pages = pages;
+    return options;
+  }
+
+  static GenerateRequest Request(std::mt19937& random) {
+    GenerateRequest request;
+    // Few first tokens, so that prompts share prefixes.
+    const auto length = static_cast<int64_t>(1 + random() % 30);
+    const auto family = static_cast<int32_t>(random() % 3);
+    for (int64_t t = 0; t < length; ++t) {
+      request.prompt.push_back(t < 20 ? static_cast<int32_t>((7 * t + family) % 71)
+                                      : static_cast<int32_t>(random() % 71));
+    }
+    request.max_tokens = static_cast<int64_t>(1 + random() % 12);
+    request.seed = random();
+    if (random() % 2) request.sampling = {0.9f, 20, 0.95f};
+    return request;
+  }
+
+  static std::vector<int32_t> Alone(const GenerateRequest& request) {
+    GenerateRequest copy = request;
+    copy.on_token = {};
+    Scheduler scheduler(Model(), Options(1, 8));
+    std::vector<int32_t> tokens;
+    scheduler.Submit(copy, [&](RequestId, const GenerateResult& result) { tokens = result.tokens; });
+    while (!scheduler.idle()) scheduler.Tick();
+    return tokens;
+  }
+};
+
+TEST_F(SchedulerTest, DecodingRowsTakeTurnsWhenAStepIsTooSmallForAll) {
+  Scheduler scheduler(Model(), Options(5, 2));
+  std::vector<GenerateRequest> requests(5);
+  std::vector<std::vector<int32_t>> results(5);
+  std::mt19937 random(1);
+  int ended = 0;
+  for (int i = 0; i < 5; ++i) {
+    requests[i] = Request(random);
+    requests[i].max_tokens = 10;
+    scheduler.Submit(requests[i], [&, i](RequestId, const GenerateResult& result) {
+      results[i] = result.tokens;
+      ++ended;
+    });
+  }
+  int ticks = 0;
+  for (; !scheduler.idle() && ticks < 1000; ++ticks) EXPECT_LE(scheduler.Tick().decode_rows, 2);
+  EXPECT_EQ(ended, 5);
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(results[i].size(), 10u) << i;
+}
+
+TEST_F(SchedulerTest, APrefixIsFoundAndChangesNothing) {
+  Scheduler scheduler(Model(), Options(2, 16));
+  GenerateRequest request;
+  for (int t = 0; t < 30; ++t) request.prompt.push_back((5 * t) % 71);
+  request.max_tokens = 6;
+  request.sampling = {1.0f, 0, 1.0f};
+  std::vector<GenerateResult> results;
+  for (int i = 0; i < 2; ++i) {
+    scheduler.Submit(request, [&](RequestId, const GenerateResult& result) { results.push_back(result); });
+    while (!scheduler.idle()) scheduler.Tick();
+  }
+  ASSERT_EQ(results.size(), 2u);
+  EXPECT_EQ(results[0].cached_tokens, 0);
+  EXPECT_EQ(results[1].cached_tokens, 24);  // three whole chunks of 8; the rest is less than one
+  EXPECT_THAT(results[1].tokens, ElementsAreArray(results[0].tokens));
+}
+
+TEST_F(SchedulerTest, CancelEndsARequestWithWhatItHas) {
+  Scheduler scheduler(Model(), Options(2, 16));
+  std::mt19937 random(3);
+  GenerateRequest request = Request(random);
+  request.max_tokens = 12;
+  GenerateResult ended;
+  const RequestId id = scheduler.Submit(request, [&](RequestId, const GenerateResult& result) { ended = result; });
+  const RequestId queued = scheduler.Submit(request);
+  while (scheduler.Tick().new_tokens == 0) {
+  }
+  EXPECT_TRUE(scheduler.Cancel(id));
+  EXPECT_TRUE(scheduler.Cancel(queued));
+  EXPECT_FALSE(scheduler.Cancel(id));
+  scheduler.Tick();
+  EXPECT_TRUE(scheduler.idle());
+  EXPECT_EQ(ended.reason, FinishReason::kCancelled);
+  EXPECT_GE(ended.tokens.size(), 1u);
+  EXPECT_EQ(scheduler.pool().used_pages(), 0);
+}
+
+TEST_F(SchedulerTest, RefusesWhatCanNeverRun) {
+  Scheduler scheduler(Model(), Options(1, 16, /*pages=*/3));
+  GenerateRequest request;
+  EXPECT_THROW(scheduler.Submit(request), Error);
+  request.prompt.assign(10, 1);
+  request.max_tokens = 3;  // 13 tokens, the cache holds 12
+  EXPECT_THROW(scheduler.Submit(request), Error);
+  request.max_tokens = 39;  // beyond max_context
+  EXPECT_THROW(scheduler.Submit(request), Error);
+  request.prompt = {100000};
+  request.max_tokens = 1;
+  EXPECT_THROW(scheduler.Submit(request), Error);
+  EXPECT_TRUE(scheduler.idle());
+}
+
+// Random arrivals, cancellations, a cache that is too small, and callbacks that throw, against each request run alone.
+TEST_F(SchedulerTest, ARequestsTokensDependOnNothingElse) {
+  int64_t preemptions = 0, cached = 0, thrown = 0, cancelled = 0, whole = 0;
+  for (const uint32_t seed : {1u, 2u, 3u, 4u}) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    std::mt19937 random(seed);
+    // Room for one long request and a bit, so that pages are always short.
+    Scheduler scheduler(Model(), Options(4, 8 + random() % 12, /*pages=*/14));
+    std::map<RequestId, GenerateRequest> requests;
+    std::map<RequestId, GenerateResult> results;
+    const auto done = [&](RequestId id, const GenerateResult& result) {
+      EXPECT_TRUE(results.emplace(id, result).second) << "on_done twice";
+    };
+    for (int tick = 0; tick < 400; ++tick) {
+      if (random() % 6 == 0) {
+        GenerateRequest request = Request(random);
+        if (random() % 5 == 0) {
+          request.on_token = [left = static_cast<int>(random() % 4)](int32_t) mutable {
+            if (left-- == 0) throw std::runtime_error("no more");
+            return true;
+          };
+        }
+        requests[scheduler.Submit(request, done)] = request;
+      }
+      if (!requests.empty() && random() % 25 == 0) scheduler.Cancel(std::prev(requests.end())->first);
+      scheduler.Tick();
+      ASSERT_NO_THROW(scheduler.pool().Check());
+    }
+    for (int tick = 0; tick < 5000 && !scheduler.idle(); ++tick) scheduler.Tick();
+    ASSERT_TRUE(scheduler.idle());
+    EXPECT_EQ(scheduler.pool().used_pages(), 0);
+    ASSERT_EQ(results.size(), requests.size());
+    preemptions += scheduler.preemptions();
+    for (const auto& [id, request] : requests) {
+      const GenerateResult& result = results.at(id);
+      const std::vector<int32_t> alone = Alone(request);
+      cached += result.cached_tokens;
+      cancelled += result.reason == FinishReason::kCancelled;
+      thrown += result.reason == FinishReason::kError;
+      if (result.reason == FinishReason::kLength) {
+        ++whole;
+        EXPECT_THAT(result.tokens, ElementsAreArray(alone)) << "request " << id;
+      } else {
+        ASSERT_LE(result.tokens.size(), alone.size());
+        EXPECT_TRUE(std::equal(result.tokens.begin(), result.tokens.end(), alone.begin())) << "request " << id;
+      }
+    }
+  }
+  // The test is worth something only where all of this happened.
+  EXPECT_GT(preemptions, 0);
+  EXPECT_GT(cached, 0);
+  EXPECT_GT(thrown, 0);
+  EXPECT_GT(cancelled, 0);
+  EXPECT_GT(whole, 40);
+}
+
+// Steps padded to buckets give the same bits as unpadded ones.
+class PaddedSteps : public testing::TestWithParam<std::pair<const char*, const char*>> {};
+
+TEST_P(PaddedSteps, GiveTheSameBits) {
+  const auto [name, device] = GetParam();
+  const LoadedModel model = LoadedModel::Open(std::string(MXMLA_FIXTURES) + "/" + name, {device, 2});
+  const auto run = [&](std::vector<int64_t> buckets) {
+    ModelOptions options;
+    options.max_sequences = 5;
+    options.max_context = 40;
+    options.max_batch_tokens = 64;
+    options.max_logit_rows = 8;
+    options.row_buckets = std::move(buckets);
+    Session session(model, options);
+    std::vector<float> all;
+    std::vector<int> sequences;
+    std::mt19937 random(5);
+    for (int i = 0; i < 3; ++i) sequences.push_back(session.Add());
+    const auto step = [&](const std::vector<std::vector<int32_t>>& tokens, bool absorbed) {
+      std::vector<StepInput> inputs;
+      for (size_t i = 0; i < tokens.size(); ++i) {
+        inputs.push_back(
+            {sequences[i], tokens[i], {static_cast<int32_t>(tokens[i].size()) - 1}, absorbed && i % 2 == 0});
+      }
+      const View<const float, 2> logits = session.Step(inputs);
+      all.insert(all.end(), logits.data, logits.data + logits.size());
+    };
+    const auto some = [&](size_t count) {
+      std::vector<int32_t> tokens(count);
+      for (int32_t& token : tokens)
+        token = static_cast<int32_t>(random() % static_cast<uint32_t>(model.config.vocab_size));
+      return tokens;
+    };
+    step({some(5), some(11), some(18)}, true);
+    step({some(1), some(1), some(1)}, false);
+    step({some(1), some(3), some(1)}, false);
+    return all;
+  };
+  const std::vector<float> exact = run({});
+  ASSERT_FALSE(exact.empty());
+  const std::vector<float> padded = run({8, 24, 64});
+  ASSERT_EQ(exact.size(), padded.size());
+  EXPECT_EQ(std::memcmp(exact.data(), padded.data(), exact.size() * sizeof(float)), 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, PaddedSteps,
+                         testing::Values(std::pair{"v3-mxfp4", "ref"}, std::pair{"v3-mxfp4", "cpu"},
+                                         std::pair{"v2-bf16", "ref"}, std::pair{"v2-bf16", "cpu"},
+                                         std::pair{"kimi-yarn", "cpu"}),
+                         [](const auto& test) {
+                           std::string name = std::string(test.param.first) + "_" + test.param.second;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace mxmla
