@@ -14,6 +14,7 @@ namespace {
 
 struct InspectFlags {
   std::string model, json;
+  bool check = false, strict = false;
 };
 
 struct KvBytes {
@@ -40,7 +41,8 @@ nlohmann::json ToJson(const ModelConfig& config, const ModelWeights& weights, co
                       {"parameters", group.parameters},
                       {"bytes", group.bytes},
                       {"decode_bytes", group.decode_bytes},
-                      {"formats", group.formats}});
+                      {"formats", group.formats},
+                      {"used", group.used}});
   }
   return {{"architecture", config.architecture_name},
           {"model_type", config.model_type},
@@ -88,11 +90,20 @@ void PrintReport(const ModelConfig& config, const WeightSummary& summary) {
              HumanBytes(static_cast<double>(kv.f32)));
   fmt::print("read a token   {} of weights\n\n", HumanBytes(static_cast<double>(summary.decode_bytes)));
   fmt::print("{:<16}{:>8}{:>14}{:>12}{:>14}  {}\n", "group", "tensors", "parameters", "bytes", "read a token",
-             "formats");
+             "stored as / used as");
   for (const TensorGroup& group : summary.groups) {
-    fmt::print("{:<16}{:>8}{:>14}{:>12}{:>14}  {}\n", group.name, group.tensors, group.parameters,
+    fmt::print("{:<16}{:>8}{:>14}{:>12}{:>14}  {} / {}\n", group.name, group.tensors, group.parameters,
                HumanBytes(static_cast<double>(group.bytes)), HumanBytes(static_cast<double>(group.decode_bytes)),
-               fmt::join(group.formats, ", "));
+               fmt::join(group.formats, ", "), fmt::join(group.used, ", "));
+  }
+}
+
+void RefuseConverted(const WeightSummary& summary) {
+  for (const TensorGroup& group : summary.groups) {
+    if (!group.converted) continue;
+    Fail(ErrorCode::kTensor, group.name, "matrices used as they are stored (--strict)",
+         fmt::format("{} used as {}", fmt::join(group.formats, ", "), fmt::join(group.used, ", ")),
+         "store them in a format that mxmla reads in place: BF16, F32, FP8 or MXFP4");
   }
 }
 
@@ -101,13 +112,17 @@ void Inspect(const InspectFlags& flags) {
   std::unique_ptr<OutputFile> file;
   if (!flags.json.empty()) file = std::make_unique<OutputFile>(flags.json);
   const ModelConfig config = LoadConfig(folder);
-  const ModelWeights weights = LoadWeights(Checkpoint::Open(folder), config);
+  const ModelWeights weights =
+      LoadWeights(Checkpoint::Open(folder), config, flags.check ? ValueCheck::kAll : ValueCheck::kSmall);
   for (const std::string& note : weights.notes) Note(note);
   const WeightSummary summary = SummarizeWeights(weights, config);
   PrintReport(config, summary);
-  if (!file) return;
-  file->Write(ToJson(config, weights, summary).dump(2) + "\n");
-  file->Commit();
+  if (flags.check) fmt::print("\nchecked: every scale is a number, every weight finite\n");
+  if (file) {
+    file->Write(ToJson(config, weights, summary).dump(2) + "\n");
+    file->Commit();
+  }
+  if (flags.strict) RefuseConverted(summary);
 }
 
 }  // namespace
@@ -117,6 +132,10 @@ void AddInspect(CLI::App& app) {
   CLI::App* command = app.add_subcommand("inspect", "Show a model's shapes, precisions and bytes");
   command->add_option("MODEL", flags->model, "model folder, or tiny-gsm")->required();
   command->add_option("--json", flags->json, "write the same to a JSON file");
+  command->add_flag("--check", flags->check,
+                    "read every value too: refuses scales and weights that are NaN or infinite");
+  command->add_flag("--strict", flags->strict,
+                    "fail where a matrix is used in another format than it is stored in (vectors are always widened)");
   command->footer("Example:\n  mxmla inspect tiny-gsm --json tiny-gsm.json");
   command->callback([flags] { Inspect(*flags); });
 }

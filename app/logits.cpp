@@ -1,6 +1,10 @@
 // mxmla logits: the model's logits for given tokens, as a .npy file.
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <cmath>
 #include <memory>
+#include <span>
 
 #include "common.h"
 #include "engine/session.h"
@@ -16,8 +20,16 @@ struct LogitsFlags {
   CommonFlags common;
 };
 
-void WriteRows(View<const float, 2> logits, OutputFile& file) {
-  for (int64_t r = 0; r < logits.shape[0]; ++r) file.Write(&logits(r, 0), logits.shape[1] * sizeof(float));
+// `length` is the number of tokens behind the step that gave the logits.
+void WriteRows(View<const float, 2> logits, int64_t length, OutputFile& file) {
+  for (int64_t r = 0; r < logits.shape[0]; ++r) {
+    const std::span<const float> row(&logits(r, 0), static_cast<size_t>(logits.shape[1]));
+    if (std::any_of(row.begin(), row.end(), [](float value) { return std::isnan(value); })) {
+      Fail(ErrorCode::kTensor, fmt::format("logits after {} tokens", length), "finite numbers", "NaN",
+           "the weights hold values that the model cannot compute with");
+    }
+    file.Write(row.data(), row.size_bytes());
+  }
 }
 
 void Logits(const LogitsFlags& flags) {
@@ -44,7 +56,7 @@ void Logits(const LogitsFlags& flags) {
     for (int64_t r = (flags.every - begin % flags.every) % flags.every; r < rows; r += flags.every) {
       input.logit_rows.push_back(static_cast<int32_t>(r));
     }
-    WriteRows(session.Step({&input, 1}), file);
+    WriteRows(session.Step({&input, 1}), begin + rows, file);
   }
   file.Commit();
 }

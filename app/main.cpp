@@ -4,6 +4,7 @@
 #include <csignal>
 #include <exception>
 #include <new>
+#include <string_view>
 
 #include "common.h"
 
@@ -40,6 +41,11 @@ void CheckCommand(const CLI::App& app, int argc, char** argv) {
   Fail(ErrorCode::kUsage, "command", known, argv[1], "see mxmla --help");
 }
 
+// The engine's finding of NaN logits knows no command; here is the one that names the tensor.
+bool IsNanLogits(const Error& error) {
+  return error.code() == ErrorCode::kTensor && std::string_view(error.what()).starts_with("logits ");
+}
+
 int Main(int argc, char** argv) {
   // A reader that went away ends the program quietly, as it does for other filters.
   std::signal(SIGPIPE, SIG_DFL);
@@ -66,7 +72,8 @@ int Main(int argc, char** argv) {
     return ReportUsage(app, error);
   } catch (const Error& error) {
     std::fflush(stdout);
-    fmt::print(stderr, "mxmla: {}\n", error.what());
+    fmt::print(stderr, "mxmla: {}{}\n", error.what(),
+               IsNanLogits(error) ? ": run mxmla inspect --check MODEL to find them" : "");
     return static_cast<int>(error.code());
   } catch (const std::bad_alloc&) {
     fmt::print(stderr, "mxmla: memory: expected room for the model's buffers, found too little\n");

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -32,24 +33,54 @@ void RefuseScale(const Tensor& weight, const Tensor* scale, std::string_view why
        "no such tensor");
 }
 
-void ScanScales(const View<const e8m0, 2>& scales, const Tensor& tensor) {
-  const void* bad = std::memchr(scales.data, e8m0::kNan, static_cast<size_t>(scales.size()));
-  if (!bad) return;
-  const int64_t index = static_cast<const e8m0*>(bad) - scales.data;
-  Fail(ErrorCode::kNanScale, TensorSubject(tensor), "scales that are numbers",
-       fmt::format("255, NaN, at ({}, {})", index / scales.shape[1], index % scales.shape[1]),
-       "the checkpoint is damaged, or its quantisation met NaN");
+constexpr std::string_view kNanHint = "the checkpoint is damaged, or its quantisation met NaN";
+
+// "(3, 17)": the place of element `index` in a tensor of that shape.
+std::string Place(const Tensor& tensor, int64_t index) {
+  std::string place;
+  for (size_t d = tensor.shape.size(); d-- > 0;) {
+    const int64_t at = index % tensor.shape[d];
+    index /= tensor.shape[d];
+    place = place.empty() ? fmt::format("{}", at) : fmt::format("{}, {}", at, place);
+  }
+  return "(" + place + ")";
 }
 
-void ScanScales(const View<const float, 2>& scales, const Tensor& tensor) {
-  const int64_t count = scales.size();
+void CheckScales(const Tensor& tensor) {
+  if (tensor.dtype != TensorDType::kF32) {
+    const void* bad = std::memchr(tensor.data, e8m0::kNan, tensor.bytes);
+    if (!bad) return;
+    Fail(ErrorCode::kNanScale, TensorSubject(tensor), "scales that are numbers",
+         "255, NaN, at " + Place(tensor, static_cast<const std::byte*>(bad) - tensor.data), kNanHint);
+  }
+  const int64_t count = tensor.elements();
   for (int64_t i = 0; i < count; ++i) {
-    const uint32_t bits = std::bit_cast<uint32_t>(scales.data[i]);
+    uint32_t bits = 0;
+    std::memcpy(&bits, tensor.data + 4 * i, 4);
     if (bits < 0x7f800000u || bits == 0x80000000u) continue;
     Fail(ErrorCode::kNanScale, TensorSubject(tensor), "scales that are finite and not negative",
-         fmt::format("{} at ({}, {})", scales.data[i], i / scales.shape[1], i % scales.shape[1]),
-         "the checkpoint is damaged, or its quantisation met NaN");
+         fmt::format("{} at {}", std::bit_cast<float>(bits), Place(tensor, i)), kNanHint);
   }
+}
+
+// The first element whose bits under `mask` are `mask`: an exponent of ones is NaN or an infinity.
+template <class Bits>
+int64_t FindOnes(const Tensor& tensor, Bits mask) {
+  constexpr int64_t kBlock = 4096;
+  const auto count = static_cast<int64_t>(tensor.bytes / sizeof(Bits));
+  for (int64_t begin = 0; begin < count; begin += kBlock) {
+    const int64_t size = std::min(kBlock, count - begin);
+    Bits block[kBlock];
+    std::memcpy(block, tensor.data + begin * static_cast<int64_t>(sizeof(Bits)),
+                static_cast<size_t>(size) * sizeof(Bits));
+    unsigned found = 0;
+    for (int64_t i = 0; i < size; ++i) found |= static_cast<unsigned>((block[i] & mask) == mask);
+    if (!found) continue;
+    for (int64_t i = 0; i < size; ++i) {
+      if ((block[i] & mask) == mask) return begin + i;
+    }
+  }
+  return -1;
 }
 
 float HalfToFloat(uint16_t bits) {
@@ -77,7 +108,7 @@ LinearWeight ReadMatrix(const MatrixTensors& tensors, int64_t n, int64_t k) {
   const bool quantized = weight.dtype == TensorDType::kF8E4m3 || weight.dtype == TensorDType::kU8;
   if (!quantized) {
     constexpr std::string_view kWhy = "the weight is not quantised, so the scale has no meaning";
-    RequireShape(weight, "BF16, F32, F8_E4M3 or U8",
+    RequireShape(weight, "BF16, F32, F16, F8_E4M3 or U8",
                  weight.dtype == TensorDType::kF32 || weight.dtype == TensorDType::kBf16, n, k);
     RefuseScale(weight, tensors.fp8_scale, kWhy);
     RefuseScale(weight, tensors.mxfp4_scale, kWhy);
@@ -92,9 +123,7 @@ LinearWeight ReadMatrix(const MatrixTensors& tensors, int64_t n, int64_t k) {
     const int64_t scale_k = CeilDiv(k, kFp8Block);
     if (!tensors.fp8_scale) FailMissingScale(weight, kFp8ScaleSuffix, "F32", scale_n, scale_k);
     RequireShape(*tensors.fp8_scale, "F32", tensors.fp8_scale->dtype == TensorDType::kF32, scale_n, scale_k);
-    const Fp8Block result{weight.As<e4m3, 2>(), tensors.fp8_scale->As<float, 2>(), 0};
-    ScanScales(result.scales, *tensors.fp8_scale);
-    return result;
+    return Fp8Block{weight.As<e4m3, 2>(), tensors.fp8_scale->As<float, 2>(), 0};
   }
   RefuseScale(weight, tensors.fp8_scale, "MXFP4 weights have a weight_scale");
   if (k % kMxBlock != 0) {
@@ -106,8 +135,61 @@ LinearWeight ReadMatrix(const MatrixTensors& tensors, int64_t n, int64_t k) {
   const TensorDType scale_dtype = tensors.mxfp4_scale->dtype;
   RequireShape(*tensors.mxfp4_scale, "U8", scale_dtype == TensorDType::kU8 || scale_dtype == TensorDType::kF8E8m0, n,
                k / kMxBlock);
-  const Mxfp4<const e2m1x2, 2> result{weight.As<e2m1x2, 2>(), tensors.mxfp4_scale->As<e8m0, 2>()};
-  ScanScales(result.scales, *tensors.mxfp4_scale);
+  return Mxfp4<const e2m1x2, 2>{weight.As<e2m1x2, 2>(), tensors.mxfp4_scale->As<e8m0, 2>()};
+}
+
+void CheckFinite(const Tensor& tensor) {
+  int64_t bad = -1;
+  switch (tensor.dtype) {
+    case TensorDType::kF32:
+      bad = FindOnes<uint32_t>(tensor, 0x7f800000u);
+      break;
+    case TensorDType::kBf16:
+      bad = FindOnes<uint16_t>(tensor, 0x7f80u);
+      break;
+    case TensorDType::kF16:
+      bad = FindOnes<uint16_t>(tensor, 0x7c00u);
+      break;
+    case TensorDType::kF8E4m3:
+      bad = FindOnes<uint8_t>(tensor, 0x7fu);
+      break;
+    default:
+      return;  // every code of the other formats is a number
+  }
+  if (bad < 0) return;
+  Fail(ErrorCode::kNanScale, TensorSubject(tensor), "finite numbers", "NaN or infinity at " + Place(tensor, bad),
+       "the checkpoint is damaged; fetch it again");
+}
+
+void CheckMatrix(const MatrixTensors& tensors) {
+  if (tensors.fp8_scale) CheckScales(*tensors.fp8_scale);
+  if (tensors.mxfp4_scale) CheckScales(*tensors.mxfp4_scale);
+  CheckFinite(*tensors.weight);
+}
+
+Tensor WidenHalf(const Tensor& tensor, std::vector<std::byte>* storage) {
+  const auto count = static_cast<size_t>(tensor.elements());
+  const auto wide_bits = [&](size_t i) {
+    uint16_t bits = 0;
+    std::memcpy(&bits, tensor.data + 2 * i, 2);
+    return std::bit_cast<uint32_t>(HalfToFloat(bits));
+  };
+  bool fits_bf16 = true;
+  for (size_t i = 0; i < count && fits_bf16; ++i) fits_bf16 = (wide_bits(i) & 0xffffu) == 0;
+  Tensor result = tensor;
+  result.dtype = fits_bf16 ? TensorDType::kBf16 : TensorDType::kF32;
+  result.bytes = count * (fits_bf16 ? 2 : 4);
+  storage->resize(result.bytes);
+  for (size_t i = 0; i < count; ++i) {
+    const uint32_t wide = wide_bits(i);
+    const auto upper = static_cast<uint16_t>(wide >> 16);
+    if (fits_bf16) {
+      std::memcpy(storage->data() + 2 * i, &upper, 2);
+    } else {
+      std::memcpy(storage->data() + 4 * i, &wide, 4);
+    }
+  }
+  result.data = storage->data();
   return result;
 }
 

@@ -22,8 +22,17 @@ struct MatrixTensors {
 };
 
 // The (n, k) matrix of `tensors`: F32 or BF16; F8_E4M3 with a weight_scale_inv; U8 with a weight_scale. Errors: kTensor
-// for anything else, kNanScale for a scale that is NaN, infinite or negative.
+// for anything else. Only headers are looked at: a checkpoint may be larger than the memory.
 LinearWeight ReadMatrix(const MatrixTensors& tensors, int64_t n, int64_t k);
+
+// Reads every value: an Error (kNanScale) names the tensor and place of a scale that is NaN, infinite or negative, and
+// of a weight that is NaN or infinite.
+void CheckMatrix(const MatrixTensors& tensors);
+void CheckFinite(const Tensor& tensor);
+
+// A tensor of F16 in a format that products read, exactly: BF16 where every value is one, else F32. Its values lie in
+// `storage`.
+Tensor WidenHalf(const Tensor& tensor, std::vector<std::byte>* storage);
 
 // The extents (n, k) of a matrix in elements, from its tensors alone; {0, 0} when they form none.
 std::pair<int64_t, int64_t> MatrixExtents(const MatrixTensors& tensors);

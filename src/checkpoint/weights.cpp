@@ -16,12 +16,14 @@ namespace {
 struct Storage {
   std::vector<std::shared_ptr<const SafetensorsFile>> files;
   std::deque<std::vector<float>> vectors;
+  std::deque<std::vector<std::byte>> widened;
+  std::deque<Tensor> tensors;  // of the widened values
 };
 
 class CheckpointSource : public WeightSource {
  public:
-  CheckpointSource(const Checkpoint& checkpoint, const ModelConfig& config)
-      : checkpoint_(checkpoint), config_(config), storage_(std::make_shared<Storage>()) {
+  CheckpointSource(const Checkpoint& checkpoint, const ModelConfig& config, ValueCheck check)
+      : checkpoint_(checkpoint), config_(config), check_(check), storage_(std::make_shared<Storage>()) {
     storage_->files = checkpoint.files();
     for (const auto& [name, tensor] : checkpoint.tensors()) {
       const auto [at, inserted] = tensors_.emplace(CanonicalName(name, config.multimodal), tensor);
@@ -38,11 +40,13 @@ class CheckpointSource : public WeightSource {
     if (!tensors.weight) FailMissing(module + kWeightSuffix, fmt::format("({}, {})", n, k));
     tensors.fp8_scale = Take(module + kFp8ScaleSuffix);
     tensors.mxfp4_scale = Take(module + kMxfp4ScaleSuffix);
+    if (tensors.weight->shape == std::vector<int64_t>{n, k}) tensors.weight = Widened(tensors.weight);
     LinearWeight result = ReadMatrix(tensors, n, k);
     if (plain && IsQuantized(result)) {
       Fail(ErrorCode::kTensor, TensorSubject(*tensors.weight), DescribeShape("BF16 or F32", n, k),
            tensors.weight->Describe(), "embeddings and routers are not quantised");
     }
+    if (check_ == ValueCheck::kAll || IsRouter(module)) CheckMatrix(tensors);
     Compare(module, result);
     return result;
   }
@@ -50,6 +54,8 @@ class CheckpointSource : public WeightSource {
   View<const float, 1> Vector(const std::string& name, int64_t n) override {
     const Tensor* tensor = Take(name);
     if (!tensor) FailMissing(name, fmt::format("({})", n));
+    // A NaN here would reach every token or, in a router, choose experts without a trace.
+    CheckFinite(*tensor);
     const std::vector<float>& values = storage_->vectors.emplace_back(ReadVector(*tensor, n));
     vector_dtypes_.emplace(values.data(), tensor->dtype);
     return View<const float, 1>::Contiguous(values.data(), {n});
@@ -66,12 +72,18 @@ class CheckpointSource : public WeightSource {
     const int64_t width = config_.moe_intermediate_size;
     if (!gate_up) FailMissing(mlp + ".experts.gate_up_proj", fmt::format("({}, {}, {})", experts, 2 * width, hidden));
     if (!down) FailMissing(mlp + ".experts.down_proj", fmt::format("({}, {}, {})", experts, hidden, width));
+    if (gate_up->shape == std::vector<int64_t>{experts, 2 * width, hidden}) gate_up = Widened(gate_up);
+    if (down->shape == std::vector<int64_t>{experts, hidden, width}) down = Widened(down);
     ExpertWeights result;
     for (int64_t e = 0; e < experts; ++e) {
       const LinearWeight both = FusedMatrix(*gate_up, e, experts, 2 * width, hidden);
       result.gate_proj.push_back(Rows(both, 0, width));
       result.up_proj.push_back(Rows(both, width, width));
       result.down_proj.push_back(FusedMatrix(*down, e, experts, hidden, width));
+    }
+    if (check_ == ValueCheck::kAll) {
+      CheckFinite(*gate_up);
+      CheckFinite(*down);
     }
     return result;
   }
@@ -100,6 +112,9 @@ class CheckpointSource : public WeightSource {
       notes.push_back(fmt::format("{} {} ({}{}): the tensors are used as the file holds them", modules.size(), what,
                                   modules.front(), modules.size() > 1 ? ", ..." : ""));
     };
+    if (!storage_->tensors.empty()) {
+      notes.push_back(fmt::format("{} matrices of F16 were widened into memory, exactly", storage_->tensors.size()));
+    }
     note(excluded_, "MXFP4 matrices are named in the exclude list of config.json");
     note(undeclared_fp8_, "matrices are FP8 although config.json has no fp8 quantization_config");
     note(undeclared_mxfp4_, "matrices are MXFP4 although config.json has no quark quantization_config");
@@ -108,6 +123,7 @@ class CheckpointSource : public WeightSource {
 
   std::shared_ptr<const void> storage() const { return storage_; }
   std::map<const float*, TensorDType> vector_dtypes() const { return vector_dtypes_; }
+  std::map<const void*, const void*> widened() const { return widened_; }
 
  private:
   // The tensor of that canonical name, or null; it counts as used.
@@ -116,6 +132,17 @@ class CheckpointSource : public WeightSource {
     if (at == tensors_.end()) return nullptr;
     taken_.insert(at->second);
     return at->second;
+  }
+
+  static bool IsRouter(std::string_view module) { return module.ends_with(".mlp.gate"); }
+
+  // A tensor of F16 as one that products read; any other as it is.
+  const Tensor* Widened(const Tensor* tensor) {
+    if (tensor->dtype != TensorDType::kF16) return tensor;
+    std::vector<std::byte>& values = storage_->widened.emplace_back();
+    const Tensor& result = storage_->tensors.emplace_back(WidenHalf(*tensor, &values));
+    widened_.emplace(values.data(), values.data() + values.size());
+    return &result;
   }
 
   // The config against the file: what the file holds decides.
@@ -177,20 +204,23 @@ class CheckpointSource : public WeightSource {
 
   const Checkpoint& checkpoint_;
   const ModelConfig& config_;
+  const ValueCheck check_;
   std::shared_ptr<Storage> storage_;
   std::map<std::string, const Tensor*> tensors_;  // by canonical name
   std::unordered_set<const Tensor*> taken_;
   std::map<const float*, TensorDType> vector_dtypes_;
+  std::map<const void*, const void*> widened_;
   std::vector<std::string> excluded_, undeclared_fp8_, undeclared_mxfp4_;
 };
 
 }  // namespace
 
-ModelWeights LoadWeights(const Checkpoint& checkpoint, const ModelConfig& config) {
-  CheckpointSource source(checkpoint, config);
+ModelWeights LoadWeights(const Checkpoint& checkpoint, const ModelConfig& config, ValueCheck check) {
+  CheckpointSource source(checkpoint, config, check);
   ModelWeights weights = BuildWeights(config, source);
   weights.notes = source.CheckRest();
   weights.vector_dtypes = source.vector_dtypes();
+  weights.widened = source.widened();
   weights.storage = source.storage();
   return weights;
 }

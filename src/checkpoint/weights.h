@@ -1,6 +1,6 @@
 // A model's weights as a tree of views into the mapped checkpoint: nothing is copied, split, transposed or
-// re-quantised. The one exception are vectors (norm weights, e_score_correction_bias): they are widened to float32,
-// exactly, at load.
+// re-quantised. Two exceptions, both exact: vectors (norm weights, e_score_correction_bias) are widened to float32 at
+// load, and matrices of F16, which no kernel reads, to BF16 where every value is one and to F32 elsewhere.
 #pragma once
 
 #include <cstdint>
@@ -63,6 +63,8 @@ struct ModelWeights {
 
   // What the file holds the widened vectors in, by their first element.
   std::map<const float*, TensorDType> vector_dtypes;
+  // The memory of matrices that the file holds in F16: each one's begin and end.
+  std::map<const void*, const void*> widened;
 
   // What was skipped, and what the file says against the config: a line each, for the caller to print.
   std::vector<std::string> notes;
@@ -71,11 +73,21 @@ struct ModelWeights {
   std::shared_ptr<const void> storage;
 };
 
+// Which values are read for NaN and infinity when weights are loaded: reading all takes minutes for a checkpoint that
+// is larger than the memory. A NaN that was not looked at ends in NaN logits, which generation refuses; one in a router
+// or its bias might not, since it can lose every comparison.
+enum class ValueCheck {
+  kSmall,  // vectors and routers
+  kAll,
+};
+
 // Every tensor is checked against the config: an Error (kTensor) names the one that is missing, unexpected, of a wrong
-// shape or dtype; kNanScale the scale that is NaN, infinite or negative. Skipped with a note: MTP layers (the tensors
-// of a layer beyond num_hidden_layers that holds eh_proj, enorm or hnorm), the vision tower and its projector,
-// rotary_emb.inv_freq, and the scales of activations and caches that Quark writes (input_scale, ...).
-ModelWeights LoadWeights(const Checkpoint& checkpoint, const ModelConfig& config);
+// shape or dtype; kNanScale the one with a value, of those that `check` names, that is NaN, infinite or, for a scale,
+// negative. Skipped with a note: MTP layers (the tensors of a layer beyond num_hidden_layers that holds eh_proj, enorm
+// or hnorm), the vision tower and its projector, rotary_emb.inv_freq, and the scales of activations and caches that
+// Quark writes (input_scale, ...).
+ModelWeights LoadWeights(const Checkpoint& checkpoint, const ModelConfig& config,
+                         ValueCheck check = ValueCheck::kSmall);
 
 // Random weights in the config's precision (quantization_config, its exclude list honoured), for benchmarks: magnitudes
 // are such that activations stay finite. Fills memory that asks for huge pages. An Error (kMemory) when it does not
@@ -92,7 +104,9 @@ struct TensorGroup {
   int64_t decode_bytes =
       0;  // what one decoded token reads: top-k experts, one embedding row, vectors widened to float32
   int64_t decode_parameters = 0;     // elements that one decoded token uses
-  std::vector<std::string> formats;  // the distinct formats, most bytes first
+  std::vector<std::string> formats;  // the distinct formats as stored, most bytes first
+  std::vector<std::string> used;     // the formats that each of those is computed with
+  bool converted = false;            // whether matrices are used in another format than they are stored in
 };
 
 struct WeightSummary {

@@ -13,9 +13,13 @@ class WeightsRefusal : public testing::Test {
     Declare(&config_, precision);
     tensors_ = TinyTensors(config_, precision);
   }
-  void ExpectRefused(ErrorCode code, std::initializer_list<std::string_view> parts) {
+  ModelWeights Load(ValueCheck check) {
     WriteModel(folder_, config_, tensors_);
-    ExpectError(code, parts, [&] { LoadWeights(Checkpoint::Open(folder_.path()), LoadConfig(folder_.path())); });
+    return LoadWeights(Checkpoint::Open(folder_.path()), LoadConfig(folder_.path()), check);
+  }
+  void ExpectRefused(ErrorCode code, std::initializer_list<std::string_view> parts,
+                     ValueCheck check = ValueCheck::kSmall) {
+    ExpectError(code, parts, [&] { Load(check); });
   }
   TestTensor& At(const std::string& name) {
     const auto at = tensors_.find(name);
@@ -92,7 +96,8 @@ TEST_F(WeightsRefusal, ConfigAndWeightsOfDifferentModels) {
 TEST_F(WeightsRefusal, Dtypes) {
   Make(Precision::kBf16);
   At(o_proj_ + ".weight").dtype = "F16";
-  ExpectRefused(ErrorCode::kTensor, {o_proj_, "BF16, F32, F8_E4M3 or U8 (64, 64)", "F16 (64, 64)"});
+  At(o_proj_ + ".weight").shape = {32, 128};
+  ExpectRefused(ErrorCode::kTensor, {o_proj_, "BF16, F32, F16, F8_E4M3 or U8 (64, 64)", "F16 (32, 128)"});
   Make(Precision::kBf16);
   AddMatrix(&tensors_, "model.embed_tokens", 40, 64, Precision::kMxfp4);
   ExpectRefused(ErrorCode::kTensor, {"model.embed_tokens.weight", "BF16 or F32 (40, 64)", "U8 (40, 32)"});
@@ -123,7 +128,8 @@ TEST_F(WeightsRefusal, ScalesWithoutTheirWeights) {
 TEST_F(WeightsRefusal, NanScales) {
   Make(Precision::kMxfp4);
   At(o_proj_ + ".weight_scale").bytes[2 * 17 + 1] = '\xff';
-  ExpectRefused(ErrorCode::kNanScale, {o_proj_ + ".weight_scale", "(17, 1)", "255"});
+  ExpectRefused(ErrorCode::kNanScale, {o_proj_ + ".weight_scale", "(17, 1)", "255"}, ValueCheck::kAll);
+  EXPECT_NO_THROW(Load(ValueCheck::kSmall));
   for (const auto& [bits, shown] :
        std::vector<std::pair<std::string_view, std::string_view>>{{std::string_view("\0\0\xc0\x7f", 4), "nan"},
                                                                   {std::string_view("\0\0\x80\x7f", 4), "inf"},
@@ -131,7 +137,47 @@ TEST_F(WeightsRefusal, NanScales) {
                                                                   {std::string_view("\0\0\x80\xbf", 4), "-1"}}) {
     Make(Precision::kFp8);
     SetFloat(o_proj_ + ".weight_scale_inv", 0, bits);
-    ExpectRefused(ErrorCode::kNanScale, {o_proj_ + ".weight_scale_inv", "(0, 0)", shown});
+    ExpectRefused(ErrorCode::kNanScale, {o_proj_ + ".weight_scale_inv", "(0, 0)", shown}, ValueCheck::kAll);
+    EXPECT_NO_THROW(Load(ValueCheck::kSmall));
+  }
+}
+
+TEST_F(WeightsRefusal, NanInSmallTensors) {
+  const std::string layer = "model.layers.1.";
+  for (const std::string name :
+       {"model.norm.weight", "model.layers.0.input_layernorm.weight", "model.layers.2.post_attention_layernorm.weight",
+        "model.layers.1.self_attn.q_a_layernorm.weight", "model.layers.1.self_attn.kv_a_layernorm.weight"}) {
+    for (const char* bits : {"\xc0\x7f", "\x80\xff", "\x81\x7f"}) {
+      Make(Precision::kMxfp4);
+      At(name).bytes.replace(2 * 3, 2, bits, 2);
+      ExpectRefused(ErrorCode::kNanScale, {"\"" + name + "\"", "finite", "at (3)"});
+    }
+  }
+  Make(Precision::kMxfp4);
+  SetFloat(layer + "mlp.gate.e_score_correction_bias", 2, std::string_view("\0\0\xc0\x7f", 4));
+  ExpectRefused(ErrorCode::kNanScale, {layer + "mlp.gate.e_score_correction_bias", "at (2)"});
+  Make(Precision::kMxfp4);
+  At(layer + "mlp.gate.weight").bytes.replace(2 * (3 * 64 + 5), 2, "\xc0\x7f", 2);
+  ExpectRefused(ErrorCode::kNanScale, {layer + "mlp.gate.weight", "at (3, 5)"});
+  Make(Precision::kBf16);
+  AddMatrix(&tensors_, layer + "mlp.gate", 4, 64, Precision::kF32);
+  SetFloat(layer + "mlp.gate.weight", 64, std::string_view("\0\0\x80\x7f", 4));
+  ExpectRefused(ErrorCode::kNanScale, {layer + "mlp.gate.weight", "at (1, 0)"});
+}
+
+TEST_F(WeightsRefusal, NanInAnyMatrixWhenAllIsChecked) {
+  const auto spoil = [&](Precision precision, std::string_view bits, size_t index) {
+    Make(precision);
+    At(o_proj_ + ".weight").bytes.replace(bits.size() * index, bits.size(), bits);
+    EXPECT_NO_THROW(Load(ValueCheck::kSmall));
+    ExpectRefused(ErrorCode::kNanScale, {o_proj_ + ".weight", "finite", "at (63, 63)"}, ValueCheck::kAll);
+  };
+  spoil(Precision::kBf16, "\xc0\x7f", 64 * 64 - 1);
+  spoil(Precision::kF32, std::string_view("\0\0\xc0\xff", 4), 64 * 64 - 1);
+  spoil(Precision::kFp8, "\x7f", 64 * 64 - 1);
+  for (const Precision precision : {Precision::kBf16, Precision::kF32, Precision::kFp8, Precision::kMxfp4}) {
+    Make(precision);
+    EXPECT_NO_THROW(Load(ValueCheck::kAll));
   }
 }
 

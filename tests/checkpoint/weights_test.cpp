@@ -117,6 +117,96 @@ TEST(Weights, VectorsAreWidenedExactly) {
   }
 }
 
+// A matrix of F16 whose element i is halves[i % count].
+TestTensor HalfMatrix(const std::string& module, std::vector<int64_t> shape, std::vector<uint16_t> halves) {
+  int64_t count = 1;
+  for (int64_t extent : shape) count *= extent;
+  std::string bytes;
+  for (int64_t i = 0; i < count; ++i) {
+    const uint16_t half = halves[static_cast<size_t>(i) % halves.size()];
+    bytes += static_cast<char>(half);
+    bytes += static_cast<char>(half >> 8);
+  }
+  return {module + ".weight", "F16", std::move(shape), bytes};
+}
+
+TEST(Weights, HalfMatricesAreWidenedExactly) {
+  const nlohmann::json json = TinyConfig();
+  TensorMap tensors = TinyTensors(json, Precision::kBf16);
+  const auto put = [&](const std::string& module, std::vector<int64_t> shape, std::vector<uint16_t> halves) {
+    tensors[module + ".weight"] = HalfMatrix(module, std::move(shape), std::move(halves));
+  };
+  const std::string layer = "model.layers.1.";
+  // 1 + 2^-7, -2, 3 * 2^-24 are bf16 values; 1 + 2^-10 is not.
+  put(layer + "self_attn.o_proj", {64, 64}, {0x3c08, 0xc000, 0x0003});
+  put(layer + "mlp.experts.2.up_proj", {32, 64}, {0x3c01, 0x8000, 0x0001});
+  put(layer + "mlp.gate", {4, 64}, {0x3c00});
+  put("model.embed_tokens", {40, 64}, {0x7bff});
+  TempFolder folder;
+  WriteModel(folder, json, tensors);
+  const ModelWeights weights = Load(folder);
+  const LayerWeights& held = weights.layers[1];
+  const auto& o_proj = std::get<View<const bf16, 2>>(held.o_proj);
+  const auto& up = std::get<View<const float, 2>>(held.experts.up_proj[2]);
+  for (int64_t i = 0; i < 64; ++i) {
+    EXPECT_EQ(o_proj(0, i).ToFloat(), (std::array{1 + 0x1p-7f, -2.0f, 0x3p-24f}[static_cast<size_t>(i % 3)]));
+    EXPECT_EQ(up(0, i), (std::array{1 + 0x1p-10f, -0.0f, 0x1p-24f}[static_cast<size_t>(i % 3)]));
+  }
+  EXPECT_EQ(FormatName(held.router), "bf16");
+  EXPECT_EQ(FormatName(weights.embed_tokens), "f32");
+  EXPECT_TRUE(HasNote(weights, "4 matrices of F16 were widened"));
+
+  const WeightSummary summary = SummarizeWeights(weights, LoadConfig(folder.path()));
+  int64_t bytes = 0;
+  for (const auto& [name, tensor] : tensors) bytes += static_cast<int64_t>(tensor.bytes.size());
+  EXPECT_EQ(summary.bytes, bytes);
+  using Names = std::vector<std::string>;
+  for (const TensorGroup& group : summary.groups) {
+    SCOPED_TRACE(group.name);
+    const bool has_half =
+        group.name == "attention" || group.name == "experts" || group.name == "router" || group.name == "embedding";
+    EXPECT_EQ(group.converted, has_half);
+    if (group.name == "embedding") {
+      EXPECT_EQ(group.formats, Names{"f16"});
+      EXPECT_EQ(group.used, Names{"f32"});
+      EXPECT_EQ(group.decode_bytes, 64 * 4);
+    }
+    if (group.name == "experts") {
+      EXPECT_EQ(group.formats, (Names{"bf16", "f16"}));
+      EXPECT_EQ(group.used, (Names{"bf16", "f32"}));
+    }
+    if (group.name == "norms") {
+      EXPECT_EQ(group.formats, Names{"bf16"});
+      EXPECT_EQ(group.used, Names{"f32"});
+    }
+  }
+}
+
+TEST(Weights, FusedExpertsOfHalves) {
+  const nlohmann::json json = TinyConfig();
+  TensorMap tensors = TinyTensors(json, Precision::kBf16);
+  std::erase_if(tensors, [](const auto& entry) { return entry.first.find(".experts.") != std::string::npos; });
+  for (const char* mlp : {"model.layers.1.mlp", "model.layers.2.mlp"}) {
+    for (const auto& [name, shape] :
+         {std::pair{".experts.gate_up_proj", std::vector<int64_t>{4, 64, 64}}, {".experts.down_proj", {4, 64, 32}}}) {
+      TestTensor tensor = HalfMatrix("", shape, {0x3c01, 0x4000, 0x3c00});
+      tensor.name = std::string(mlp) + name;
+      tensors[tensor.name] = tensor;
+    }
+  }
+  TempFolder folder;
+  WriteModel(folder, json, tensors);
+  const ModelWeights weights = Load(folder);
+  const auto& up = std::get<View<const float, 2>>(weights.layers[1].experts.up_proj[3]);
+  const int64_t first = 3 * 64 * 64 + 32 * 64;
+  for (int64_t i = 0; i < 64; ++i) {
+    EXPECT_EQ(up(0, i), (std::array{1 + 0x1p-10f, 2.0f, 1.0f}[static_cast<size_t>((first + i) % 3)]));
+  }
+  for (const TensorGroup& group : SummarizeWeights(weights, LoadConfig(folder.path())).groups) {
+    EXPECT_EQ(group.converted, group.name == "experts");
+  }
+}
+
 TEST(Weights, SurviveTheirCheckpointAndAMove) {
   TempFolder folder;
   WriteModel(folder, TinyConfig(), TinyTensors(TinyConfig(), Precision::kBf16));

@@ -31,6 +31,19 @@ def expect(status, *args, names=(), **options):
     return lines[0]
 
 
+def expect_nan_found(folder, scale):
+    """`inspect --check` names the tensor; a product with it ends in NaN logits, never in text or a file."""
+    expect(NAN_SCALE, "inspect", folder, "--check", names=[scale])
+    output = folder.parent / "out" / "logits.npy"
+    output.parent.mkdir(exist_ok=True)
+    for device in ("cpu", "ref"):
+        names = ["logits after", "NaN", "mxmla inspect --check"]
+        tokens = ["--tokens", ",".join(map(str, range(1, 61))), "--device", device]
+        expect(TENSOR, "logits", folder, *tokens, "--output", output, names=names)
+        assert os.listdir(output.parent) == []
+        expect(TENSOR, "run", folder, *tokens, "--print-ids", "--max-tokens", 200, names=names)
+
+
 def expect_load_error(status, folder, names=()):
     """Every command that loads the weights stops at them in the same way, and `logits` leaves no file."""
     output = folder.parent / "out" / "logits.npy"
@@ -355,7 +368,7 @@ def test_nan_scale_byte(mxfp4, name):
         array.flat[-1] = 255
         tensors[scale] = files.from_array("U8", array)
     change_tensors(mxfp4, change)
-    expect_load_error(NAN_SCALE, mxfp4, [scale])
+    expect_nan_found(mxfp4, scale)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -367,7 +380,20 @@ def test_nan_fp8_scale(fp8, value):
         array.flat[-1] = value
         tensors[scale] = files.from_array("F32", array)
     change_tensors(fp8, change)
-    expect_load_error(NAN_SCALE, fp8, [scale])
+    expect_nan_found(fp8, scale)
+
+
+@pytest.mark.parametrize("name", ["mlp.gate.e_score_correction_bias", "mlp.gate.weight", "input_layernorm.weight"])
+def test_nan_in_a_small_tensor(mxfp4, name):
+    """In a router it would choose experts without a trace; these are small enough to be looked at on every load."""
+    def change(tensors):
+        tensor = tensors[LAYER + name]
+        item = 2 if tensor.dtype == "BF16" else 4
+        tensors[LAYER + name] = files.Tensor(tensor.dtype, tensor.shape,
+                                             tensor.data[:-item] + b"\xff" * item)
+    change_tensors(mxfp4, change)
+    expect_load_error(NAN_SCALE, mxfp4, [LAYER + name])
+    expect(NAN_SCALE, "inspect", mxfp4, names=[LAYER + name])
 
 
 # Tokens, text and the context.
