@@ -228,10 +228,12 @@ void RefuseUnsupported(const JsonFields& fields) {
   if (activation != "silu") fields.Refuse("hidden_act", "silu", activation);
 }
 
-void ReadTokens(const JsonFields& fields, const Defaults& defaults, std::string_view generation_config,
-                const std::string& generation_subject, ModelConfig* config) {
-  config->bos_token_id = fields.IntOrNull("bos_token_id", defaults.bos_token_id, -1, 0, kMaxLength);
-  config->eos_token_ids = fields.IntList("eos_token_id", {defaults.eos_token_id}, 0, kMaxLength);
+// A wrapper's own ids win over its text_config's, as in transformers' GenerationConfig.from_model_config.
+void ReadTokens(const JsonFields& root, const JsonFields& text, const Defaults& defaults,
+                std::string_view generation_config, const std::string& generation_subject, ModelConfig* config) {
+  const auto holder = [&](std::string_view key) -> const JsonFields& { return root.HasValue(key) ? root : text; };
+  config->bos_token_id = holder("bos_token_id").IntOrNull("bos_token_id", defaults.bos_token_id, -1, 0, kMaxLength);
+  config->eos_token_ids = holder("eos_token_id").IntList("eos_token_id", {defaults.eos_token_id}, 0, kMaxLength);
   if (generation_config.empty()) return;
   const Json json = ParseJsonObject(generation_config, generation_subject, ErrorCode::kBadConfig);
   const JsonFields generation(json, generation_subject);
@@ -335,7 +337,7 @@ ModelConfig ParseConfig(std::string_view text, std::string_view generation_confi
   ReadSizes(fields, defaults, &config);
   ReadMixture(fields, defaults, &config);
   config.rope = ReadRope(fields, config.max_position_embeddings);
-  ReadTokens(fields, defaults, generation_config,
+  ReadTokens(root, fields, defaults, generation_config,
              (std::filesystem::path(subject).parent_path() / "generation_config.json").string(), &config);
   const std::string_view dtype = fields.HasValue("dtype") ? "dtype" : "torch_dtype";
   config.dtype = fields.StringOrNull(dtype, "");

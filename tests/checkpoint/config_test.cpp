@@ -194,6 +194,33 @@ TEST(Config, EndOfSequence) {
   ExpectError(ErrorCode::kBadConfig, {"generation_config.json", "JSON"}, [&] { Parse(config, "{"); });
 }
 
+TEST(Config, TokensAtTheRootOfAWrapper) {
+  nlohmann::json text = TinyConfig();
+  nlohmann::json whole = {{"architectures", {"KimiK25ForConditionalGeneration"}}, {"model_type", "kimi_k25"}};
+  text.erase("bos_token_id");
+  text.erase("eos_token_id");
+  whole["text_config"] = text;
+  EXPECT_EQ(Parse(whole).bos_token_id, 0);  // DeepSeek-V3's defaults
+  EXPECT_EQ(Parse(whole).eos_token_ids, std::vector<int64_t>{1});
+  whole["text_config"]["bos_token_id"] = 5;
+  whole["text_config"]["eos_token_id"] = {8, 9};
+  EXPECT_EQ(Parse(whole).bos_token_id, 5);
+  EXPECT_EQ(Parse(whole).eos_token_ids, (std::vector<int64_t>{8, 9}));
+  whole["bos_token_id"] = 6;
+  whole["eos_token_id"] = {7, 4};
+  EXPECT_EQ(Parse(whole).bos_token_id, 6);
+  EXPECT_EQ(Parse(whole).eos_token_ids, (std::vector<int64_t>{7, 4}));
+  whole["eos_token_id"] = 7;
+  EXPECT_EQ(Parse(whole).eos_token_ids, std::vector<int64_t>{7});
+  EXPECT_EQ(Parse(whole, R"({"eos_token_id": [2, 3]})").eos_token_ids, (std::vector<int64_t>{2, 3}));
+  whole["bos_token_id"] = nullptr;
+  whole["eos_token_id"] = nullptr;
+  EXPECT_EQ(Parse(whole).bos_token_id, 5);
+  EXPECT_EQ(Parse(whole).eos_token_ids, (std::vector<int64_t>{8, 9}));
+  whole["eos_token_id"] = "x";
+  ExpectError(ErrorCode::kBadConfig, {"config.json: eos_token_id"}, [&] { Parse(whole); });
+}
+
 TEST(Config, Yarn) {
   nlohmann::json config = TinyConfig();
   config["rope_scaling"] = {{"type", "yarn"}, {"factor", nullptr}, {"original_max_position_embeddings", 128}};
