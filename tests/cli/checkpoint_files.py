@@ -8,7 +8,8 @@ import struct
 
 import numpy as np
 
-ITEM = {"F32": np.float32, "BF16": np.uint16, "F8_E4M3": np.uint8, "U8": np.uint8, "I32": np.int32, "I64": np.int64}
+ITEM = {"F32": np.float32, "BF16": np.uint16, "F16": np.uint16, "F8_E4M3": np.uint8,
+        "U8": np.uint8, "I32": np.int32, "I64": np.int64}
 
 
 class Tensor:

@@ -38,10 +38,12 @@ def expect_nan_found(folder, scale):
     output.parent.mkdir(exist_ok=True)
     for device in ("cpu", "ref"):
         names = ["logits after", "NaN", "mxmla inspect --check"]
-        tokens = ["--tokens", ",".join(map(str, range(1, 61))), "--device", device]
+        tokens = ["--tokens", ",".join(map(str, range(1, 48))), "--device", device]
         expect(TENSOR, "logits", folder, *tokens, "--output", output, names=names)
         assert os.listdir(output.parent) == []
-        expect(TENSOR, "run", folder, *tokens, "--print-ids", "--max-tokens", 200, names=names)
+        # An expert may be chosen only after some tokens, which are sound.
+        result = run("run", folder, *tokens, "--print-ids", "--max-tokens", 200, check=False)
+        assert result.returncode == TENSOR and all(name in result.stderr.decode() for name in names)
 
 
 def expect_load_error(status, folder, names=()):
