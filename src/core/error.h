@@ -43,8 +43,16 @@ class Error : public std::runtime_error {
 };
 
 // Throws an Error whose one line reads "SUBJECT: expected EXPECTED, found FOUND; HINT". An empty hint is left out.
-// Control characters in any part are replaced, so that a hostile file cannot break the line.
+// Each part goes through PrintableLine, so that a hostile file cannot break the line.
 [[noreturn]] void Fail(ErrorCode code, std::string_view subject, std::string_view expected, std::string_view found,
                        std::string_view hint = {});
+
+// The line that Fail throws.
+std::string ErrorLine(std::string_view subject, std::string_view expected, std::string_view found,
+                      std::string_view hint = {});
+
+// The text as a part of one line: control characters and bytes that are not UTF-8 are replaced, and of a long text the
+// middle is left out, so that at most `longest` bytes and "..." remain.
+std::string PrintableLine(std::string_view text, size_t longest = 400);
 
 }  // namespace mxmla
