@@ -4,17 +4,16 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 #include <condition_variable>
-#include <cstdlib>
 #include <exception>
-#include <fstream>
 #include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "core/cgroup.h"
 #include "core/error.h"
+#include "core/note.h"
 
 namespace mxmla {
 namespace {
@@ -29,20 +28,6 @@ void Pause() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
 #endif
-}
-
-// Processors' worth of time that a container may use (cgroup v2, then v1), or a large number.
-int CgroupProcessors() {
-  constexpr int kUnlimited = 1 << 20;
-  std::string quota;
-  double period = 0;
-  if (std::ifstream file("/sys/fs/cgroup/cpu.max"); !(file >> quota >> period)) {
-    std::ifstream quota_file("/sys/fs/cgroup/cpu/cpu.cfs_quota_us");
-    std::ifstream period_file("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
-    if (!(quota_file >> quota) || !(period_file >> period)) return kUnlimited;
-  }
-  const double limit = quota == "max" || period <= 0 ? -1 : std::atof(quota.c_str()) / period;
-  return limit <= 0 ? kUnlimited : std::max(1, static_cast<int>(std::lround(limit)));
 }
 
 }  // namespace
@@ -118,8 +103,15 @@ struct ThreadPool::State {
 ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
   // With fewer processors than threads a spinning worker only keeps the others from their work.
   if (threads > AvailableProcessors()) state_->spins = 0;
-  for (int worker = 1; worker < threads; ++worker) {
-    state_->workers.emplace_back([state = state_.get(), worker] { state->Work(worker); });
+  if (threads > 1) state_->workers.reserve(static_cast<size_t>(threads) - 1);
+  try {
+    for (int worker = 1; worker < threads; ++worker) {
+      state_->workers.emplace_back([state = state_.get(), worker] { state->Work(worker); });
+    }
+  } catch (const std::exception&) {
+    // A limit on threads or on memory: the pool works with those that started, which must not be left waiting.
+    ReportNote("only " + std::to_string(this->threads()) + " of " + std::to_string(threads) +
+               " threads could be started; a limit on processes or memory is in the way");
   }
 }
 

@@ -9,7 +9,8 @@ namespace mxmla {
 
 class ThreadPool {
  public:
-  // `threads` counts the calling thread; at least 1.
+  // `threads` counts the calling thread; at least 1. Where the system starts fewer, so has the pool, and a note says
+  // so.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
