@@ -14,6 +14,8 @@
 #include <optional>
 #include <unordered_set>
 
+#include "core/note.h"
+
 namespace mxmla {
 namespace {
 
@@ -247,6 +249,19 @@ void CheckCover(const std::vector<Tensor>& tensors, std::span<const std::byte> d
   }
 }
 
+// Reads exactly these bytes; what went wrong, or nothing.
+std::string ReadAll(int descriptor, std::span<std::byte> bytes) {
+  const size_t all = bytes.size();
+  while (!bytes.empty()) {
+    const ssize_t count = read(descriptor, bytes.data(), bytes.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return std::strerror(errno);
+    if (count == 0) return fmt::format("{}", all - bytes.size());
+    bytes = bytes.subspan(static_cast<size_t>(count));
+  }
+  return {};
+}
+
 }  // namespace
 
 std::string_view TensorDTypeName(TensorDType dtype) { return Entry(dtype).name; }
@@ -320,12 +335,26 @@ std::shared_ptr<const SafetensorsFile> SafetensorsFile::Open(const std::string& 
       problem = errno;
     } else {
       file->mapping_ = mapping;
+      file->range_.emplace(mapping, file->size_, path);
     }
   }
+  std::string read_problem;
+  if (problem != 0 && problem != ENOMEM) {
+    // Some network and user-space file systems cannot map.
+    ReportNote(fmt::format("{}: cannot be mapped ({}); its {} bytes are read into memory instead", PrintableLine(path),
+                           std::strerror(problem), file->size_));
+    problem = 0;
+    file->copy_ = std::make_unique_for_overwrite<std::byte[]>(file->size_);
+    read_problem = ReadAll(descriptor, {file->copy_.get(), file->size_});
+  }
   close(descriptor);
+  if (!read_problem.empty()) {
+    Fail(ErrorCode::kMissingFile, path, fmt::format("{} readable bytes", file->size_), read_problem);
+  }
   if (!regular) Fail(ErrorCode::kMissingFile, path, "a file", "something else");
   if (problem != 0) Fail(ErrorCode::kMemory, path, "to map the file", std::strerror(problem));
-  file->tensors_ = ParseSafetensors({static_cast<const std::byte*>(file->mapping_), file->size_}, file->path_);
+  const auto* bytes = file->copy_ ? file->copy_.get() : static_cast<const std::byte*>(file->mapping_);
+  file->tensors_ = ParseSafetensors({bytes, file->size_}, file->path_);
   file->Realign();
   return file;
 }
@@ -341,6 +370,7 @@ void SafetensorsFile::Realign() {
 }
 
 SafetensorsFile::~SafetensorsFile() {
+  range_.reset();
   if (mapping_) munmap(mapping_, size_);
 }
 

@@ -1,17 +1,19 @@
 // Safetensors files, memory-mapped and checked before a byte of them is believed, and folders of them.
-// A file that shrinks while it is mapped is out of scope (the system ends the process).
+// A file that shrinks while it is mapped raises SIGBUS, which core/partial_outputs.h turns into a line and a status.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "core/dtype.h"
+#include "core/partial_outputs.h"
 #include "core/view.h"
 
 namespace mxmla {
@@ -104,6 +106,8 @@ class SafetensorsFile {
 
   std::string path_;
   void* mapping_ = nullptr;
+  std::optional<MappedRange> range_;
+  std::unique_ptr<std::byte[]> copy_;  // of the whole file, where the file system cannot map
   size_t size_ = 0;
   std::vector<Tensor> tensors_;
   std::vector<std::unique_ptr<std::byte[]>> realigned_;

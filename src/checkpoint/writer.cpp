@@ -31,6 +31,11 @@ void WriteAll(int descriptor, const std::string& path, std::span<const std::byte
   while (!bytes.empty()) {
     const ssize_t count = write(descriptor, bytes.data(), bytes.size());
     if (count < 0 && errno == EINTR) continue;
+    if (count < 0 && errno == EFAULT) {
+      // The bytes lie in a mapped file that lost pages; write says so where an access would raise SIGBUS.
+      if (const char* problem = MappedFileProblem(bytes.data())) throw Error(ErrorCode::kSafetensors, problem);
+      errno = EFAULT;
+    }
     if (count < 0) FailOutput(path, fmt::format("to write {} more bytes", bytes.size()), SystemMessage(errno));
     bytes = bytes.subspan(static_cast<size_t>(count));
   }
@@ -69,10 +74,12 @@ OutputFolder::OutputFolder(std::string destination) : destination_(std::move(des
     FailOutput(destination_, "a new folder in one that exists", "no folder " + ParentOf(destination_));
   }
   partial_ = fmt::format("{}.partial-{}", destination_, getpid());
+  guard_.emplace(partial_);
   fs::create_directory(partial_, status);
   if (status) {
     const std::string message = status.message();
     const std::string path = std::exchange(partial_, {});
+    guard_.reset();
     FailOutput(path, "to create this folder", message);
   }
 }
@@ -94,6 +101,7 @@ void OutputFolder::Commit() {
   std::error_code status;
   fs::rename(partial_, destination_, status);
   if (status) FailOutput(destination_, "to rename " + partial_ + " to this", status.message());
+  guard_.reset();
   partial_.clear();
   SyncFolder(ParentOf(destination_));
 }

@@ -3,12 +3,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "checkpoint/safetensors.h"
+#include "core/partial_outputs.h"
 
 namespace mxmla {
 
@@ -31,6 +33,7 @@ class OutputFolder {
  private:
   std::string destination_;
   std::string partial_;
+  std::optional<PartialOutput> guard_;  // removes it when a signal ends the program
 };
 
 struct OutputTensor {

@@ -1,5 +1,8 @@
 #include <algorithm>
+#include <exception>
+#include <new>
 
+#include "core/error.h"
 #include "engine/generate.h"
 #include "engine/option_names.h"
 #include "engine/session.h"
@@ -16,6 +19,13 @@ auto Guard(const Body& body) {
     return body();
   } catch (const Error& error) {
     throw Exception(static_cast<int>(error.code()), error.what());
+  } catch (const Exception&) {
+    throw;  // from the caller's own code within a callback
+  } catch (const std::bad_alloc&) {
+    throw Exception(static_cast<int>(ErrorCode::kMemory),
+                    "memory: expected room for the model's buffers, found too little");
+  } catch (const std::exception& error) {
+    throw Exception(static_cast<int>(ErrorCode::kInternal), "internal error: " + PrintableLine(error.what()));
   }
 }
 
