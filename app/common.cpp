@@ -1,14 +1,15 @@
 #include "common.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <charconv>
+#include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
-#include <fstream>
-#include <iostream>
-#include <iterator>
 #include <optional>
 
 #include "engine/option_names.h"
@@ -151,21 +152,42 @@ std::vector<int32_t> ParseTokens(const std::string& list) {
 }
 
 std::string ReadText(const std::string& path, const std::string& flag) {
-  if (path == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
-  std::error_code error;
-  std::ifstream file(path, std::ios::binary);
-  if (!file || fs::is_directory(path, error)) {
-    Fail(ErrorCode::kData, flag + " " + path, "a readable file",
-         fs::exists(path, error) ? "one that cannot be read" : "no such file");
+  const bool standard = path == "-";
+  const std::string subject = flag + " " + path;
+  const std::string expected = standard ? "a standard input that can be read" : "a readable file";
+  const int descriptor = standard ? STDIN_FILENO : open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) {
+    Fail(ErrorCode::kData, subject, expected, errno == ENOENT ? "no such file" : std::strerror(errno));
   }
-  return {std::istreambuf_iterator<char>(file), {}};
+  std::string text;
+  std::vector<char> buffer(size_t{1} << 16);
+  ssize_t count = 0;
+  int problem = 0;
+  do {
+    count = read(descriptor, buffer.data(), buffer.size());
+    if (count > 0) text.append(buffer.data(), static_cast<size_t>(count));
+    if (count < 0) problem = errno;
+  } while (count > 0 || (count < 0 && problem == EINTR));
+  if (!standard) close(descriptor);
+  if (count < 0) {
+    Fail(ErrorCode::kData, subject, expected,
+         problem == EISDIR  ? "a folder"
+         : problem == EBADF ? "one that is closed"
+                            : std::strerror(problem));
+  }
+  return text;
 }
 
 void FailStdout() {
   Fail(ErrorCode::kOutput, "standard output", "room for what the command prints", "a write that failed");
 }
 
-void Note(const std::string& text) { fmt::print(stderr, "note: {}\n", text); }
+void PrintStderr(std::string_view text) {
+  std::fwrite(text.data(), 1, text.size(), stderr);
+  std::fflush(stderr);
+}
+
+void Note(const std::string& text) { PrintStderr("note: {}\n", PrintableLine(text, 2000)); }
 
 std::string HumanBytes(double bytes) {
   const char* const units[] = {"B", "kB", "MB", "GB", "TB"};

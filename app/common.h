@@ -1,10 +1,14 @@
 // What the subcommands share: the model argument, the common flags, token lists, and their messages.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "engine/loaded_model.h"
@@ -42,11 +46,18 @@ std::unique_ptr<Tokenizer> OpenTokenizer(const std::string& folder, const ModelC
 // kUsage for what is no number, kData for a file that cannot be read, kTokenRange for a number that fits no token.
 std::vector<int32_t> ParseTokens(const std::string& list);
 
-// The text of a file, or of standard input for "-". Errors: kData.
+// The text of a file, or of standard input for "-". Errors: kData, also where reading fails midway.
 std::string ReadText(const std::string& path, const std::string& flag);
 
 // Throws the Error (kOutput) of a standard output that cannot be written.
 [[noreturn]] void FailStdout();
+
+// Text on stderr. One that cannot be written changes nothing: the results and the exit status do not depend on it.
+void PrintStderr(std::string_view text);
+template <class... Arguments>
+void PrintStderr(fmt::format_string<Arguments...> format, Arguments&&... arguments) requires(sizeof...(Arguments) > 0) {
+  PrintStderr(std::string_view(fmt::format(format, std::forward<Arguments>(arguments)...)));
+}
 
 // One line on stderr: "note: ...".
 void Note(const std::string& text);

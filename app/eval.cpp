@@ -95,9 +95,8 @@ struct Result {
 void PrintProgress(const Result& result, size_t records) {
   const bool terminal = isatty(STDERR_FILENO);
   if (!terminal && result.total % 100 != 0 && result.total != static_cast<int64_t>(records)) return;
-  fmt::print(stderr, "{}{}/{} problems, {:.1f}% correct{}", terminal ? "\r" : "", result.total, records,
-             100 * result.accuracy(), terminal && result.total != static_cast<int64_t>(records) ? "" : "\n");
-  std::fflush(stderr);
+  PrintStderr("{}{}/{} problems, {:.1f}% correct{}", terminal ? "\r" : "", result.total, records,
+              100 * result.accuracy(), terminal && result.total != static_cast<int64_t>(records) ? "" : "\n");
 }
 
 Result Evaluate(const EvalFlags& flags, const LoadedModel& model, const Tokenizer& tokenizer,

@@ -1,12 +1,16 @@
 // mxmla: multi-head latent attention models from a Hugging Face folder to text.
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <exception>
 #include <new>
-#include <string_view>
 
 #include "common.h"
+#include "core/note.h"
+#include "core/partial_outputs.h"
 
 namespace mxmla {
 namespace {
@@ -26,7 +30,7 @@ int ReportUsage(const CLI::App& app, const CLI::ParseError& error) {
     if (chosen->get_name().empty() || chosen->get_display_name() != chosen->get_name()) break;
     command += chosen->get_name() + " ";
   }
-  fmt::print(stderr, "mxmla: {}; see mxmla {}--help\n", line, command);
+  app::PrintStderr("mxmla: {}; see mxmla {}--help\n", PrintableLine(line), command);
   return static_cast<int>(ErrorCode::kUsage);
 }
 
@@ -41,14 +45,22 @@ void CheckCommand(const CLI::App& app, int argc, char** argv) {
   Fail(ErrorCode::kUsage, "command", known, argv[1], "see mxmla --help");
 }
 
-// The engine's finding of NaN logits knows no command; here is the one that names the tensor.
-bool IsNanLogits(const Error& error) {
-  return error.code() == ErrorCode::kTensor && std::string_view(error.what()).starts_with("logits ");
+// A closed standard stream would let the next file that is opened take its place. They become /dev/null, the first two
+// in the direction that is of no use, so that reading or writing them stays an error.
+void OpenStandardStreams() {
+  for (int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (fcntl(stream, F_GETFD) >= 0 || errno != EBADF) continue;
+    // The lowest free descriptor is this one.
+    if (open("/dev/null", stream == STDOUT_FILENO ? O_RDONLY : O_WRONLY) != stream) return;
+  }
 }
 
 int Main(int argc, char** argv) {
+  OpenStandardStreams();
   // A reader that went away ends the program quietly, as it does for other filters.
   std::signal(SIGPIPE, SIG_DFL);
+  InstallSignalHandlers();
+  SetNoteSink(app::Note);
   CLI::App app{
       "mxmla runs language models with multi-head latent attention (DeepSeek-V2/V3/R1, Kimi-K2)\n"
       "whose weights are MXFP4, FP8 or BF16."};
@@ -72,14 +84,13 @@ int Main(int argc, char** argv) {
     return ReportUsage(app, error);
   } catch (const Error& error) {
     std::fflush(stdout);
-    fmt::print(stderr, "mxmla: {}{}\n", error.what(),
-               IsNanLogits(error) ? ": run mxmla inspect --check MODEL to find them" : "");
+    app::PrintStderr("mxmla: {}\n", error.what());
     return static_cast<int>(error.code());
   } catch (const std::bad_alloc&) {
-    fmt::print(stderr, "mxmla: memory: expected room for the model's buffers, found too little\n");
+    app::PrintStderr("mxmla: memory: expected room for the model's buffers, found too little\n");
     return static_cast<int>(ErrorCode::kMemory);
   } catch (const std::exception& error) {
-    fmt::print(stderr, "mxmla: internal error: {}\n", error.what());
+    app::PrintStderr("mxmla: internal error: {}\n", PrintableLine(error.what()));
     return static_cast<int>(ErrorCode::kInternal);
   }
 }

@@ -26,7 +26,10 @@ OutputFile::OutputFile(const std::string& path) : path_(path) {
     Fail(ErrorCode::kOutput, "output " + path, "a file that can be written", "a folder");
   }
   const bool direct = device || (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status));
-  if (!direct) temporary_ = fmt::format("{}.partial-{}", path_, getpid());
+  if (!direct) {
+    temporary_ = fmt::format("{}.partial-{}", path_, getpid());
+    guard_.emplace(temporary_);
+  }
   file_ = std::fopen((direct ? path_ : temporary_).c_str(), "wb");
   if (!file_) FailSystem(std::strerror(errno));
 }
@@ -47,6 +50,7 @@ void OutputFile::Commit() {
   if (temporary_.empty()) return;
   if (std::rename(temporary_.c_str(), path_.c_str()) != 0) FailSystem(std::strerror(errno));
   temporary_.clear();
+  guard_.reset();
 }
 
 void OutputFile::FailSystem(const std::string& what) const {

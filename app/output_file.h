@@ -2,7 +2,10 @@
 #pragma once
 
 #include <cstdio>
+#include <optional>
 #include <string>
+
+#include "core/partial_outputs.h"
 
 namespace mxmla::app {
 
@@ -25,6 +28,7 @@ class OutputFile {
 
   std::string path_;
   std::string temporary_;  // empty when written directly
+  std::optional<PartialOutput> guard_;
   std::FILE* file_ = nullptr;
 };
 

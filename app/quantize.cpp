@@ -32,12 +32,11 @@ class ProgressLine {
         static_cast<int>(progress.total_bytes ? 100 * progress.done_bytes / progress.total_bytes : 100);
     if (percent == last_ || (!terminal_ && percent / 10 == last_ / 10 && last_ >= 0)) return;
     last_ = percent;
-    fmt::print(stderr, "{}quantising {:3}% of {}{}", terminal_ ? "\r" : "", percent,
-               HumanBytes(static_cast<double>(progress.total_bytes)), terminal_ ? "" : "\n");
-    std::fflush(stderr);
+    PrintStderr("{}quantising {:3}% of {}{}", terminal_ ? "\r" : "", percent,
+                HumanBytes(static_cast<double>(progress.total_bytes)), terminal_ ? "" : "\n");
   }
   ~ProgressLine() {
-    if (terminal_ && last_ >= 0) fmt::print(stderr, "\n");
+    if (terminal_ && last_ >= 0) PrintStderr(std::string_view("\n"));
   }
 
  private:
@@ -48,9 +47,9 @@ class ProgressLine {
 void Quantize(const QuantizeFlags& flags) {
   const std::string source = ResolveModel(flags.source);
   ThreadPool pool(flags.threads > 0 ? flags.threads : ThreadPool::AvailableProcessors());
-  std::signal(SIGINT, Cancel);
-  std::signal(SIGTERM, Cancel);
-  std::signal(SIGHUP, Cancel);
+  for (int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    if (std::signal(signal, Cancel) == SIG_IGN) std::signal(signal, SIG_IGN);  // nohup's choice stands
+  }
   QuantizeOptions options;
   options.exclude = flags.exclude;
   options.scale_mode = flags.scale_mode == "floor"  ? ScaleMode::kFloor

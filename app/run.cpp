@@ -66,15 +66,15 @@ void PrintStats(const LoadedModel& model, const Scheduler& scheduler, double loa
   const auto rate = [](int64_t tokens, double seconds) {
     return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
   };
-  fmt::print(stderr, "load     {:.2f} s, weights {}, buffers {}\n", load_seconds,
-             HumanBytes(static_cast<double>(SummarizeWeights(model.weights, model.config).bytes)),
-             HumanBytes(static_cast<double>(scheduler.buffer_bytes())));
-  fmt::print(stderr, "device   {}{}{}, {} threads\n", model.kernels->backend, model.kernels->isa.empty() ? "" : "/",
-             model.kernels->isa, model.pool->threads());
-  fmt::print(stderr, "prompt   {} tokens in {:.3f} s, {:.1f} tokens/s\n", stats.prompt_tokens, stats.prefill_seconds,
-             rate(stats.prompt_tokens, stats.prefill_seconds));
-  fmt::print(stderr, "decode   {} tokens in {:.3f} s, {:.1f} tokens/s\n", stats.decode_tokens, stats.decode_seconds,
-             rate(stats.decode_tokens, stats.decode_seconds));
+  PrintStderr("load     {:.2f} s, weights {}, buffers {}\n", load_seconds,
+              HumanBytes(static_cast<double>(SummarizeWeights(model.weights, model.config).bytes)),
+              HumanBytes(static_cast<double>(scheduler.buffer_bytes())));
+  PrintStderr("device   {}{}{}, {} threads\n", model.kernels->backend, model.kernels->isa.empty() ? "" : "/",
+              model.kernels->isa, model.pool->threads());
+  PrintStderr("prompt   {} tokens in {:.3f} s, {:.1f} tokens/s\n", stats.prompt_tokens, stats.prefill_seconds,
+              rate(stats.prompt_tokens, stats.prefill_seconds));
+  PrintStderr("decode   {} tokens in {:.3f} s, {:.1f} tokens/s\n", stats.decode_tokens, stats.decode_seconds,
+              rate(stats.decode_tokens, stats.decode_seconds));
 }
 
 void Run(const RunFlags& flags) {

@@ -275,7 +275,7 @@ void Scheduler::Accept(Active& request, int32_t token) {
   try {
     if (token < 0) {
       Fail(ErrorCode::kTensor, fmt::format("logits after {} tokens", request.cached), "finite numbers", "NaN",
-           "the weights hold values that the model cannot compute with");
+           "the weights hold values that the model cannot compute with: run mxmla inspect --check MODEL to find them");
     }
     const std::vector<int32_t>& stops = request.request.stop_tokens;
     if (std::find(stops.begin(), stops.end(), token) != stops.end()) return Finish(request, FinishReason::kStop);
