@@ -26,7 +26,7 @@ void WriteRows(View<const float, 2> logits, int64_t length, OutputFile& file) {
     const std::span<const float> row(&logits(r, 0), static_cast<size_t>(logits.shape[1]));
     if (std::any_of(row.begin(), row.end(), [](float value) { return std::isnan(value); })) {
       Fail(ErrorCode::kTensor, fmt::format("logits after {} tokens", length), "finite numbers", "NaN",
-           "the weights hold values that the model cannot compute with");
+           "the weights hold values that the model cannot compute with: run mxmla inspect --check MODEL to find them");
     }
     file.Write(row.data(), row.size_bytes());
   }

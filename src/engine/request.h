@@ -6,7 +6,7 @@
 #include <functional>
 #include <vector>
 
-#include "ops/embedding.h"
+#include "ops/sample.h"
 
 namespace mxmla {
 

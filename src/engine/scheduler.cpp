@@ -50,7 +50,6 @@ Scheduler::Scheduler(const LoadedModel& model, const ModelOptions& options, Prof
   sampling_.resize(rows);
   uniform_.resize(rows);
   chosen_.resize(rows);
-  order_.resize(static_cast<size_t>(model.config.vocab_size));
 }
 
 Scheduler::~Scheduler() = default;
@@ -264,7 +263,6 @@ void Scheduler::Choose(View<const float, 2> logits) {
   args.logits = logits;
   args.options = View<const SamplingOptions, 1>::Contiguous(sampling_.data(), {rows});
   args.uniform = View<const float, 1>::Contiguous(uniform_.data(), {rows});
-  args.order = View<int32_t, 1>::Contiguous(order_.data(), {static_cast<int64_t>(order_.size())});
   args.tokens = View<int32_t, 1>::Contiguous(chosen_.data(), {rows});
   Sample(decoder_.context(), args);
   for (int64_t r = 0; r < rows; ++r) Accept(*sampled_[r], chosen_[r]);

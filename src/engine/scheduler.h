@@ -97,7 +97,7 @@ class Scheduler {
   std::vector<Active*> sampled_;
   std::vector<SamplingOptions> sampling_;
   std::vector<float> uniform_;
-  std::vector<int32_t> chosen_, order_;
+  std::vector<int32_t> chosen_;
   TickStats stats_;
 };
 

@@ -88,6 +88,11 @@ void Decoder::AllocateWorkspace() {
     shape.segments = expanded ? shape.sequences : 0;
     Run(shape, plan_.ViewsOf(shape));
   }
+  SampleArgs sample;
+  sample.logits = buffers_.Float(buffers_.logits, shape.logit_rows);
+  sample.options.shape = sample.uniform.shape = sample.tokens.shape = {shape.logit_rows};
+  sample.options.stride = sample.uniform.stride = sample.tokens.stride = {1};
+  Sample(context_, sample);
   context_.planned = nullptr;
   size.per_worker = round_up(size.per_worker);
   const size_t shared = round_up(size.shared);

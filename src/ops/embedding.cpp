@@ -24,22 +24,4 @@ void Embedding(const ExecContext& context, const EmbeddingArgs& args) {
            Bytes(args.tokens) + rows * hidden * element + Bytes(args.out));
 }
 
-void Sample(const ExecContext& context, const SampleArgs& args) {
-  using namespace internal;
-  constexpr std::string_view kOp = "sample";
-  const int64_t rows = args.logits.shape[0];
-  CheckTrue(kOp, "logits extent 1", args.logits.shape[1] >= 1, "a vocabulary", "none");
-  CheckExtent(kOp, "options extent 0 (rows of logits)", rows, args.options.shape[0]);
-  CheckExtent(kOp, "uniform extent 0 (rows of logits)", rows, args.uniform.shape[0]);
-  CheckExtent(kOp, "order extent 0 (vocab of logits)", args.logits.shape[1], args.order.shape[0]);
-  CheckExtent(kOp, "tokens extent 0 (rows of logits)", rows, args.tokens.shape[0]);
-  if (rows == 0) return;
-  OperandList operands;
-  operands.Add("logits", args.logits);
-  operands.Add("uniform", args.uniform);
-  operands.Add("order", args.order);
-  operands.Add("tokens", args.tokens);
-  Dispatch(context, context.kernels->sample, kOp, args, operands, Bytes(args.logits) + Bytes(args.tokens));
-}
-
 }  // namespace mxmla

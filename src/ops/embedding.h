@@ -1,4 +1,4 @@
-// Token embedding and sampling: the two ends of a step.
+// Token embedding.
 #pragma once
 
 #include "core/scaled.h"
@@ -16,23 +16,5 @@ struct EmbeddingArgs {
   View<const int32_t, 1> previous = {};  // (sampled rows), or empty where no token is below 0
 };
 void Embedding(const ExecContext& context, const EmbeddingArgs& args);
-
-struct SamplingOptions {
-  float temperature = 0;  // 0 is greedy
-  int64_t top_k = 0;      // 0: all
-  float top_p = 1;        // 1: all
-};
-
-// Chooses a token a row. Greedy: the largest logit, the lowest id on a tie. Otherwise softmax(logits / temperature)
-// over the top_k largest, cut to the smallest set whose probability reaches top_p, and drawn with uniform[r] in [0, 1).
-// A row that holds NaN gives token -1.
-struct SampleArgs {
-  View<const float, 2> logits;             // (rows, vocab)
-  View<const SamplingOptions, 1> options;  // (rows)
-  View<const float, 1> uniform;            // (rows)
-  View<int32_t, 1> order;                  // (vocab), scratch
-  View<int32_t, 1> tokens;                 // (rows)
-};
-void Sample(const ExecContext& context, const SampleArgs& args);
 
 }  // namespace mxmla

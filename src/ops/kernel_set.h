@@ -10,6 +10,7 @@
 #include "ops/norm.h"
 #include "ops/quantize.h"
 #include "ops/rope.h"
+#include "ops/sample.h"
 
 namespace mxmla {
 

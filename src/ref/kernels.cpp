@@ -25,7 +25,7 @@ const KernelSet& RefKernels() {
     set.silu_mul = {{"ref", {}, ref::SiluMul}};
     set.combine_experts = {{"ref", {}, ref::CombineExperts}};
     set.embedding = {{"ref", {}, ref::Embedding}};
-    set.sample = {{"ref", {{"order", true}}, ref::Sample}};
+    set.sample = {{"ref", {}, ref::Sample, ref::SampleWorkspace}};
     return set;
   }();
   return kernels;

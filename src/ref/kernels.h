@@ -35,5 +35,6 @@ void SiluMul(const ExecContext& context, const SiluMulArgs& args);
 void CombineExperts(const ExecContext& context, const CombineExpertsArgs& args);
 void Embedding(const ExecContext& context, const EmbeddingArgs& args);
 void Sample(const ExecContext& context, const SampleArgs& args);
+WorkspaceSize SampleWorkspace(const SampleArgs& args, int workers);
 
 }  // namespace mxmla::ref

@@ -193,51 +193,6 @@ TEST_P(MoeTest, CombineAddsSharedAndWeightedPairs) {
   }
 }
 
-std::vector<int32_t> SampleRows(const Backend& backend, const std::vector<float>& logits, int64_t vocab,
-                                const SamplingOptions& options, const std::vector<float>& uniform) {
-  const auto rows = static_cast<int64_t>(uniform.size());
-  std::vector<SamplingOptions> all(rows, options);
-  std::vector<int32_t> order(vocab), tokens(rows, -7);
-  const View<const float, 2> view{
-      logits.data(), {rows, vocab}, {static_cast<int64_t>(logits.size()) > vocab ? vocab : 0, 1}};
-  Sample(Machine(backend).context(),
-         {view, View<const SamplingOptions, 1>::Contiguous(all.data(), {rows}),
-          View<const float, 1>::Contiguous(uniform.data(), {rows}), View<int32_t, 1>::Contiguous(order.data(), {vocab}),
-          View<int32_t, 1>::Contiguous(tokens.data(), {rows})});
-  return tokens;
-}
-
-TEST_P(MoeTest, SampleGreedyTiesAndNan) {
-  const std::vector<float> logits{1, 5, 5, -1, 9, 2, 9, 9, 0, NAN, 3, 2};
-  EXPECT_EQ(SampleRows(backend(), logits, 4, {}, {0.9f, 0.9f, 0.9f}), (std::vector<int32_t>{1, 0, -1}));
-  EXPECT_EQ(SampleRows(backend(), logits, 4, {1, 0, 1}, {0.1f, 0.1f, 0.1f})[2], -1);
-}
-
-// With uniforms on a fine grid the share of each token is its probability.
-TEST_P(MoeTest, SampleFollowsTheDistribution) {
-  const std::vector<float> logits{0.5f, 2.0f, -1.0f, 1.0f, 1.5f, -0.25f};
-  std::vector<float> grid(2000);
-  for (size_t i = 0; i < grid.size(); ++i) grid[i] = (static_cast<float>(i) + 0.5f) / 2000;
-  for (const SamplingOptions options :
-       {SamplingOptions{1, 0, 1}, {0.7f, 3, 1}, {1.3f, 0, 0.8f}, {1, 4, 0.5f}, {1, 1, 1}}) {
-    std::vector<int> order(logits.size());
-    std::iota(order.begin(), order.end(), 0);
-    std::sort(order.begin(), order.end(), [&](int a, int b) { return logits[a] > logits[b]; });
-    if (options.top_k) order.resize(options.top_k);
-    double total = 0, kept = 0;
-    const auto mass = [&](int v) { return std::exp(logits[v] / static_cast<double>(options.temperature)); };
-    for (int v : order) total += mass(v);
-    std::vector<double> expected(logits.size());
-    for (int v : order) {
-      if (kept >= static_cast<double>(options.top_p) * total) break;
-      kept += expected[v] = mass(v);
-    }
-    std::vector<double> found(logits.size());
-    for (int32_t token : SampleRows(backend(), logits, 6, options, grid)) found.at(token) += 1.0 / 2000;
-    for (size_t v = 0; v < logits.size(); ++v) EXPECT_NEAR(found[v], expected[v] / kept, 0.0011) << "token " << v;
-  }
-}
-
 MXMLA_INSTANTIATE_BACKENDS(MoeTest);
 
 }  // namespace
