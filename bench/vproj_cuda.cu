@@ -1,0 +1,239 @@
+// The fused V projection against cuBLAS (bf16 weights, token-major result) and cuBLAS + a flatten-quantise kernel, in
+// one run: microseconds a layer in a CUDA graph of 61 layers with a weight set each; x is one buffer, so it stays in
+// the L2.
+#include <cublas_v2.h>
+#include <cuda_bf16.h>
+#include <cuda_fp8.h>
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <vector>
+
+#include "cuda/value_project.h"
+
+namespace {
+
+using namespace mxmla;  // NOLINT(google-build-using-namespace): a program of one file
+constexpr int kLayers = 61;
+constexpr int64_t kLatent = 512, kV = 128, kHeadRows = 256;
+
+void Must(cudaError_t status) {
+  if (status != cudaSuccess) std::printf("CUDA: %s\n", cudaGetErrorString(status)), std::exit(1);
+}
+void Must(cublasStatus_t status) {
+  if (status != CUBLAS_STATUS_SUCCESS) std::printf("cuBLAS: %d\n", static_cast<int>(status)), std::exit(1);
+}
+
+__global__ void Fill(uint32_t* to, int64_t words, uint32_t keep, uint32_t set, uint32_t seed) {
+  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < words; i += int64_t{gridDim.x} * blockDim.x) {
+    uint32_t h = static_cast<uint32_t>(i) * 2654435761u + seed;
+    h ^= h >> 15, h *= 2246822519u, h ^= h >> 13, h *= 3266489917u, h ^= h >> 16;
+    to[i] = (h & keep) | set;
+  }
+}
+template <class T>
+T* Random(int64_t bytes, uint32_t keep, uint32_t set) {
+  void* data = nullptr;
+  Must(cudaMalloc(&data, static_cast<size_t>(bytes)));
+  Fill<<<1024, 256>>>(static_cast<uint32_t*>(data), bytes / 4, keep, set, static_cast<uint32_t>(bytes));
+  Must(cudaGetLastError());
+  return static_cast<T*>(data);
+}
+
+__global__ void ReadAll(const uint4* from, int64_t count, uint32_t* sink) {
+  uint32_t sum = 0;
+  const int64_t step = int64_t{gridDim.x} * blockDim.x;
+  int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x;
+  for (; i + 3 * step < count; i += 4 * step) {
+    const uint4 a = from[i], b = from[i + step], c = from[i + 2 * step], d = from[i + 3 * step];
+    sum += a.x ^ b.y ^ c.z ^ d.w ^ a.y ^ b.x ^ c.w ^ d.z;
+  }
+  if (sum == 0x12345678u) *sink = sum;
+}
+
+// A warp quantises 128 columns: the second kernel of the unfused way. The same arithmetic, mode even.
+template <bool kFp8>
+__global__ void FlattenQuantize(const uint2* from, uint8_t* codes, void* scales, int64_t groups) {
+  const int64_t group = (blockIdx.x * int64_t{blockDim.x} + threadIdx.x) / 32;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  if (group >= groups) return;
+  const uint2 packed = from[group * 32 + lane];
+  const float v[4] = {__uint_as_float(packed.x << 16), __uint_as_float(packed.x & 0xffff0000u),
+                      __uint_as_float(packed.y << 16), __uint_as_float(packed.y & 0xffff0000u)};
+  uint32_t amax = 0;
+  for (float f : v) amax = max(amax, __float_as_uint(f) & 0x7fffffffu);
+  for (int s = 1; s < (kFp8 ? 32 : 8); s *= 2) amax = max(amax, __shfl_xor_sync(~0u, amax, s));
+  uint32_t out = 0;
+  if constexpr (kFp8) {
+    const float scale = fmaxf(__uint_as_float(amax), 1e-10f) / 448.0f;
+    for (int j = 0; j < 4; ++j) {
+      out |= static_cast<uint32_t>(__nv_cvt_float_to_fp8(v[j] / scale, __NV_SATFINITE, __NV_E4M3)) << (8 * j);
+    }
+    reinterpret_cast<uint32_t*>(codes)[group * 32 + lane] = out;
+    if (lane == 0) static_cast<float*>(scales)[group] = scale;
+  } else {
+    const int scale = max(static_cast<int>((amax + 0x200000u) >> 23) - 2, 0);
+    const float inverse = __uint_as_float((254u - scale) << 23);
+    for (int j = 0; j < 4; ++j) {
+      const float m = fabsf(v[j] * inverse);
+      const uint32_t c =
+          (m > 0.25f) + (m >= 0.75f) + (m > 1.25f) + (m >= 1.75f) + (m > 2.5f) + (m >= 3.5f) + (m > 5.0f);
+      out |= (c | __float_as_uint(v[j]) >> 31 << 3) << (4 * j);
+    }
+    reinterpret_cast<uint16_t*>(codes)[group * 32 + lane] = static_cast<uint16_t>(out);
+    if (lane % 8 == 0) static_cast<uint8_t*>(scales)[group * 4 + lane / 8] = static_cast<uint8_t>(scale);
+  }
+}
+
+cudaStream_t stream;
+
+double MicrosecondsALayer(const std::function<void(int)>& layer) {
+  cudaGraph_t graph;
+  cudaGraphExec_t exec;
+  Must(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
+  for (int l = 0; l < kLayers; ++l) layer(l);
+  Must(cudaStreamEndCapture(stream, &graph));
+  Must(cudaGraphInstantiate(&exec, graph, 0));
+  cudaEvent_t begin, end;
+  Must(cudaEventCreate(&begin));
+  Must(cudaEventCreate(&end));
+  std::vector<float> times;
+  for (int i = 0; i < 25; ++i) {
+    Must(cudaEventRecord(begin, stream));
+    Must(cudaGraphLaunch(exec, stream));
+    Must(cudaEventRecord(end, stream));
+    Must(cudaEventSynchronize(end));
+    float ms = 0;
+    Must(cudaEventElapsedTime(&ms, begin, end));
+    if (i >= 5) times.push_back(ms);
+  }
+  std::sort(times.begin(), times.end());
+  Must(cudaGraphExecDestroy(exec));
+  Must(cudaGraphDestroy(graph));
+  return times[times.size() / 2] * 1e3 / kLayers;
+}
+
+}  // namespace
+
+int main() {
+  cudaDeviceProp properties{};
+  Must(cudaGetDeviceProperties(&properties, 0));
+  Must(cudaStreamCreate(&stream));
+  cublasHandle_t cublas;
+  Must(cublasCreate(&cublas));
+  Must(cublasSetStream(cublas, stream));
+  void* workspace = nullptr;
+  Must(cudaMalloc(&workspace, 32 << 20));
+  Must(cublasSetWorkspace(cublas, workspace, 32 << 20));
+
+  const int64_t most = int64_t{kLayers} * 128 * kHeadRows * kLatent;
+  auto* w_bf16 = Random<bf16>(most * 2, 0x807f807fu, 0x3c803c80u);
+  auto* w_fp8 = Random<e4m3>(most, 0xb7b7b7b7u, 0);
+  auto* w_codes = Random<e2m1x2>(most / 2, ~0u, 0);
+  auto* w_scales = Random<e8m0>(most / 32, 0x03030303u, 0x78787878u);
+  auto* w_squares = Random<float>(most / 128 / 128 * 4 + 4096, 0x007fffffu, 0x3b000000u);
+  auto* x = Random<bf16>(128 * 128 * kLatent * 2, 0x80ff80ffu, 0x3f003f00u);
+  auto* out = Random<bf16>(128 * 128 * kV * 2, 0, 0);
+  auto* codes = Random<uint8_t>(128 * 128 * kV, 0, 0);
+  auto* scales = Random<float>(128 * 128 * kV, 0, 0);
+  Must(cudaDeviceSynchronize());
+
+  cudaEvent_t begin, end;
+  Must(cudaEventCreate(&begin));
+  Must(cudaEventCreate(&end));
+  float best = 1e9f;
+  for (int i = 0; i < 8; ++i) {
+    Must(cudaEventRecord(begin, stream));
+    ReadAll<<<132 * 8, 512, 0, stream>>>(reinterpret_cast<const uint4*>(w_bf16), most * 2 / 16,
+                                         static_cast<uint32_t*>(workspace));
+    Must(cudaEventRecord(end, stream));
+    Must(cudaEventSynchronize(end));
+    float ms = 0;
+    Must(cudaEventElapsedTime(&ms, begin, end));
+    best = std::min(best, ms);
+  }
+  std::printf("%s, %d multiprocessors, read bandwidth %.3f TB/s\n", properties.name, properties.multiProcessorCount,
+              static_cast<double>(most) * 2 / best / 1e9);
+  std::printf(
+      "us a layer; fused columns are result MXFP4 / FP8 / bf16; ratios: to cuBLAS + flatten of that format / cuBLAS\n");
+  std::printf(
+      "| heads | batch | cuBLAS | + flatten MXFP4 | + flatten FP8 | weights | fused | ratio | fused, PDL chain | its "
+      "ratio |\n"
+      "|---|---|---|---|---|---|---|---|---|---|\n");
+
+  for (int64_t heads : {8, 16, 64, 128}) {
+    for (int64_t batch : {1, 8, 32, 64, 128}) {
+      const int64_t layer_rows = heads * kHeadRows;
+      const auto project = [&](int l) {
+        const float one = 1, zero = 0;
+        Must(cublasGemmStridedBatchedEx(cublas, CUBLAS_OP_T, CUBLAS_OP_N, kV, static_cast<int>(batch), kLatent, &one,
+                                        w_bf16 + (l * layer_rows + kHeadRows - kV) * kLatent, CUDA_R_16BF, kLatent,
+                                        kHeadRows * kLatent, x, CUDA_R_16BF, static_cast<int>(heads * kLatent), kLatent,
+                                        &zero, out, CUDA_R_16BF, static_cast<int>(heads * kV), kV,
+                                        static_cast<int>(heads), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+      };
+      const int64_t groups = batch * heads;
+      const auto blocks = static_cast<unsigned>((groups + 3) / 4);
+      const double alone = MicrosecondsALayer(project);
+      const double with_mxfp4 = MicrosecondsALayer([&](int l) {
+        project(l);
+        FlattenQuantize<false><<<blocks, 128, 0, stream>>>(reinterpret_cast<const uint2*>(out), codes, scales, groups);
+      });
+      const double with_fp8 = MicrosecondsALayer([&](int l) {
+        project(l);
+        FlattenQuantize<true><<<blocks, 128, 0, stream>>>(reinterpret_cast<const uint2*>(out), codes, scales, groups);
+      });
+      const char* const names[] = {"MXFP4", "FP8", "BF16"};
+      for (int w = 0; w < 3; ++w) {
+        double times[2][3];
+        for (int pdl = 0; pdl < 2; ++pdl) {
+          for (int o = 0; o < 3; ++o) {
+            times[pdl][o] = MicrosecondsALayer([&](int l) {
+              ValueProjectArgs args;
+              args.attn = View<const bf16, 3>::Contiguous(x, {batch, heads, kLatent});
+              const int64_t first = l * layer_rows;
+              LinearWeight tensor;
+              if (w == 0) {
+                tensor = Mxfp4<const e2m1x2, 2>{
+                    View<const e2m1x2, 2>::Contiguous(w_codes + first * kLatent / 2, {layer_rows, kLatent / 2}),
+                    View<const e8m0, 2>::Contiguous(w_scales + first * kLatent / 32, {layer_rows, kLatent / 32})};
+              } else if (w == 1) {
+                tensor = Fp8Block{View<const e4m3, 2>::Contiguous(w_fp8 + first * kLatent, {layer_rows, kLatent}),
+                                  View<const float, 2>::Contiguous(w_squares + first / 128 * 4, {layer_rows / 128, 4})};
+              } else {
+                tensor = View<const bf16, 2>::Contiguous(w_bf16 + first * kLatent, {layer_rows, kLatent});
+              }
+              args.w_vc = {tensor, heads, kHeadRows, kHeadRows - kV, kV};
+              const int64_t n = heads * kV;
+              if (o == 0) {
+                args.out = ActivationOutput<2>(
+                    Mxfp4<e2m1x2, 2>{View<e2m1x2, 2>::Contiguous(reinterpret_cast<e2m1x2*>(codes), {batch, n / 2}),
+                                     View<e8m0, 2>::Contiguous(reinterpret_cast<e8m0*>(scales), {batch, n / 32})});
+              } else if (o == 1) {
+                args.out = ActivationOutput<2>(
+                    Fp8Group<e4m3, 2>{View<e4m3, 2>::Contiguous(reinterpret_cast<e4m3*>(codes), {batch, n}),
+                                      View<float, 2>::Contiguous(scales, {batch, n / 128})});
+              } else {
+                args.out = ActivationOutput<2>(View<bf16, 2>::Contiguous(out, {batch, n}));
+              }
+              cuda::ValueProject(args, {stream, pdl == 1});
+            });
+          }
+        }
+        const double base[3] = {with_mxfp4, with_fp8, alone};
+        std::printf("| %d | %d | %.2f | %.2f | %.2f | %s |", static_cast<int>(heads), static_cast<int>(batch), alone,
+                    with_mxfp4, with_fp8, names[w]);
+        for (auto& row : times) {
+          std::printf(" %.2f / %.2f / %.2f | %.0f / %.0f / %.0f%% |", row[0], row[1], row[2], 100 * row[0] / base[0],
+                      100 * row[1] / base[1], 100 * row[2] / base[2]);
+        }
+        std::printf("\n");
+      }
+    }
+  }
+  return 0;
+}

@@ -1,0 +1,422 @@
+#include "cuda/value_project.h"
+
+#include <cuda_bf16.h>
+#include <cuda_fp8.h>
+
+#include <algorithm>
+#include <string>
+
+#include "cuda/weight_fragments.cuh"
+
+namespace mxmla::cuda {
+namespace {
+
+constexpr int kLatent = 512;
+constexpr int kChunk = 128;  // latents of one warp: the sum is split over 4 warps, whatever the batch
+constexpr int kChunks = kLatent / kChunk;
+constexpr int kTileRows = 8;  // activation rows of one mma
+constexpr int kStageBytes = kTileRows * kLatent * 2;
+
+enum class OutKind { kBf16, kMxfp4, kFp8 };
+
+struct Params {
+  WeightPlanes weight;
+  int64_t head_stride, head_offset;
+  int v;
+  const uint8_t* x;
+  int64_t x_row_bytes, x_head_bytes;
+  int rows, rows_per_cta;
+  uint8_t* out;
+  int64_t out_row_bytes, out_head_bytes;
+  void* scales;
+  int64_t scale_row_stride, scale_column_stride;
+  ScaleMode mode;
+};
+
+__device__ __forceinline__ void Mma(float d[4], const uint32_t a[4], uint32_t b0, uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// Where piece p (8 latents) of a chunk lies in a stage: the i-th 16 bytes of a lane, swizzled against bank conflicts.
+template <WeightKind kKind>
+__device__ __forceinline__ int Slot(int chunk, int i, int lane) {
+  return (chunk * 4 + i) * 32 + (lane ^ (kKind == WeightKind::kMxfp4 ? 2 * i : 4 * i));
+}
+template <WeightKind kKind>
+__device__ __forceinline__ int SlotOfPiece(int chunk, int p, int row) {
+  if constexpr (kKind == WeightKind::kMxfp4) return Slot<kKind>(chunk, p % 4, row * 4 + p / 4);
+  if constexpr (kKind == WeightKind::kBf16) return Slot<kKind>(chunk, p / 4, row * 4 + p % 4);
+  return Slot<kKind>(chunk, 2 * (p / 8) + p % 2, row * 4 + p / 2 % 4);
+}
+
+// The arithmetic of quantize_block.cpp.
+__device__ __forceinline__ uint32_t BlockScale(uint32_t amax, ScaleMode mode) {
+  if (amax >= 0x7f800000u) return 255;
+  if (amax == 0) return 0;
+  uint32_t bits = amax;
+  if (mode == ScaleMode::kEven) bits += 0x200000u;
+  int exponent = static_cast<int>(bits >> 23) - 2;
+  if (mode == ScaleMode::kCeil && (amax & 0x7fffffu) > 0x400000u) ++exponent;
+  return static_cast<uint32_t>(min(max(exponent, 0), 254));
+}
+__device__ __forceinline__ uint32_t ToE2m1(float value) {
+  const float m = fabsf(value);
+  const uint32_t code = (m > 0.25f) + (m >= 0.75f) + (m > 1.25f) + (m >= 1.75f) + (m > 2.5f) + (m >= 3.5f) + (m > 5.0f);
+  return code | (__float_as_uint(value) >> 31) << 3;
+}
+
+// Four consecutive columns of one row, of `lane`; all 32 lanes call, those with !store hold no row.
+template <OutKind kOut>
+__device__ __forceinline__ void Store(const Params& p, int64_t row, int64_t head, int column, const float sum[4],
+                                      int lane, bool store) {
+  uint2 packed;
+  __nv_bfloat162 low = __floats2bfloat162_rn(sum[0], sum[1]);
+  __nv_bfloat162 high = __floats2bfloat162_rn(sum[2], sum[3]);
+  packed.x = *reinterpret_cast<uint32_t*>(&low);
+  packed.y = *reinterpret_cast<uint32_t*>(&high);
+  uint8_t* out = p.out + row * p.out_row_bytes + head * p.out_head_bytes;
+  if constexpr (kOut == OutKind::kBf16) {
+    if (store) *reinterpret_cast<uint2*>(out + column * 2) = packed;
+    return;
+  }
+  const float value[4] = {__uint_as_float(packed.x << 16), __uint_as_float(packed.x & 0xffff0000u),
+                          __uint_as_float(packed.y << 16), __uint_as_float(packed.y & 0xffff0000u)};
+  uint32_t amax = 0;
+#pragma unroll
+  for (int j = 0; j < 4; ++j) amax = max(amax, __float_as_uint(value[j]) & 0x7fffffffu);
+#pragma unroll
+  for (int step = 1; step < (kOut == OutKind::kMxfp4 ? 8 : 32); step *= 2) {
+    amax = max(amax, __shfl_xor_sync(~0u, amax, step));
+  }
+  const int64_t flat = head * p.v + column;
+  if constexpr (kOut == OutKind::kMxfp4) {
+    const uint32_t scale = BlockScale(amax, p.mode);
+    const float inverse = scale == 254 ? 0x1p-127f : scale == 0 ? 0x1p127f : __uint_as_float((254 - scale) << 23);
+    uint32_t codes = 0;
+    if (amax != 0 && scale != 255) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) codes |= ToE2m1(value[j] * inverse) << (4 * j);
+    }
+    if (!store) return;
+    *reinterpret_cast<uint16_t*>(out + column / 2) = static_cast<uint16_t>(codes);
+    if (lane % 8 == 0) {
+      static_cast<uint8_t*>(p.scales)[row * p.scale_row_stride + flat / 32 * p.scale_column_stride] =
+          static_cast<uint8_t>(scale);
+    }
+  } else {
+    const bool bad = amax >= 0x7f800000u;
+    const float scale = __fdiv_rn(fmaxf(__uint_as_float(bad ? 0 : amax), 1e-10f), 448.0f);
+    uint32_t codes = 0;
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const float quotient = bad ? value[j] : __fdiv_rn(value[j], scale);
+      codes |= static_cast<uint32_t>(__nv_cvt_float_to_fp8(quotient, __NV_SATFINITE, __NV_E4M3)) << (8 * j);
+    }
+    if (!store) return;
+    *reinterpret_cast<uint32_t*>(out + column) = codes;
+    if (lane == 0) {
+      static_cast<float*>(p.scales)[row * p.scale_row_stride + flat / 128 * p.scale_column_stride] =
+          bad ? __uint_as_float(0x7fc00000u) : scale;
+    }
+  }
+}
+
+template <int kMTiles, int kMWarps>
+struct Shape {
+  static constexpr int kColumns = kMTiles * kMWarps * 16;  // columns of the result a CTA
+  static constexpr int kThreads = kMWarps * kChunks * 32;
+  static constexpr int kStages = kMTiles == 4 ? 8 : 4;
+  static constexpr int kPitch = kColumns + 4;  // floats; keeps the partial sums' stores free of bank conflicts
+  static constexpr int kPartialFloats = kChunks * kTileRows * kPitch;
+  static constexpr int kSharedBytes = kStages * kStageBytes + 2 * kPartialFloats * 4;
+};
+
+// A CTA takes kColumns rows of one w_vc[h] (columns of the result) and rows_per_cta activation rows in tiles of 8. Warp
+// (m, chunk) multiplies its share of the weights, held decoded in registers, with each tile; the four chunks' partial
+// sums meet in shared memory, always as (0 + 1) + (2 + 3).
+template <WeightKind kKind, OutKind kOut, int kMTiles, int kMWarps>
+__global__ void __launch_bounds__(Shape<kMTiles, kMWarps>::kThreads, kMWarps == 1 ? 3 : 1)
+    ValueProjectKernel(const __grid_constant__ Params p) {
+  using S = Shape<kMTiles, kMWarps>;
+  extern __shared__ __align__(128) uint8_t shared[];
+  float* const partials = reinterpret_cast<float*>(shared + S::kStages * kStageBytes);
+  asm volatile("griddepcontrol.launch_dependents;");
+
+  const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
+  const int warp = static_cast<int>(threadIdx.x) / 32, chunk = warp % kChunks, m_warp = warp / kChunks;
+  const int slices = p.v / S::kColumns;
+  const int64_t head = static_cast<int>(blockIdx.x) / slices;
+  const int column0 = static_cast<int>(blockIdx.x) % slices * S::kColumns;
+  const int row0 = static_cast<int>(blockIdx.y) * p.rows_per_cta;
+  const int rows = min(p.rows_per_cta, p.rows - row0);
+  const int tiles = (rows + kTileRows - 1) / kTileRows;
+
+  RowShare<kKind> share[kMTiles][2];
+  const int64_t weight_row = head * p.head_stride + p.head_offset + column0 + m_warp * kMTiles * 16 + g;
+#pragma unroll
+  for (int m = 0; m < kMTiles; ++m) {
+    share[m][0].Load(p.weight, weight_row + m * 16, chunk, t);
+    share[m][1].Load(p.weight, weight_row + m * 16 + 8, chunk, t);
+  }
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+
+  const uint8_t* const x = p.x + row0 * p.x_row_bytes + head * p.x_head_bytes;
+  const auto fetch = [&](int tile) {
+    if (tile < tiles) {
+      uint8_t* const stage = shared + tile % S::kStages * kStageBytes;
+#pragma unroll
+      for (int id = static_cast<int>(threadIdx.x); id < kTileRows * 64; id += S::kThreads) {
+        const int r = id / 64, q = id % 64;
+        const int row = tile * kTileRows + r;
+        const auto to =
+            static_cast<uint32_t>(__cvta_generic_to_shared(stage + SlotOfPiece<kKind>(q / 16, q % 16, r) * 16));
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to),
+                     "l"(x + min(row, rows - 1) * p.x_row_bytes + q * 16), "r"(row < rows ? 16 : 0)
+                     : "memory");
+      }
+    }
+    asm volatile("cp.async.commit_group;" ::: "memory");
+  };
+  for (int s = 0; s < S::kStages - 1; ++s) fetch(s);
+
+  uint32_t weights[kMTiles][2][16];
+#pragma unroll
+  for (int m = 0; m < kMTiles; ++m) {
+    share[m][0].Decode(t, weights[m][0]);
+    share[m][1].Decode(t, weights[m][1]);
+  }
+
+  // Sums the chunks of tile `tile` and stores it: a thread takes 4 columns of a row, so 8 lanes an MX block, 32 a
+  // group.
+  const auto finish = [&](int tile) {
+    constexpr int kQuads = S::kColumns / 4;
+    constexpr int kUsed = kTileRows * kQuads;
+    const float* const from = partials + tile % 2 * S::kPartialFloats;
+#pragma unroll
+    for (int quad = static_cast<int>(threadIdx.x); quad < kUsed; quad += S::kThreads) {
+      const int r = quad / kQuads, column = quad % kQuads * 4;
+      float4 part[kChunks];
+#pragma unroll
+      for (int c = 0; c < kChunks; ++c) {
+        part[c] = *reinterpret_cast<const float4*>(from + (c * kTileRows + r) * S::kPitch + column);
+      }
+      const float sum[4] = {
+          (part[0].x + part[1].x) + (part[2].x + part[3].x), (part[0].y + part[1].y) + (part[2].y + part[3].y),
+          (part[0].z + part[1].z) + (part[2].z + part[3].z), (part[0].w + part[1].w) + (part[2].w + part[3].w)};
+      const int row = tile * kTileRows + r;
+      Store<kOut>(p, row0 + row, head, column0 + column, sum, lane, row < rows);
+    }
+  };
+
+  for (int tile = 0; tile < tiles; ++tile) {
+    asm volatile("cp.async.wait_group %0;" ::"n"(S::kStages - 2) : "memory");
+    __syncthreads();  // this tile's x and the partial sums of the tile before are there
+    fetch(tile + S::kStages - 1);
+    const uint8_t* const stage = shared + tile % S::kStages * kStageBytes;
+    float d[kMTiles][4] = {};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const uint4 b = *reinterpret_cast<const uint4*>(stage + Slot<kKind>(chunk, i, lane) * 16);
+#pragma unroll
+      for (int m = 0; m < kMTiles; ++m) {
+        const uint32_t* const r0 = weights[m][0] + 4 * i;
+        const uint32_t* const r1 = weights[m][1] + 4 * i;
+        const uint32_t first[4] = {r0[0], r1[0], r0[1], r1[1]};
+        Mma(d[m], first, b.x, b.y);
+      }
+#pragma unroll
+      for (int m = 0; m < kMTiles; ++m) {
+        const uint32_t* const r0 = weights[m][0] + 4 * i;
+        const uint32_t* const r1 = weights[m][1] + 4 * i;
+        const uint32_t second[4] = {r0[2], r1[2], r0[3], r1[3]};
+        Mma(d[m], second, b.z, b.w);
+      }
+    }
+    float* const to = partials + tile % 2 * S::kPartialFloats + (chunk * kTileRows + 2 * t) * S::kPitch;
+#pragma unroll
+    for (int m = 0; m < kMTiles; ++m) {
+      const int column = (m_warp * kMTiles + m) * 16 + g;
+      const float s0 = share[m][0].Scale(), s1 = share[m][1].Scale();
+      to[column] = d[m][0] * s0;
+      to[S::kPitch + column] = d[m][1] * s0;
+      to[column + 8] = d[m][2] * s1;
+      to[S::kPitch + column + 8] = d[m][3] * s1;
+    }
+    if (tile > 0) finish(tile - 1);
+  }
+  __syncthreads();
+  finish(tiles - 1);
+}
+
+// --- the launcher ---
+
+void Check(bool honoured, const std::string& what, const std::string& expected, const std::string& found) {
+  if (!honoured) Fail(ErrorCode::kLayout, "cuda value_project, " + what, expected, found);
+}
+void CheckCuda(cudaError_t status) {
+  if (status != cudaSuccess) Fail(ErrorCode::kDevice, "cuda value_project", "a launch", cudaGetErrorString(status));
+}
+
+// The last dimension is contiguous; the first element and the strides of the others are multiples of `alignment` bytes.
+template <class T, int Rank>
+void CheckPlane(const std::string& what, const View<T, Rank>& view, size_t alignment) {
+  Check(view.shape[Rank - 1] <= 1 || view.stride[Rank - 1] == 1, what, "a contiguous last dimension",
+        "strides " + FormatDims(view.stride.data(), Rank));
+  bool aligned = reinterpret_cast<uintptr_t>(view.data) % alignment == 0;
+  for (int d = 0; d + 1 < Rank; ++d) {
+    aligned &=
+        view.shape[d] <= 1 || view.stride[d] * static_cast<int64_t>(sizeof(T)) % static_cast<int64_t>(alignment) == 0;
+  }
+  Check(aligned, what, std::to_string(alignment) + "-byte aligned rows",
+        "strides " + FormatDims(view.stride.data(), Rank));
+}
+
+template <WeightKind kKind, OutKind kOut, int kMTiles, int kMWarps>
+void Launch(const Params& p, int64_t columns, const LaunchOptions& options) {
+  using S = Shape<kMTiles, kMWarps>;
+  const auto kernel = ValueProjectKernel<kKind, kOut, kMTiles, kMWarps>;
+  static const cudaError_t prepared = [&] {
+    return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, S::kSharedBytes);
+  }();
+  CheckCuda(prepared);
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(columns / S::kColumns),
+                        static_cast<unsigned>((p.rows + p.rows_per_cta - 1) / p.rows_per_cta));
+  config.blockDim = dim3(S::kThreads);
+  config.dynamicSmemBytes = S::kSharedBytes;
+  config.stream = options.stream;
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  config.attrs = &attribute;
+  config.numAttrs = options.programmatic ? 1 : 0;
+  CheckCuda(cudaLaunchKernelEx(&config, kernel, p));
+}
+
+// Only how the work is divided depends on its size, never a sum's order.
+template <WeightKind kKind, OutKind kOut>
+void Choose(Params p, int64_t columns, const LaunchOptions& options) {
+  constexpr int64_t kMultiprocessors = 132;
+  const auto split_rows = [&](int64_t column_tiles, int64_t ctas) {
+    const int64_t tiles = (p.rows + kTileRows - 1) / kTileRows;
+    const int64_t parts = std::clamp<int64_t>(ctas / column_tiles, 1, tiles);
+    p.rows_per_cta = static_cast<int>((tiles + parts - 1) / parts) * kTileRows;
+  };
+  const int64_t wide = columns / 128;
+  const bool wide_fits = p.v % 128 == 0;
+  if constexpr (kOut == OutKind::kFp8) {
+    if (p.rows <= 16) {
+      split_rows(wide, kMultiprocessors);
+      return Launch<kKind, kOut, 2, 4>(p, columns, options);
+    }
+  } else if (!wide_fits || p.rows <= 16 || wide * ((p.rows + 7) / 8) <= kMultiprocessors / 2) {
+    split_rows(columns / 32, 3 * kMultiprocessors);
+    return Launch<kKind, kOut, 2, 1>(p, columns, options);
+  }
+  split_rows(wide, kMultiprocessors);
+  Launch<kKind, kOut, 4, 2>(p, columns, options);
+}
+
+template <OutKind kOut>
+void ForWeight(Params p, const ValueProjectArgs& args, const LaunchOptions& options) {
+  const int64_t columns = args.w_vc.heads * args.w_vc.head_rows;
+  if (const auto* w = std::get_if<Mxfp4<const e2m1x2, 2>>(&args.w_vc.tensor)) {
+    CheckPlane("w_vc values", w->values, 16);
+    CheckPlane("w_vc scales", w->scales, 4);
+    p.weight = {&w->values.data->bits, w->values.stride[0], w->scales.data, w->scales.stride[0], 1, 0};
+    return Choose<WeightKind::kMxfp4, kOut>(p, columns, options);
+  }
+  if (const auto* w = std::get_if<View<const bf16, 2>>(&args.w_vc.tensor)) {
+    CheckPlane("w_vc", *w, 16);
+    p.weight = {reinterpret_cast<const uint8_t*>(w->data), w->stride[0] * 2, nullptr, 0, 0, 0};
+    return Choose<WeightKind::kBf16, kOut>(p, columns, options);
+  }
+  if (const auto* w = std::get_if<Fp8Block>(&args.w_vc.tensor)) {
+    CheckPlane("w_vc values", w->values, 16);
+    p.weight = {&w->values.data->bits, w->values.stride[0], w->scales.data,
+                w->scales.stride[0],   w->scales.stride[1], w->first_row};
+    return Choose<WeightKind::kFp8, kOut>(p, columns, options);
+  }
+  Check(false, "w_vc", "mxfp4, bf16 or fp8-block128", std::string(FormatName(args.w_vc.tensor)));
+}
+
+}  // namespace
+
+void ValueProject(const ValueProjectArgs& args, const LaunchOptions& options) {
+  const auto* attn = std::get_if<View<const bf16, 3>>(&args.attn);
+  Check(attn != nullptr, "attn", "bf16", "another format");
+  const int64_t heads = args.w_vc.heads, v = args.w_vc.head_rows, rows = attn->shape[0];
+  if (rows == 0 || heads == 0) return;
+  Check(attn->shape[1] == heads && attn->shape[2] == kLatent && ColumnCount(args.w_vc.tensor) == kLatent, "attn",
+        "(rows, " + std::to_string(heads) + ", 512) and w_vc of 512 columns", FormatDims(attn->shape.data(), 3));
+  Check(v > 0 && v % 32 == 0, "v_head_dim", "a multiple of 32", std::to_string(v));
+  Check((heads - 1) * args.w_vc.head_stride + args.w_vc.head_offset + v <= RowCount(args.w_vc.tensor), "w_vc",
+        "rows of every head", std::to_string(RowCount(args.w_vc.tensor)));
+  CheckPlane("attn", *attn, 16);
+
+  Params p{};
+  p.head_stride = args.w_vc.head_stride;
+  p.head_offset = args.w_vc.head_offset;
+  p.v = static_cast<int>(v);
+  p.x = reinterpret_cast<const uint8_t*>(attn->data);
+  p.x_row_bytes = attn->stride[0] * 2;
+  p.x_head_bytes = attn->stride[1] * 2;
+  p.rows = static_cast<int>(rows);
+  p.mode = args.scale_mode;
+
+  const auto check_flat = [&](int64_t out_rows, int64_t out_columns) {
+    Check(out_rows == rows && out_columns == heads * v, "out",
+          "(" + std::to_string(rows) + ", " + std::to_string(heads * v) + ")",
+          "(" + std::to_string(out_rows) + ", " + std::to_string(out_columns) + ")");
+  };
+  if (const auto* split = std::get_if<FloatOutput<3>>(&args.out)) {
+    const auto* out = std::get_if<View<bf16, 3>>(split);
+    Check(out != nullptr, "out", "bf16", "f32");
+    Check(out->shape == View<bf16, 3>::Dims{rows, heads, v}, "out", "(rows, heads, v_head_dim)",
+          FormatDims(out->shape.data(), 3));
+    CheckPlane("out", *out, 8);
+    p.out = reinterpret_cast<uint8_t*>(out->data);
+    p.out_row_bytes = out->stride[0] * 2;
+    p.out_head_bytes = out->stride[1] * 2;
+    return ForWeight<OutKind::kBf16>(p, args, options);
+  }
+  const auto& flat = std::get<ActivationOutput<2>>(args.out);
+  if (const auto* out = std::get_if<View<bf16, 2>>(&flat)) {
+    check_flat(out->shape[0], out->shape[1]);
+    CheckPlane("out", *out, 8);
+    p.out = reinterpret_cast<uint8_t*>(out->data);
+    p.out_row_bytes = out->stride[0] * 2;
+    p.out_head_bytes = v * 2;
+    return ForWeight<OutKind::kBf16>(p, args, options);
+  }
+  if (const auto* out = std::get_if<Mxfp4<e2m1x2, 2>>(&flat)) {
+    check_flat(out->values.shape[0], 2 * out->values.shape[1]);
+    CheckPlane("out values", out->values, 2);
+    CheckPlane("out scales", out->scales, 1);
+    p.out = &out->values.data->bits;
+    p.out_row_bytes = out->values.stride[0];
+    p.out_head_bytes = v / 2;
+    p.scales = out->scales.data;
+    p.scale_row_stride = out->scales.stride[0];
+    p.scale_column_stride = 1;
+    return ForWeight<OutKind::kMxfp4>(p, args, options);
+  }
+  if (const auto* out = std::get_if<Fp8Group<e4m3, 2>>(&flat)) {
+    check_flat(out->values.shape[0], out->values.shape[1]);
+    Check(v % 128 == 0, "v_head_dim", "a multiple of 128 for FP8 outputs", std::to_string(v));
+    CheckPlane("out values", out->values, 4);
+    p.out = &out->values.data->bits;
+    p.out_row_bytes = out->values.stride[0];
+    p.out_head_bytes = v;
+    p.scales = out->scales.data;
+    p.scale_row_stride = out->scales.stride[0];
+    p.scale_column_stride = out->scales.stride[1];
+    return ForWeight<OutKind::kFp8>(p, args, options);
+  }
+  Check(false, "out", "bf16, mxfp4 or fp8", "f32");
+}
+
+}  // namespace mxmla::cuda
