@@ -251,6 +251,151 @@ __global__ void __launch_bounds__(Shape<kMTiles, kMWarps>::kThreads, kMWarps == 
   finish(tiles - 1);
 }
 
+// --- more rows: wgmma, the weights decoded in registers, x rearranged once in shared memory ---
+
+__device__ __forceinline__ uint64_t Descriptor(uint32_t address, uint32_t leading_bytes, uint32_t stride_bytes) {
+  return static_cast<uint64_t>((address & 0x3ffffu) >> 4) | static_cast<uint64_t>(leading_bytes >> 4) << 16 |
+         static_cast<uint64_t>(stride_bytes >> 4) << 32;
+}
+
+#define MXMLA_D8(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
+                    "+f"(d[i + 6]), "+f"(d[i + 7])
+template <int kN>
+__device__ __forceinline__ void Wgmma(float (&d)[kN / 2], const uint32_t a[4], uint64_t b, int accumulate) {
+  if constexpr (kN == 16) {
+    asm volatile(
+        "{.reg .pred p; setp.ne.b32 p, %13, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7}, {%8,%9,%10,%11}, %12, p, 1, 1, 0;}"
+        : MXMLA_D8(0)
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
+  } else {
+    static_assert(kN == 64);
+    asm volatile(
+        "{.reg .pred p; setp.ne.b32 p, %37, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+        "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
+        "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}, {%32,%33,%34,%35}, %36, p, 1, 1, 0;}"
+        : MXMLA_D8(0), MXMLA_D8(8), MXMLA_D8(16), MXMLA_D8(24)
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
+  }
+}
+#undef MXMLA_D8
+
+template <int kN>
+struct WideShape {
+  static constexpr int kColumns = 128;
+  static constexpr int kThreads = 256;
+  static constexpr int kPitch = kColumns + 4;
+  static constexpr int kSharedBytes = kN * kLatent * 2 > kN * kPitch * 4 ? kN * kLatent * 2 : kN * kPitch * 4;
+};
+
+// A CTA takes 128 columns and kN activation rows; each of its two warpgroups 64 columns over all latents. Each chunk of
+// 128 latents is summed by itself and the chunks meet as in the kernel above.
+template <WeightKind kKind, OutKind kOut, int kN>
+__global__ void __launch_bounds__(256, kN == 64 ? 1 : 2) ValueProjectWideKernel(const __grid_constant__ Params p) {
+  using S = WideShape<kN>;
+  extern __shared__ __align__(128) uint8_t shared[];
+  asm volatile("griddepcontrol.launch_dependents;");
+  const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int slices = p.v / S::kColumns;
+  const int64_t head = static_cast<int>(blockIdx.x) / slices;
+  const int column0 = static_cast<int>(blockIdx.x) % slices * S::kColumns;
+  const int row0 = static_cast<int>(blockIdx.y) * kN;
+  const int rows = min(kN, p.rows - row0);
+
+  // BF16 weights fill too many registers to be held all at once.
+  constexpr int kHeld = kKind == WeightKind::kBf16 ? 2 : kChunks;
+  RowShare<kKind> share[kChunks][2];
+  const int64_t weight_row = head * p.head_stride + p.head_offset + column0 + warp * 16 + g;
+#pragma unroll
+  for (int c = 0; c < kHeld; ++c) {
+    share[c][0].Load(p.weight, weight_row, c, t);
+    share[c][1].Load(p.weight, weight_row + 8, c, t);
+  }
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+
+  // A thread takes the i-th pieces of a quad's four lanes: their words, transposed, are the granules of 8 latents that
+  // wgmma reads, in the order in which the left operand holds them.
+  const uint8_t* const x = p.x + row0 * p.x_row_bytes + head * p.x_head_bytes;
+  constexpr int kUnits = kN * 16;
+  constexpr int kPerThread = kUnits / S::kThreads;
+  uint4 piece[kPerThread][4];
+#pragma unroll
+  for (int u = 0; u < kPerThread; ++u) {
+    const int id = u * S::kThreads + static_cast<int>(threadIdx.x);
+    const int n = id % 8 + id / 128 * 8, i = id / 8 % 4, chunk = id / 32 % 4;
+#pragma unroll
+    for (int q = 0; q < 4; ++q) {
+      piece[u][q] = make_uint4(0, 0, 0, 0);
+      if (n < rows) {
+        piece[u][q] = *reinterpret_cast<const uint4*>(x + n * p.x_row_bytes + chunk * 256 +
+                                                      RowShare<kKind>::kPiece(i, q) * 16);
+      }
+    }
+  }
+#pragma unroll
+  for (int u = 0; u < kPerThread; ++u) {
+    const int id = u * S::kThreads + static_cast<int>(threadIdx.x);
+    const int n = id % 8 + id / 128 * 8, i = id / 8 % 4, chunk = id / 32 % 4;
+    uint8_t* const to = shared + ((chunk * 16 + i * 4) * kN + n) * 16;
+    const uint4* const w = piece[u];
+    *reinterpret_cast<uint4*>(to) = make_uint4(w[0].x, w[1].x, w[2].x, w[3].x);
+    *reinterpret_cast<uint4*>(to + kN * 16) = make_uint4(w[0].y, w[1].y, w[2].y, w[3].y);
+    *reinterpret_cast<uint4*>(to + kN * 32) = make_uint4(w[0].z, w[1].z, w[2].z, w[3].z);
+    *reinterpret_cast<uint4*>(to + kN * 48) = make_uint4(w[0].w, w[1].w, w[2].w, w[3].w);
+  }
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+  __syncthreads();
+
+  const auto base = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  float sum[2][kN / 2];
+#pragma unroll
+  for (int c = 0; c < kChunks; ++c) {
+    if constexpr (kHeld < kChunks) {
+      if (c + kHeld - 1 < kChunks && c > 0) {
+        share[c + kHeld - 1][0].Load(p.weight, weight_row, c + kHeld - 1, t);
+        share[c + kHeld - 1][1].Load(p.weight, weight_row + 8, c + kHeld - 1, t);
+      }
+    }
+    uint32_t r0[16], r1[16];
+    share[c][0].Decode(t, r0);
+    share[c][1].Decode(t, r1);
+    float d[kN / 2];
+#pragma unroll
+    for (float& v : d) v = 0.0f;
+    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+#pragma unroll
+    for (int step = 0; step < 8; ++step) {
+      const uint32_t a[4] = {r0[2 * step], r1[2 * step], r0[2 * step + 1], r1[2 * step + 1]};
+      Wgmma<kN>(d, a, Descriptor(base + (c * 8 + step) * kN * 32, kN * 16, 128), step > 0);
+    }
+    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+    asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+    const float s0 = share[c][0].Scale(), s1 = share[c][1].Scale();
+#pragma unroll
+    for (int j = 0; j < kN / 2; ++j) {
+      const float part = __fmul_rn(d[j], j % 4 < 2 ? s0 : s1);
+      sum[c / 2][j] = c % 2 == 0 ? part : __fadd_rn(sum[c / 2][j], part);
+    }
+  }
+  __syncthreads();  // x is no longer read: its memory takes the sums
+  float* const sums = reinterpret_cast<float*>(shared);
+#pragma unroll
+  for (int j = 0; j < kN / 2; ++j) {
+    const int n = j / 4 * 8 + 2 * t + j % 2, column = warp * 16 + g + j % 4 / 2 * 8;
+    sums[n * S::kPitch + column] = sum[0][j] + sum[1][j];
+  }
+  __syncthreads();
+#pragma unroll
+  for (int u = 0; u < kN / 8; ++u) {
+    const int n = u * 8 + warp;
+    const float4 v = *reinterpret_cast<const float4*>(sums + n * S::kPitch + lane * 4);
+    const float values[4] = {v.x, v.y, v.z, v.w};
+    if (n < rows) Store<kOut>(p, row0 + n, head, column0 + lane * 4, values, lane, true);
+  }
+}
+
 // --- the launcher ---
 
 void Check(bool honoured, const std::string& what, const std::string& expected, const std::string& found) {
@@ -274,14 +419,8 @@ void CheckPlane(const std::string& what, const View<T, Rank>& view, size_t align
         "strides " + FormatDims(view.stride.data(), Rank));
 }
 
-template <WeightKind kKind, OutKind kOut, int kMTiles, int kMWarps>
-void Launch(const Params& p, int64_t columns, const LaunchOptions& options) {
-  using S = Shape<kMTiles, kMWarps>;
-  const auto kernel = ValueProjectKernel<kKind, kOut, kMTiles, kMWarps>;
-  static const cudaError_t prepared = [&] {
-    return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, S::kSharedBytes);
-  }();
-  CheckCuda(prepared);
+template <class S>
+void Launch(void (*kernel)(Params), const Params& p, int64_t columns, const LaunchOptions& options) {
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(columns / S::kColumns),
                         static_cast<unsigned>((p.rows + p.rows_per_cta - 1) / p.rows_per_cta));
@@ -295,29 +434,33 @@ void Launch(const Params& p, int64_t columns, const LaunchOptions& options) {
   config.numAttrs = options.programmatic ? 1 : 0;
   CheckCuda(cudaLaunchKernelEx(&config, kernel, p));
 }
+template <auto kKernel, class S>
+void Launch(const Params& p, int64_t columns, const LaunchOptions& options) {
+  static const cudaError_t prepared =
+      cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, S::kSharedBytes);
+  CheckCuda(prepared);
+  Launch<S>(kKernel, p, columns, options);
+}
 
 // Only how the work is divided depends on its size, never a sum's order.
 template <WeightKind kKind, OutKind kOut>
 void Choose(Params p, int64_t columns, const LaunchOptions& options) {
   constexpr int64_t kMultiprocessors = 132;
-  const auto split_rows = [&](int64_t column_tiles, int64_t ctas) {
-    const int64_t tiles = (p.rows + kTileRows - 1) / kTileRows;
-    const int64_t parts = std::clamp<int64_t>(ctas / column_tiles, 1, tiles);
-    p.rows_per_cta = static_cast<int>((tiles + parts - 1) / parts) * kTileRows;
-  };
-  const int64_t wide = columns / 128;
-  const bool wide_fits = p.v % 128 == 0;
-  if constexpr (kOut == OutKind::kFp8) {
-    if (p.rows <= 16) {
-      split_rows(wide, kMultiprocessors);
-      return Launch<kKind, kOut, 2, 4>(p, columns, options);
+  if constexpr (kOut != OutKind::kFp8) {
+    if (p.v % 128 != 0 || p.rows <= kTileRows) {
+      const int64_t tiles = (p.rows + kTileRows - 1) / kTileRows;
+      const int64_t parts = std::clamp<int64_t>(3 * kMultiprocessors / (columns / 32), 1, tiles);
+      p.rows_per_cta = static_cast<int>((tiles + parts - 1) / parts) * kTileRows;
+      return Launch<ValueProjectKernel<kKind, kOut, 2, 1>, Shape<2, 1>>(p, columns, options);
     }
-  } else if (!wide_fits || p.rows <= 16 || wide * ((p.rows + 7) / 8) <= kMultiprocessors / 2) {
-    split_rows(columns / 32, 3 * kMultiprocessors);
-    return Launch<kKind, kOut, 2, 1>(p, columns, options);
   }
-  split_rows(wide, kMultiprocessors);
-  Launch<kKind, kOut, 4, 2>(p, columns, options);
+  // Narrow tiles while they all fit on the card at once.
+  if (columns / 128 * ((p.rows + 15) / 16) <= 2 * kMultiprocessors) {
+    p.rows_per_cta = 16;
+    return Launch<ValueProjectWideKernel<kKind, kOut, 16>, WideShape<16>>(p, columns, options);
+  }
+  p.rows_per_cta = 64;
+  Launch<ValueProjectWideKernel<kKind, kOut, 64>, WideShape<64>>(p, columns, options);
 }
 
 template <OutKind kOut>
