@@ -63,9 +63,11 @@ __device__ __forceinline__ uint32_t BlockScale(uint32_t amax, ScaleMode mode) {
   return static_cast<uint32_t>(min(max(exponent, 0), 254));
 }
 __device__ __forceinline__ uint32_t ToE2m1(float value) {
-  const float m = fabsf(value);
-  const uint32_t code = (m > 0.25f) + (m >= 0.75f) + (m > 1.25f) + (m >= 1.75f) + (m > 2.5f) + (m >= 3.5f) + (m > 5.0f);
-  return code | (__float_as_uint(value) >> 31) << 3;
+  const uint32_t u = __float_as_uint(value) & 0x7fffffffu;
+  // Below 2 the codes are multiples of 0.5, what a sum with 2^22 rounds to; above, one bit of mantissa is kept.
+  const uint32_t fixed = __float_as_uint(__uint_as_float(u) + 0x1p22f) - 0x4a800000u;
+  const uint32_t floating = min(((u + 0x1fffffu + ((u >> 22) & 1u)) >> 22) - 252u, 7u);
+  return (u < 0x3f800000u ? fixed : floating) | (__float_as_uint(value) >> 31) << 3;
 }
 
 // Four consecutive columns of one row, of `lane`; all 32 lanes call, those with !store hold no row.
@@ -180,6 +182,7 @@ __global__ void __launch_bounds__(Shape<kMTiles, kMWarps>::kThreads, kMWarps == 
     }
     asm volatile("cp.async.commit_group;" ::: "memory");
   };
+#pragma unroll 1
   for (int s = 0; s < S::kStages - 1; ++s) fetch(s);
 
   uint32_t weights[kMTiles][2][16];
@@ -258,24 +261,25 @@ __device__ __forceinline__ uint64_t Descriptor(uint32_t address, uint32_t leadin
          static_cast<uint64_t>(stride_bytes >> 4) << 32;
 }
 
-#define MXMLA_D8(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
-                    "+f"(d[i + 6]), "+f"(d[i + 7])
+#define MXMLA_D8(i)                                                                                           \
+  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), \
+      "+f"(d[i + 7])
 template <int kN>
 __device__ __forceinline__ void Wgmma(float (&d)[kN / 2], const uint32_t a[4], uint64_t b, int accumulate) {
   if constexpr (kN == 16) {
     asm volatile(
         "{.reg .pred p; setp.ne.b32 p, %13, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7}, {%8,%9,%10,%11}, %12, p, 1, 1, 0;}"
+        "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7}, {%8,%9,%10,%11}, %12, p, 1, "
+        "1, 0;}"
         : MXMLA_D8(0)
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
   } else {
-    static_assert(kN == 64);
+    static_assert(kN == 32);
     asm volatile(
-        "{.reg .pred p; setp.ne.b32 p, %37, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
-        "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
-        "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}, {%32,%33,%34,%35}, %36, p, 1, 1, 0;}"
-        : MXMLA_D8(0), MXMLA_D8(8), MXMLA_D8(16), MXMLA_D8(24)
+        "{.reg .pred p; setp.ne.b32 p, %21, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 "
+        "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15}, {%16,%17,%18,%19}, %20, p, 1, 1, 0;}"
+        : MXMLA_D8(0), MXMLA_D8(8)
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
   }
 }
@@ -286,13 +290,13 @@ struct WideShape {
   static constexpr int kColumns = 128;
   static constexpr int kThreads = 256;
   static constexpr int kPitch = kColumns + 4;
-  static constexpr int kSharedBytes = kN * kLatent * 2 > kN * kPitch * 4 ? kN * kLatent * 2 : kN * kPitch * 4;
+  static constexpr int kSharedBytes = kN * kLatent * 2 > kN* kPitch * 4 ? kN* kLatent * 2 : kN* kPitch * 4;
 };
 
 // A CTA takes 128 columns and kN activation rows; each of its two warpgroups 64 columns over all latents. Each chunk of
 // 128 latents is summed by itself and the chunks meet as in the kernel above.
 template <WeightKind kKind, OutKind kOut, int kN>
-__global__ void __launch_bounds__(256, kN == 64 ? 1 : 2) ValueProjectWideKernel(const __grid_constant__ Params p) {
+__global__ void __launch_bounds__(256, 2) ValueProjectWideKernel(const __grid_constant__ Params p) {
   using S = WideShape<kN>;
   extern __shared__ __align__(128) uint8_t shared[];
   asm volatile("griddepcontrol.launch_dependents;");
@@ -304,9 +308,9 @@ __global__ void __launch_bounds__(256, kN == 64 ? 1 : 2) ValueProjectWideKernel(
   const int row0 = static_cast<int>(blockIdx.y) * kN;
   const int rows = min(kN, p.rows - row0);
 
-  // BF16 weights fill too many registers to be held all at once.
-  constexpr int kHeld = kKind == WeightKind::kBf16 ? 2 : kChunks;
-  RowShare<kKind> share[kChunks][2];
+  // A queue, so that the loop over the chunks stays rolled: code that runs once costs its fetch.
+  constexpr int kHeld = kKind == WeightKind::kMxfp4 ? kChunks : kKind == WeightKind::kFp8 ? 3 : 2;
+  RowShare<kKind> share[kHeld][2];
   const int64_t weight_row = head * p.head_stride + p.head_offset + column0 + warp * 16 + g;
 #pragma unroll
   for (int c = 0; c < kHeld; ++c) {
@@ -329,8 +333,8 @@ __global__ void __launch_bounds__(256, kN == 64 ? 1 : 2) ValueProjectWideKernel(
     for (int q = 0; q < 4; ++q) {
       piece[u][q] = make_uint4(0, 0, 0, 0);
       if (n < rows) {
-        piece[u][q] = *reinterpret_cast<const uint4*>(x + n * p.x_row_bytes + chunk * 256 +
-                                                      RowShare<kKind>::kPiece(i, q) * 16);
+        piece[u][q] =
+            *reinterpret_cast<const uint4*>(x + n * p.x_row_bytes + chunk * 256 + RowShare<kKind>::kPiece(i, q) * 16);
       }
     }
   }
@@ -349,18 +353,12 @@ __global__ void __launch_bounds__(256, kN == 64 ? 1 : 2) ValueProjectWideKernel(
   __syncthreads();
 
   const auto base = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
-  float sum[2][kN / 2];
-#pragma unroll
+  float first[kN / 2] = {}, pair[kN / 2] = {};
+#pragma unroll 1
   for (int c = 0; c < kChunks; ++c) {
-    if constexpr (kHeld < kChunks) {
-      if (c + kHeld - 1 < kChunks && c > 0) {
-        share[c + kHeld - 1][0].Load(p.weight, weight_row, c + kHeld - 1, t);
-        share[c + kHeld - 1][1].Load(p.weight, weight_row + 8, c + kHeld - 1, t);
-      }
-    }
     uint32_t r0[16], r1[16];
-    share[c][0].Decode(t, r0);
-    share[c][1].Decode(t, r1);
+    share[0][0].Decode(t, r0);
+    share[0][1].Decode(t, r1);
     float d[kN / 2];
 #pragma unroll
     for (float& v : d) v = 0.0f;
@@ -371,12 +369,22 @@ __global__ void __launch_bounds__(256, kN == 64 ? 1 : 2) ValueProjectWideKernel(
       Wgmma<kN>(d, a, Descriptor(base + (c * 8 + step) * kN * 32, kN * 16, 128), step > 0);
     }
     asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+    const float s0 = share[0][0].Scale(), s1 = share[0][1].Scale();
+#pragma unroll
+    for (int i = 0; i + 1 < kHeld; ++i) {
+      share[i][0] = share[i + 1][0];
+      share[i][1] = share[i + 1][1];
+    }
+    if (kHeld < kChunks && c + kHeld < kChunks) {
+      share[kHeld - 1][0].Load(p.weight, weight_row, c + kHeld, t);
+      share[kHeld - 1][1].Load(p.weight, weight_row + 8, c + kHeld, t);
+    }
     asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
-    const float s0 = share[c][0].Scale(), s1 = share[c][1].Scale();
 #pragma unroll
     for (int j = 0; j < kN / 2; ++j) {
       const float part = __fmul_rn(d[j], j % 4 < 2 ? s0 : s1);
-      sum[c / 2][j] = c % 2 == 0 ? part : __fadd_rn(sum[c / 2][j], part);
+      if (c == 2) first[j] = pair[j];
+      pair[j] = c % 2 == 0 ? part : __fadd_rn(pair[j], part);
     }
   }
   __syncthreads();  // x is no longer read: its memory takes the sums
@@ -384,12 +392,11 @@ __global__ void __launch_bounds__(256, kN == 64 ? 1 : 2) ValueProjectWideKernel(
 #pragma unroll
   for (int j = 0; j < kN / 2; ++j) {
     const int n = j / 4 * 8 + 2 * t + j % 2, column = warp * 16 + g + j % 4 / 2 * 8;
-    sums[n * S::kPitch + column] = sum[0][j] + sum[1][j];
+    sums[n * S::kPitch + column] = first[j] + pair[j];
   }
   __syncthreads();
-#pragma unroll
-  for (int u = 0; u < kN / 8; ++u) {
-    const int n = u * 8 + warp;
+#pragma unroll 1
+  for (int n = warp; n < kN; n += 8) {
     const float4 v = *reinterpret_cast<const float4*>(sums + n * S::kPitch + lane * 4);
     const float values[4] = {v.x, v.y, v.z, v.w};
     if (n < rows) Store<kOut>(p, row0 + n, head, column0 + lane * 4, values, lane, true);
@@ -459,8 +466,8 @@ void Choose(Params p, int64_t columns, const LaunchOptions& options) {
     p.rows_per_cta = 16;
     return Launch<ValueProjectWideKernel<kKind, kOut, 16>, WideShape<16>>(p, columns, options);
   }
-  p.rows_per_cta = 64;
-  Launch<ValueProjectWideKernel<kKind, kOut, 64>, WideShape<64>>(p, columns, options);
+  p.rows_per_cta = 32;
+  Launch<ValueProjectWideKernel<kKind, kOut, 32>, WideShape<32>>(p, columns, options);
 }
 
 template <OutKind kOut>
