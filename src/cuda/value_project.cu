@@ -182,7 +182,6 @@ __global__ void __launch_bounds__(Shape<kMTiles, kMWarps>::kThreads, kMWarps == 
     }
     asm volatile("cp.async.commit_group;" ::: "memory");
   };
-#pragma unroll 1
   for (int s = 0; s < S::kStages - 1; ++s) fetch(s);
 
   uint32_t weights[kMTiles][2][16];
@@ -274,12 +273,13 @@ __device__ __forceinline__ void Wgmma(float (&d)[kN / 2], const uint32_t a[4], u
         : MXMLA_D8(0)
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
   } else {
-    static_assert(kN == 32);
+    static_assert(kN == 64);
     asm volatile(
-        "{.reg .pred p; setp.ne.b32 p, %21, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 "
-        "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15}, {%16,%17,%18,%19}, %20, p, 1, 1, 0;}"
-        : MXMLA_D8(0), MXMLA_D8(8)
+        "{.reg .pred p; setp.ne.b32 p, %37, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+        "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
+        "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}, {%32,%33,%34,%35}, %36, p, 1, 1, 0;}"
+        : MXMLA_D8(0), MXMLA_D8(8), MXMLA_D8(16), MXMLA_D8(24)
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
   }
 }
@@ -296,7 +296,7 @@ struct WideShape {
 // A CTA takes 128 columns and kN activation rows; each of its two warpgroups 64 columns over all latents. Each chunk of
 // 128 latents is summed by itself and the chunks meet as in the kernel above.
 template <WeightKind kKind, OutKind kOut, int kN>
-__global__ void __launch_bounds__(256, 2) ValueProjectWideKernel(const __grid_constant__ Params p) {
+__global__ void __launch_bounds__(256, kN == 64 ? 1 : 2) ValueProjectWideKernel(const __grid_constant__ Params p) {
   using S = WideShape<kN>;
   extern __shared__ __align__(128) uint8_t shared[];
   asm volatile("griddepcontrol.launch_dependents;");
@@ -308,9 +308,9 @@ __global__ void __launch_bounds__(256, 2) ValueProjectWideKernel(const __grid_co
   const int row0 = static_cast<int>(blockIdx.y) * kN;
   const int rows = min(kN, p.rows - row0);
 
-  // A queue, so that the loop over the chunks stays rolled: code that runs once costs its fetch.
-  constexpr int kHeld = kKind == WeightKind::kMxfp4 ? kChunks : kKind == WeightKind::kFp8 ? 3 : 2;
-  RowShare<kKind> share[kHeld][2];
+  // BF16 weights fill too many registers to be held all at once.
+  constexpr int kHeld = kKind == WeightKind::kBf16 ? 2 : kChunks;
+  RowShare<kKind> share[kChunks][2];
   const int64_t weight_row = head * p.head_stride + p.head_offset + column0 + warp * 16 + g;
 #pragma unroll
   for (int c = 0; c < kHeld; ++c) {
@@ -353,12 +353,18 @@ __global__ void __launch_bounds__(256, 2) ValueProjectWideKernel(const __grid_co
   __syncthreads();
 
   const auto base = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
-  float first[kN / 2] = {}, pair[kN / 2] = {};
-#pragma unroll 1
+  float sum[2][kN / 2];
+#pragma unroll
   for (int c = 0; c < kChunks; ++c) {
+    if constexpr (kHeld < kChunks) {
+      if (c + kHeld - 1 < kChunks && c > 0) {
+        share[c + kHeld - 1][0].Load(p.weight, weight_row, c + kHeld - 1, t);
+        share[c + kHeld - 1][1].Load(p.weight, weight_row + 8, c + kHeld - 1, t);
+      }
+    }
     uint32_t r0[16], r1[16];
-    share[0][0].Decode(t, r0);
-    share[0][1].Decode(t, r1);
+    share[c][0].Decode(t, r0);
+    share[c][1].Decode(t, r1);
     float d[kN / 2];
 #pragma unroll
     for (float& v : d) v = 0.0f;
@@ -369,22 +375,12 @@ __global__ void __launch_bounds__(256, 2) ValueProjectWideKernel(const __grid_co
       Wgmma<kN>(d, a, Descriptor(base + (c * 8 + step) * kN * 32, kN * 16, 128), step > 0);
     }
     asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
-    const float s0 = share[0][0].Scale(), s1 = share[0][1].Scale();
-#pragma unroll
-    for (int i = 0; i + 1 < kHeld; ++i) {
-      share[i][0] = share[i + 1][0];
-      share[i][1] = share[i + 1][1];
-    }
-    if (kHeld < kChunks && c + kHeld < kChunks) {
-      share[kHeld - 1][0].Load(p.weight, weight_row, c + kHeld, t);
-      share[kHeld - 1][1].Load(p.weight, weight_row + 8, c + kHeld, t);
-    }
     asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+    const float s0 = share[c][0].Scale(), s1 = share[c][1].Scale();
 #pragma unroll
     for (int j = 0; j < kN / 2; ++j) {
       const float part = __fmul_rn(d[j], j % 4 < 2 ? s0 : s1);
-      if (c == 2) first[j] = pair[j];
-      pair[j] = c % 2 == 0 ? part : __fadd_rn(pair[j], part);
+      sum[c / 2][j] = c % 2 == 0 ? part : __fadd_rn(sum[c / 2][j], part);
     }
   }
   __syncthreads();  // x is no longer read: its memory takes the sums
@@ -392,11 +388,12 @@ __global__ void __launch_bounds__(256, 2) ValueProjectWideKernel(const __grid_co
 #pragma unroll
   for (int j = 0; j < kN / 2; ++j) {
     const int n = j / 4 * 8 + 2 * t + j % 2, column = warp * 16 + g + j % 4 / 2 * 8;
-    sums[n * S::kPitch + column] = first[j] + pair[j];
+    sums[n * S::kPitch + column] = sum[0][j] + sum[1][j];
   }
   __syncthreads();
-#pragma unroll 1
-  for (int n = warp; n < kN; n += 8) {
+#pragma unroll 2
+  for (int u = 0; u < kN / 8; ++u) {
+    const int n = u * 8 + warp;
     const float4 v = *reinterpret_cast<const float4*>(sums + n * S::kPitch + lane * 4);
     const float values[4] = {v.x, v.y, v.z, v.w};
     if (n < rows) Store<kOut>(p, row0 + n, head, column0 + lane * 4, values, lane, true);
@@ -454,8 +451,8 @@ template <WeightKind kKind, OutKind kOut>
 void Choose(Params p, int64_t columns, const LaunchOptions& options) {
   constexpr int64_t kMultiprocessors = 132;
   if constexpr (kOut != OutKind::kFp8) {
-    if (p.v % 128 != 0 || p.rows <= kTileRows) {
-      const int64_t tiles = (p.rows + kTileRows - 1) / kTileRows;
+    const int64_t tiles = (p.rows + kTileRows - 1) / kTileRows;
+    if (p.v % 128 != 0 || tiles == 1 || columns / 32 * tiles <= 512) {
       const int64_t parts = std::clamp<int64_t>(3 * kMultiprocessors / (columns / 32), 1, tiles);
       p.rows_per_cta = static_cast<int>((tiles + parts - 1) / parts) * kTileRows;
       return Launch<ValueProjectKernel<kKind, kOut, 2, 1>, Shape<2, 1>>(p, columns, options);
@@ -466,8 +463,8 @@ void Choose(Params p, int64_t columns, const LaunchOptions& options) {
     p.rows_per_cta = 16;
     return Launch<ValueProjectWideKernel<kKind, kOut, 16>, WideShape<16>>(p, columns, options);
   }
-  p.rows_per_cta = 32;
-  Launch<ValueProjectWideKernel<kKind, kOut, 32>, WideShape<32>>(p, columns, options);
+  p.rows_per_cta = 64;
+  Launch<ValueProjectWideKernel<kKind, kOut, 64>, WideShape<64>>(p, columns, options);
 }
 
 template <OutKind kOut>
