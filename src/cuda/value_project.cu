@@ -452,7 +452,7 @@ void Choose(Params p, int64_t columns, const LaunchOptions& options) {
   constexpr int64_t kMultiprocessors = 132;
   if constexpr (kOut != OutKind::kFp8) {
     const int64_t tiles = (p.rows + kTileRows - 1) / kTileRows;
-    if (p.v % 128 != 0 || tiles == 1 || columns / 32 * tiles <= 512) {
+    if (p.v % 128 != 0 || tiles == 1 || columns / 32 * tiles <= 256) {
       const int64_t parts = std::clamp<int64_t>(3 * kMultiprocessors / (columns / 32), 1, tiles);
       p.rows_per_cta = static_cast<int>((tiles + parts - 1) / parts) * kTileRows;
       return Launch<ValueProjectKernel<kKind, kOut, 2, 1>, Shape<2, 1>>(p, columns, options);
