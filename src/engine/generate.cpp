@@ -6,16 +6,22 @@ namespace mxmla {
 
 std::vector<GenerateResult> Generate(Scheduler& scheduler, std::span<const GenerateRequest> requests,
                                      GenerateStats* stats,
-                                     const std::function<void(size_t, const GenerateResult&)>& on_done) {
+                                     const std::function<void(size_t, const GenerateResult&)>& on_done,
+                                     const std::function<bool()>& cancelled) {
   using Clock = std::chrono::steady_clock;
   std::vector<GenerateResult> results(requests.size());
+  std::vector<RequestId> ids;
   for (size_t i = 0; i < requests.size(); ++i) {
-    scheduler.Submit(requests[i], [&, i](RequestId, const GenerateResult& result) {
+    ids.push_back(scheduler.Submit(requests[i], [&, i](RequestId, const GenerateResult& result) {
       results[i] = result;
+      if (stats) stats->cached_tokens += result.cached_tokens;
       if (on_done) on_done(i, result);
-    });
+    }));
   }
   while (!scheduler.idle()) {
+    if (cancelled && cancelled()) {
+      for (const RequestId id : ids) scheduler.Cancel(id);
+    }
     const Clock::time_point begin = Clock::now();
     const TickStats tick = scheduler.Tick();
     if (!stats) continue;
@@ -28,9 +34,6 @@ std::vector<GenerateResult> Generate(Scheduler& scheduler, std::span<const Gener
       stats->decode_seconds += seconds;
       stats->decode_tokens += tick.new_tokens;
     }
-  }
-  for (const GenerateResult& result : results) {
-    if (stats) stats->cached_tokens += result.cached_tokens;
   }
   for (const GenerateResult& result : results) {
     if (result.error) std::rethrow_exception(result.error);

@@ -19,9 +19,12 @@ struct GenerateStats {
 };
 
 // Returns the requests' results in order. When requests failed, the others still run to their end; then the first
-// failure is thrown, such as an Error (kTensor) when logits are NaN. Errors of Scheduler::Submit are thrown at once.
+// failure is thrown, such as an Error (kTensor) when logits are NaN; on_done has seen its result. Errors of
+// Scheduler::Submit are thrown at once. `cancelled` is asked before every step; when it says true, all requests end
+// with what they have (kCancelled).
 std::vector<GenerateResult> Generate(Scheduler& scheduler, std::span<const GenerateRequest> requests,
                                      GenerateStats* stats = nullptr,
-                                     const std::function<void(size_t request, const GenerateResult&)>& on_done = {});
+                                     const std::function<void(size_t request, const GenerateResult&)>& on_done = {},
+                                     const std::function<bool()>& cancelled = {});
 
 }  // namespace mxmla

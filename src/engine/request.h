@@ -4,25 +4,44 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "ops/sample.h"
+#include "text/tokenizer.h"
 
 namespace mxmla {
+
+// Added to a token's logit.
+struct LogitBias {
+  int32_t token = 0;
+  float value = 0;
+};
 
 struct GenerateRequest {
   std::vector<int32_t> prompt;  // at least one token
   int64_t max_tokens = 0;       // new tokens at most
   SamplingOptions sampling;
+  std::vector<LogitBias> logit_bias;
   uint64_t seed = 0;
   std::vector<int32_t> stop_tokens;  // end the request; not part of its result
   // Called with each new token as it is chosen; false ends the request. What it throws ends this request alone. May be
   // empty.
   std::function<bool(int32_t token)> on_token;
+
+  // Turns the new tokens into GenerateResult::text; outlives the request. Null: no text, and none of what follows.
+  const Tokenizer* tokenizer = nullptr;
+  bool skip_special_tokens = false;  // in the text
+  // The text ends before the first of these, wherever the tokens are cut; the tokens that spell it are in the result.
+  std::vector<std::string> stop_strings;
+  // Called with each piece of the text as soon as it is certain, whole characters; false ends the request. May be
+  // empty.
+  std::function<bool(std::string_view text)> on_text;
 };
 
 enum class FinishReason {
-  kStop,       // a stop token, or on_token said so
+  kStop,       // a stop token, a stop string, or a callback said so
   kLength,     // max_tokens
   kCancelled,  // Scheduler::Cancel
   kError,      // see GenerateResult::error
@@ -30,7 +49,10 @@ enum class FinishReason {
 
 struct GenerateResult {
   std::vector<int32_t> tokens;
+  std::string text;  // of the tokens, up to a stop string; empty without a tokenizer
   FinishReason reason = FinishReason::kLength;
+  int32_t stop_token = -1;    // kStop: the stop token, if one was the reason
+  int32_t stop_string = -1;   // kStop: which of stop_strings, if one was the reason
   int64_t cached_tokens = 0;  // of the prompt, found in the cache
   std::exception_ptr error;   // kError only
 

@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 #include <random>
 
 #include "engine/session.h"
+#include "text/stream_decoder.h"
 
 namespace mxmla {
 namespace {
@@ -38,6 +40,28 @@ struct Scheduler::Active {
   bool in_step = false;
   Lease lease;
   std::mt19937_64 random;
+  std::optional<TextOutput> text;
+
+  // Hands out text; false when on_text ends the request.
+  bool Emit(const std::string& piece) {
+    result.text += piece;
+    return piece.empty() || !request.on_text || request.on_text(piece);
+  }
+
+  // No token will follow.
+  void EmitRest() {
+    const std::string rest = text->Flush();
+    if (result.error) {
+      result.text += rest;
+      return;
+    }
+    try {
+      Emit(rest);
+    } catch (...) {
+      result.reason = FinishReason::kError;
+      result.error = std::current_exception();
+    }
+  }
 };
 
 Scheduler::Scheduler(const LoadedModel& model, const ModelOptions& options, Profiler* profiler)
@@ -67,7 +91,11 @@ RequestId Scheduler::Submit(GenerateRequest request, OnDone on_done) {
     Fail(ErrorCode::kMemory, "request", fmt::format("at most the KV cache's {} pages", pool_.pages()),
          fmt::format("{} tokens", most), "ask for fewer tokens or give the cache more pages");
   }
+  if (!request.tokenizer && (!request.stop_strings.empty() || request.on_text)) {
+    Fail(ErrorCode::kInternal, "request", "a tokenizer for its stop strings and on_text", "none");
+  }
   auto active = std::make_unique<Active>();
+  if (request.tokenizer) active->text.emplace(*request.tokenizer, request.stop_strings, request.skip_special_tokens);
   active->id = next_id_++;
   active->tokens = request.prompt;
   active->random.seed(request.seed);
@@ -276,12 +304,20 @@ void Scheduler::Accept(Active& request, int32_t token) {
            "the weights hold values that the model cannot compute with: run mxmla inspect --check MODEL to find them");
     }
     const std::vector<int32_t>& stops = request.request.stop_tokens;
-    if (std::find(stops.begin(), stops.end(), token) != stops.end()) return Finish(request, FinishReason::kStop);
+    if (std::find(stops.begin(), stops.end(), token) != stops.end()) {
+      request.result.stop_token = token;
+      return Finish(request, FinishReason::kStop);
+    }
     request.tokens.push_back(token);
     request.result.tokens.push_back(token);
     ++stats_.new_tokens;
-    const bool goes_on = !request.request.on_token || request.request.on_token(token);
+    bool goes_on = !request.request.on_token || request.request.on_token(token);
+    if (request.text) goes_on = request.Emit(request.text->Push(token)) && goes_on;
     if (request.ended) return;
+    if (request.text && request.text->stopped_by()) {
+      request.result.stop_string = static_cast<int32_t>(*request.text->stopped_by());
+      goes_on = false;
+    }
     if (!goes_on) return Finish(request, FinishReason::kStop);
     if (static_cast<int64_t>(request.result.tokens.size()) >= request.request.max_tokens) {
       Finish(request, FinishReason::kLength);
@@ -302,6 +338,7 @@ void Scheduler::Sweep() {
   }
   for (const std::unique_ptr<Active>& active : ended) active->lease.Release();
   for (const std::unique_ptr<Active>& active : ended) {
+    if (active->text) active->EmitRest();
     if (active->on_done) active->on_done(active->id, active->result);
   }
 }

@@ -39,9 +39,9 @@ class Scheduler {
   Scheduler(const Scheduler&) = delete;
   Scheduler& operator=(const Scheduler&) = delete;
 
-  // Queues a request; on_done is called once, from a Tick, with its result. Refused: an empty prompt (kUsage), a token
-  // outside the vocabulary (kTokenRange), a prompt and max_tokens beyond max_context (kPromptTooLong) or beyond what
-  // the whole cache holds (kMemory).
+  // Queues a request; on_done is called once, from a Tick, with its result. Refused: an empty prompt or stop string
+  // (kUsage), a token outside the vocabulary (kTokenRange), a prompt and max_tokens beyond max_context (kPromptTooLong)
+  // or beyond what the whole cache holds (kMemory).
   RequestId Submit(GenerateRequest request, OnDone on_done = {});
   // The request ends in the next Tick, with the tokens it has. False when it is not there (any more).
   bool Cancel(RequestId id);
