@@ -1,5 +1,5 @@
 # The commands a newcomer needs. Each installs what is missing first (Debian packages, see tools/setup.sh).
-.PHONY: build demo test asan fuzz lint format clean setup
+.PHONY: build demo test asan tsan fuzz lint format clean setup
 
 JOBS ?= $(shell nproc)
 
@@ -22,6 +22,12 @@ asan: setup
 	cmake --preset asan
 	cmake --build --preset asan --parallel $(JOBS)
 	ctest --preset asan
+
+# The tests of what runs on several threads, under ThreadSanitizer.
+tsan: setup
+	cmake --preset tsan
+	cmake --build --preset tsan --parallel $(JOBS)
+	ctest --preset tsan
 
 # One minute of each fuzz target over the kept corpus.
 fuzz:

@@ -45,9 +45,9 @@ nlohmann::json Describe(const BenchFlags& flags, const LoadedModel& model) {
           {"dummy", !flags.model.dummy.empty()},
           {"layers", model.config.num_hidden_layers},
           {"experts", model.config.n_routed_experts},
-          {"device", model.kernels->backend},
-          {"isa", model.kernels->isa},
-          {"threads", model.pool->threads()},
+          {"device", model.backend->kernels().backend},
+          {"isa", model.backend->kernels().isa},
+          {"threads", model.backend->pool().threads()},
           {"v_layout", flags.model.common.v_layout},
           {"batch", flags.batch}};
 }
@@ -75,14 +75,14 @@ std::vector<int> AddSequences(Session& session, int64_t count) {
 }
 
 void PrintModel(const LoadedModel& model) {
-  fmt::print("{} layers of hidden {}, {} heads; device {}{}{}, {} threads\n", model.config.num_hidden_layers,
-             model.config.hidden_size, model.config.num_attention_heads, model.kernels->backend,
-             model.kernels->isa.empty() ? "" : "/", model.kernels->isa, model.pool->threads());
+  fmt::print("{} layers of hidden {}, {} heads; device {}, {} threads\n", model.config.num_hidden_layers,
+             model.config.hidden_size, model.config.num_attention_heads, model.backend->Name(),
+             model.backend->pool().threads());
 }
 
 void BenchDecode(const BenchFlags& flags) {
   const LoadedModel model = flags.model.Load();
-  const double bandwidth = MeasureReadBandwidth(*model.pool);
+  const double bandwidth = MeasureReadBandwidth(model.backend->pool());
   Profiler profiler;
   const int64_t steps = flags.steps * flags.repeat;
   Session session(model, SessionOptions(flags, flags.context + steps + 1, std::min<int64_t>(flags.context, 512)),
@@ -125,7 +125,7 @@ void BenchDecode(const BenchFlags& flags) {
 
 void BenchPrefill(const BenchFlags& flags) {
   const LoadedModel model = flags.model.Load();
-  const double bandwidth = MeasureReadBandwidth(*model.pool);
+  const double bandwidth = MeasureReadBandwidth(model.backend->pool());
   Profiler profiler;
   const int64_t rows = std::min<int64_t>(flags.prompt * flags.batch, 512);
   Session session(model, SessionOptions(flags, flags.prompt, rows), &profiler);
@@ -186,7 +186,7 @@ void BenchOps(BenchFlags flags) {
     flags.model.layers = 3;
   }
   const LoadedModel model = flags.model.Load();
-  const double bandwidth = MeasureReadBandwidth(*model.pool);
+  const double bandwidth = MeasureReadBandwidth(model.backend->pool());
   Profiler profiler;
   const int64_t rows = std::min<int64_t>(std::max(flags.prompt, flags.context), 512);
   Session session(model, SessionOptions(flags, std::max(flags.prompt, flags.context + flags.steps + 1), rows),

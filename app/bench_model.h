@@ -29,6 +29,7 @@ void Prefill(Session& session, const std::vector<int>& sequences, const std::vec
 void DecodeStep(Session& session, const std::vector<int>& sequences, int32_t token);
 
 void AddBenchModel(CLI::App& bench);  // decode, prefill, ops
+void AddBenchScheduler(CLI::App& bench);
 void AddBenchVproj(CLI::App& bench);
 
 }  // namespace mxmla::app

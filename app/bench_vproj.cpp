@@ -176,25 +176,21 @@ void BenchVproj(const VprojFlags& flags) {
     Fail(ErrorCode::kUsage, "bench vproj", "dimensions that are multiples of 32",
          fmt::format("kv_lora_rank {} and v_head_dim {}", flags.kv_lora_rank, flags.v_head_dim));
   }
-  const KernelSet& kernels = KernelsFor(flags.device.device);
-  ThreadPool pool(flags.device.threads > 0 ? flags.device.threads : ThreadPool::AvailableProcessors());
-  const double bandwidth = MeasureReadBandwidth(pool);
-  ExecContext context;
-  context.kernels = &kernels;
-  context.pool = &pool;
+  const std::unique_ptr<Backend> backend = OpenBackend(flags.device);
+  const double bandwidth = MeasureReadBandwidth(backend->pool());
+  const ExecContext context = backend->Context();
 
   constexpr std::pair<const char*, VLayout> kLayouts[] = {
       {"copy", VLayout::kCopy}, {"strided", VLayout::kStrided}, {"fused", VLayout::kFused}};
-  fmt::print("V projection ({} -> {}) with {} weights, device {}{}{}, {} threads; us a layer, medians\n",
-             flags.kv_lora_rank, flags.v_head_dim, flags.weights, kernels.backend, kernels.isa.empty() ? "" : "/",
-             kernels.isa, pool.threads());
+  fmt::print("V projection ({} -> {}) with {} weights, device {}, {} threads; us a layer, medians\n",
+             flags.kv_lora_rank, flags.v_head_dim, flags.weights, backend->Name(), backend->pool().threads());
   fmt::print("read limit {:.2f} GB/s measured in this run\n\n", bandwidth * 1e-9);
   fmt::print("{:>6}{:>7}{:>8}{:>11}{:>11}{:>11}{:>13}{:>14}\n", "heads", "batch", "output", "copy", "strided", "fused",
              "copy/fused", "weight floor");
   nlohmann::json rows = nlohmann::json::array();
   for (const int64_t heads : flags.heads) {
     for (const int64_t batch : flags.batch) {
-      const Case operands(flags, kernels.activation_dtype, heads, batch);
+      const Case operands(flags, backend->kernels().activation_dtype, heads, batch);
       const double bytes =
           static_cast<double>(heads * flags.v_head_dim * flags.kv_lora_rank) * (flags.weights == "mxfp4" ? 17.0 / 32
                                                                                 : flags.weights == "fp8" ? 1
@@ -225,9 +221,9 @@ void BenchVproj(const VprojFlags& flags) {
   }
   if (flags.json.empty()) return;
   OutputFile file(flags.json);
-  file.Write(nlohmann::json{{"device", kernels.backend},
-                            {"isa", kernels.isa},
-                            {"threads", pool.threads()},
+  file.Write(nlohmann::json{{"device", backend->kernels().backend},
+                            {"isa", backend->kernels().isa},
+                            {"threads", backend->pool().threads()},
                             {"weights", flags.weights},
                             {"read_bandwidth_gb_per_second", bandwidth * 1e-9},
                             {"rows", rows}}

@@ -22,7 +22,11 @@ struct ProfileFlags {
 nlohmann::json OpsJson(const Profiler& profiler) {
   nlohmann::json ops = nlohmann::json::array();
   for (const OpCost& cost : profiler.costs()) {
-    ops.push_back({{"name", cost.name}, {"calls", cost.calls}, {"seconds", cost.seconds}, {"bytes", cost.bytes}});
+    ops.push_back({{"name", cost.name},
+                   {"calls", cost.calls},
+                   {"seconds", cost.seconds},
+                   {"bytes", cost.bytes},
+                   {"repacked_bytes", cost.repacked}});
   }
   return ops;
 }
@@ -30,18 +34,20 @@ nlohmann::json OpsJson(const Profiler& profiler) {
 void PrintTable(const Profiler& profiler, double wall) {
   std::vector<OpCost> costs = profiler.costs();
   std::sort(costs.begin(), costs.end(), [](const OpCost& a, const OpCost& b) { return a.seconds > b.seconds; });
-  OpCost all{"total", 0, 0, 0};
-  fmt::print("{:<20}{:>8}{:>12}{:>12}{:>10}{:>8}\n", "op", "calls", "time ms", "bytes", "GB/s", "share");
+  OpCost all{"total", 0, 0, 0, 0};
+  fmt::print("{:<20}{:>8}{:>12}{:>12}{:>10}{:>8}{:>12}\n", "op", "calls", "time ms", "bytes", "GB/s", "share",
+             "repacked");
   const auto row = [&](const OpCost& cost) {
-    fmt::print("{:<20}{:>8}{:>12.3f}{:>12}{:>10.2f}{:>7.1f}%\n", cost.name, cost.calls, cost.seconds * 1e3,
+    fmt::print("{:<20}{:>8}{:>12.3f}{:>12}{:>10.2f}{:>7.1f}%{:>12}\n", cost.name, cost.calls, cost.seconds * 1e3,
                HumanBytes(static_cast<double>(cost.bytes)), static_cast<double>(cost.bytes) / cost.seconds * 1e-9,
-               100 * cost.seconds / wall);
+               100 * cost.seconds / wall, HumanBytes(static_cast<double>(cost.repacked)));
   };
   for (const OpCost& cost : costs) {
     row(cost);
     all.calls += cost.calls;
     all.seconds += cost.seconds;
     all.bytes += cost.bytes;
+    all.repacked += cost.repacked;
   }
   row(all);
 }
@@ -101,16 +107,17 @@ void Profile(const ProfileFlags& flags) {
   for (int64_t step = 0; step < flags.steps; ++step) DecodeStep(session, sequence, prompt.back());
   const double wall = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 
-  fmt::print("{} decode steps after a prompt of {} tokens; device {}{}{}, {} threads, --v-layout {}\n\n", flags.steps,
-             prompt.size(), model.kernels->backend, model.kernels->isa.empty() ? "" : "/", model.kernels->isa,
-             model.pool->threads(), flags.common.v_layout);
+  fmt::print("{} decode steps after a prompt of {} tokens; device {}, {} threads, --v-layout {}\n\n", flags.steps,
+             prompt.size(), model.backend->Name(), model.backend->pool().threads(), flags.common.v_layout);
   PrintTable(profiler, wall);
   fmt::print("\nwall time {:.3f} ms, {:.1f} tokens/s; prefill {:.1f} tokens/s\n", wall * 1e3,
              static_cast<double>(flags.steps) / wall, static_cast<double>(prompt.size()) / prefill_seconds);
   fmt::print("copies between kernels: {}, {}\n", profiler.copies(),
              HumanBytes(static_cast<double>(profiler.copied_bytes())));
+  fmt::print("activations repacked inside products: {}\n", HumanBytes(static_cast<double>(profiler.repacked_bytes())));
   json.update({{"copies", profiler.copies()},
                {"copied_bytes", profiler.copied_bytes()},
+               {"repacked_bytes", profiler.repacked_bytes()},
                {"steps", flags.steps},
                {"seconds", wall},
                {"ops", OpsJson(profiler)}});

@@ -69,8 +69,7 @@ void PrintStats(const LoadedModel& model, const Scheduler& scheduler, double loa
   PrintStderr("load     {:.2f} s, weights {}, buffers {}\n", load_seconds,
               HumanBytes(static_cast<double>(SummarizeWeights(model.weights, model.config).bytes)),
               HumanBytes(static_cast<double>(scheduler.buffer_bytes())));
-  PrintStderr("device   {}{}{}, {} threads\n", model.kernels->backend, model.kernels->isa.empty() ? "" : "/",
-              model.kernels->isa, model.pool->threads());
+  PrintStderr("device   {}, {} threads\n", model.backend->Name(), model.backend->pool().threads());
   PrintStderr("prompt   {} tokens in {:.3f} s, {:.1f} tokens/s\n", stats.prompt_tokens, stats.prefill_seconds,
               rate(stats.prompt_tokens, stats.prefill_seconds));
   PrintStderr("decode   {} tokens in {:.3f} s, {:.1f} tokens/s\n", stats.decode_tokens, stats.decode_seconds,

@@ -7,7 +7,8 @@
 #include <random>
 #include <vector>
 
-#include "ops/kernel_set.h"
+#include "cpu/backend.h"
+#include "ops/backend.h"
 
 namespace mxmla {
 namespace {
@@ -30,22 +31,12 @@ std::vector<bf16> RandomValues(int64_t count, float scale) {
 // Threads, kernels and the workspace that `body(context)` asks for.
 struct Machine {
   template <class Body>
-  Machine(int threads, const Body& body) : pool(threads) {
-    context.kernels = &CpuKernels(DetectCpuIsa());
-    context.pool = &pool;
-    WorkspaceSize size;
-    context.planned = &size;
-    body(context);
-    context.planned = nullptr;
-    const auto round_up = [](size_t bytes) { return (bytes + 63) / 64 * 64; };
-    size.per_worker = round_up(size.per_worker);
-    memory.resize(round_up(size.shared) + size.per_worker * static_cast<size_t>(threads) + 64);
-    std::byte* base = memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) % 64;
-    context.workspace = {base, base + round_up(size.shared), size};
+  Machine(int threads, const Body& body) : backend(CpuKernels(DetectCpuIsa()), threads), context(backend.Context()) {
+    workspace.Plan(context, backend, body);
   }
 
-  ThreadPool pool;
-  std::vector<std::byte> memory;
+  HostBackend backend;
+  WorkspaceMemory workspace;
   ExecContext context;
 };
 
@@ -55,19 +46,31 @@ std::vector<int32_t> Pages(int64_t tokens) {
   return pages;
 }
 
+// The cache in bf16, or in FP8.
 void DecodeAttention(benchmark::State& state) {
   const int64_t heads = state.range(0);
   const int64_t length = state.range(1);
   const std::vector<int32_t> table = Pages(length);
   const auto pages = static_cast<int64_t>(table.size());
   const std::vector<bf16> query = RandomValues(heads * kWidth, 1.0f);
-  const std::vector<bf16> cache = RandomValues(pages * kPage * kWidth, 1.0f);
+  const bool fp8 = state.range(3) != 0;
+  const std::vector<bf16> cache = RandomValues(fp8 ? 0 : pages * kPage * kWidth, 1.0f);
+  std::vector<e4m3> fp8_cache(static_cast<size_t>(fp8 ? pages * kPage * Fp8KvRowStride(kRank, kRope) : 0));
+  const Fp8Kv<e4m3, 3> fp8_pages = Fp8KvPages(fp8_cache.data(), fp8 ? pages : 0, kPage, kRank, kRope);
+  for (int64_t token = 0; fp8 && token < pages * kPage; ++token) {
+    for (int64_t i = 0; i < kRank; ++i) {
+      fp8_pages.latent.values(token / kPage, token % kPage, i) = {static_cast<uint8_t>((token * 31 + i * 7) % 120)};
+    }
+    for (int64_t i = 0; i < kRank / kFp8Group; ++i) fp8_pages.latent.scales(token / kPage, token % kPage, i) = 0.01f;
+    for (int64_t i = 0; i < kRope; ++i) fp8_pages.key(token / kPage, token % kPage, i) = bf16::FromFloat(0.5f);
+  }
   std::vector<bf16> out(static_cast<size_t>(heads * kRank));
   const int32_t sequence = 0;
   const auto row_length = static_cast<int32_t>(length);
   DecodeAttentionArgs args;
   args.query = View<const bf16, 3>::Contiguous(query.data(), {1, heads, kWidth});
   args.kv_pages = View<const bf16, 3>::Contiguous(cache.data(), {pages, kPage, kWidth});
+  if (fp8) args.kv_pages = Fp8Kv<const e4m3, 3>(fp8_pages);
   args.block_table = View<const int32_t, 2>::Contiguous(table.data(), {1, pages});
   args.row_sequence = View<const int32_t, 1>::Contiguous(&sequence, {1});
   args.row_length = View<const int32_t, 1>::Contiguous(&row_length, {1});
@@ -77,13 +80,13 @@ void DecodeAttention(benchmark::State& state) {
   const Machine machine(static_cast<int>(state.range(2)),
                         [&](const ExecContext& context) { mxmla::DecodeAttention(context, args); });
   for (auto _ : state) mxmla::DecodeAttention(machine.context, args);
-  state.SetBytesProcessed(state.iterations() * length * kWidth * static_cast<int64_t>(sizeof(bf16)));
+  state.SetBytesProcessed(state.iterations() * length * KvRowBytes(args.kv_pages));
   state.counters["FLOP/s"] = benchmark::Counter(static_cast<double>(2 * heads * length * (kWidth + kRank)),
                                                 benchmark::Counter::kIsIterationInvariantRate);
 }
 BENCHMARK(DecodeAttention)
-    ->ArgNames({"heads", "context", "threads"})
-    ->ArgsProduct({{16, 128}, {1024, 8192}, {1, 2}})
+    ->ArgNames({"heads", "context", "threads", "fp8"})
+    ->ArgsProduct({{16, 128}, {1024, 8192}, {1, 2}, {0, 1}})
     ->UseRealTime()
     ->Unit(benchmark::kMicrosecond);
 

@@ -8,27 +8,20 @@
 #include <random>
 #include <vector>
 
-#include "core/thread_pool.h"
-#include "ops/kernel_set.h"
+#include "cpu/backend.h"
+#include "ops/backend.h"
 
 namespace mxmla {
 namespace {
 
 constexpr size_t kWeightBytes = size_t{256} << 20;
 
-ThreadPool& Pool() {
-  static ThreadPool pool([] {
+HostBackend& Device() {
+  static HostBackend device(CpuKernels(DetectCpuIsa()), [] {
     const char* text = std::getenv("MXMLA_BENCH_THREADS");
     return text != nullptr ? std::max(1, std::atoi(text)) : 1;
   }());
-  return pool;
-}
-
-ExecContext Context() {
-  ExecContext context;
-  context.kernels = &CpuKernels(DetectCpuIsa());
-  context.pool = &Pool();
-  return context;
+  return device;
 }
 
 // Random bytes that are finite numbers in every format: the high bytes of bf16 stay small.
@@ -47,10 +40,10 @@ const std::vector<uint8_t>& WeightBytes() {
 
 void ReadBandwidth(benchmark::State& state) {
   const std::vector<uint8_t>& bytes = WeightBytes();
-  const int parts = Pool().threads();
+  const int parts = Device().pool().threads();
   std::vector<uint64_t> found(static_cast<size_t>(parts) * 8);
   for (auto _ : state) {
-    Pool().ParallelFor(parts, [&](int64_t part, int) {
+    Device().pool().ParallelFor(parts, [&](int64_t part, int) {
       typedef uint64_t Words __attribute__((vector_size(64), aligned(8), may_alias));
       const auto* words = reinterpret_cast<const Words*>(bytes.data());
       const int64_t count = static_cast<int64_t>(bytes.size() / sizeof(Words));
@@ -92,7 +85,7 @@ LinearWeight WeightAt(Format format, int64_t n, int64_t k, int64_t iteration) {
 
 void LinearBench(benchmark::State& state, Format format, int64_t n, int64_t k) {
   const int64_t rows = state.range(0);
-  const ExecContext context = Context();
+  const ExecContext context = Device().Context();
   std::mt19937 random(2);
   std::uniform_real_distribution<float> uniform(-1, 1);
   std::vector<bf16> x(static_cast<size_t>(rows * k));

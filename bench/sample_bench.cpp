@@ -7,7 +7,8 @@
 #include <random>
 #include <vector>
 
-#include "ops/kernel_set.h"
+#include "cpu/backend.h"
+#include "ops/backend.h"
 
 namespace mxmla {
 namespace {
@@ -15,12 +16,12 @@ namespace {
 constexpr int64_t kRows = 16;
 constexpr int64_t kVocab = 129280;
 
-ThreadPool& Pool() {
-  static ThreadPool pool([] {
+HostBackend& Device() {
+  static HostBackend device(CpuKernels(DetectCpuIsa()), [] {
     const char* text = std::getenv("MXMLA_BENCH_THREADS");
     return text != nullptr ? std::max(1, std::atoi(text)) : 1;
   }());
-  return pool;
+  return device;
 }
 
 // Flat: normal(0, spread). Peaked: the same, and some tokens that fall off from far above it, as models' logits do.
@@ -43,22 +44,15 @@ void SampleBench(benchmark::State& state, float spread, bool peaked, SamplingOpt
   std::vector<int32_t> tokens(kRows);
   std::vector<float> found(kRows);
   for (int64_t r = 0; r < kRows; ++r) uniform[r] = (static_cast<float>(r) + 0.5f) / kRows;
-  ExecContext context;
-  context.kernels = &CpuKernels(DetectCpuIsa());
-  context.pool = &Pool();
+  ExecContext context = Device().Context();
   SampleArgs args;
   args.logits = View<const float, 2>::Contiguous(logits.data(), {kRows, kVocab});
   args.options = View<const SamplingOptions, 1>::Contiguous(all.data(), {kRows});
   args.uniform = View<const float, 1>::Contiguous(uniform.data(), {kRows});
   args.tokens = View<int32_t, 1>::Contiguous(tokens.data(), {kRows});
   if (logprobs) args.logprobs = View<float, 1>::Contiguous(found.data(), {kRows});
-  WorkspaceSize size;
-  context.planned = &size;
-  Sample(context, args);
-  context.planned = nullptr;
-  size.per_worker = (size.per_worker + 63) / 64 * 64;
-  std::vector<double> memory(size.per_worker * static_cast<size_t>(Pool().threads()) / sizeof(double));
-  context.workspace = {nullptr, reinterpret_cast<std::byte*>(memory.data()), size};
+  WorkspaceMemory workspace;
+  workspace.Plan(context, Device(), [&](const ExecContext& planned) { Sample(planned, args); });
   for (auto _ : state) {
     Sample(context, args);
     benchmark::DoNotOptimize(tokens.data());

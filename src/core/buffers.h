@@ -2,10 +2,11 @@
 #pragma once
 
 #include <cstddef>
-#include <memory>
+#include <functional>
 #include <string>
 #include <vector>
 
+#include "core/memory.h"
 #include "core/view.h"
 
 namespace mxmla {
@@ -26,8 +27,10 @@ class BufferPlan {
     return Add(name, DTypeOf<T>::value, static_cast<size_t>(count) * sizeof(T));
   }
 
-  // Takes the memory, zeroed. An Error (kMemory) that names the largest buffer when there is not enough.
+  // Takes the host's memory, zeroed. An Error (kMemory) that names the largest buffer when there is not enough.
   void Allocate();
+  // Takes memory from allocate(bytes, hint); the hint, for an error, names the largest buffer.
+  void Allocate(const std::function<Memory(size_t bytes, const std::string& hint)>& allocate);
 
   // The first element of buffer `id`.
   template <class T>
@@ -35,20 +38,19 @@ class BufferPlan {
     return reinterpret_cast<T*>(Address(id, DTypeOf<T>::value));
   }
 
+  // The first byte of buffer `id`, counted from the plan's first.
+  size_t offset(int id) const { return buffers_.at(static_cast<size_t>(id)).offset; }
+  std::byte* data() const { return memory_.data(); }
   size_t total_bytes() const { return total_; }
   const std::vector<Buffer>& buffers() const { return buffers_; }
 
  private:
-  struct Free {
-    void operator()(std::byte* memory) const;
-  };
-
   int Add(const std::string& name, DType dtype, size_t bytes);
   std::byte* Address(int id, DType dtype) const;
 
   std::vector<Buffer> buffers_;
   size_t total_ = 0;
-  std::unique_ptr<std::byte, Free> memory_;
+  Memory memory_;
 };
 
 }  // namespace mxmla

@@ -21,6 +21,7 @@ void Profiler::Reset() {
   start_ = Clock::now();
   costs_.clear();
   extra_bytes_ = 0;
+  repacked_ = 0;
   events_.clear();
 }
 
@@ -34,11 +35,17 @@ int64_t Profiler::copied_bytes() const {
   return cost ? cost->bytes : 0;
 }
 
+int64_t Profiler::repacked_bytes() const {
+  int64_t bytes = 0;
+  for (const OpCost& cost : costs_) bytes += cost.repacked;
+  return bytes;
+}
+
 void Profiler::Add(std::string_view name, Clock::time_point begin, Clock::time_point end, int64_t bytes) {
   bytes += std::exchange(extra_bytes_, 0);
   const OpCost* found = Find(costs_, name);
   if (!found) {
-    costs_.push_back({std::string(name), 0, 0, 0});
+    costs_.push_back({std::string(name), 0, 0, 0, 0});
     found = &costs_.back();
   }
   const auto index = static_cast<int>(found - costs_.data());
@@ -46,6 +53,7 @@ void Profiler::Add(std::string_view name, Clock::time_point begin, Clock::time_p
   ++cost.calls;
   cost.seconds += Seconds(end - begin);
   cost.bytes += bytes;
+  cost.repacked += std::exchange(repacked_, 0);
   if (keep_events_) events_.push_back({index, Seconds(begin - start_), Seconds(end - begin), bytes});
 }
 

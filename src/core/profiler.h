@@ -13,7 +13,8 @@ struct OpCost {
   std::string name;
   int64_t calls = 0;
   double seconds = 0;
-  int64_t bytes = 0;  // the fewest bytes the calls had to read and write
+  int64_t bytes = 0;     // the fewest bytes the calls had to read and write
+  int64_t repacked = 0;  // bytes of activations that the kernels wrote once more for themselves, decoded or reordered
 };
 
 struct OpEvent {
@@ -40,6 +41,11 @@ class Profiler {
 
   // Adds to the bytes of the call that is being timed: for a kernel whose traffic depends on values that only it reads.
   void AddBytes(int64_t bytes) { extra_bytes_ += bytes; }
+
+  // Adds to what the call that is being timed repacked.
+  void AddRepacked(int64_t bytes) { repacked_ += bytes; }
+  // Of all ops.
+  int64_t repacked_bytes() const;
 
   // Times one call of op `name` from construction to destruction. A null profiler costs nothing.
   class Scope {
@@ -69,6 +75,7 @@ class Profiler {
   Clock::time_point start_;
   bool keep_events_ = false;
   int64_t extra_bytes_ = 0;
+  int64_t repacked_ = 0;
   std::vector<OpCost> costs_;
   std::vector<OpEvent> events_;
 };

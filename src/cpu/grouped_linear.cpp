@@ -32,6 +32,9 @@ void RunGroupedLinear(const ExecContext& context, const GroupedLinearArgs& args)
   const int64_t k = ColumnCount(args.weights[0]);
   const int64_t tile_w = TileW(args.pairs.shape[0] / experts);
   const int64_t w_tiles = (n + tile_w - 1) / tile_w;
+  if (context.profiler) {
+    context.profiler->AddRepacked(RepackedBytes(w_tiles, args.expert_begin(experts) - args.expert_begin(0), k));
+  }
   for (int64_t first = 0; first < experts; first += kExpertsAtOnce) {
     int32_t used[kExpertsAtOnce];  // experts that have pairs
     int64_t used_count = 0;

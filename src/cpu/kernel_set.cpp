@@ -1,10 +1,9 @@
 // Which instruction sets this build and this machine have, and the kernels of each.
-#include "ops/kernel_set.h"
-
 #include <cstdlib>
 #include <string>
 
 #include "core/error.h"
+#include "cpu/backend.h"
 
 namespace mxmla {
 

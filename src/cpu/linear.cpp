@@ -25,6 +25,7 @@ void RunFewRows(const ExecContext& context, const LinearArgs& args) {
   const int64_t k = ColumnCount(args.weight);
   const int64_t rows = Extent(args.x, 0);
   const int64_t tile_w = TileW(rows);
+  if (context.profiler) context.profiler->AddRepacked(RepackedBytes((n + tile_w - 1) / tile_w, rows, k));
   std::visit(
       [&](const auto& weight, const auto& out) {
         RunTasks(context, (n + tile_w - 1) / tile_w, [&](int64_t task, int) {
@@ -42,6 +43,7 @@ void RunLinear(const ExecContext& context, const LinearArgs& args) {
   const int64_t tile_w = TileW(rows);
   const int64_t w_tiles = (n + tile_w - 1) / tile_w;
   const int64_t x_tiles = TileCountX(rows);
+  if (context.profiler) context.profiler->AddRepacked(RepackedBytes(w_tiles, rows, k));
   std::visit(
       [&](const auto& weight, const auto& out) {
         // Neighbouring tasks share the activation rows.

@@ -279,6 +279,12 @@ MXMLA_INLINE int64_t TileBeginX(int64_t rows, int64_t tile) {
 // in the cache for the next pass.
 MXMLA_INLINE int64_t TileW(int64_t x_rows) { return x_rows > kFusedMaxX ? kTileW : kTileW / 2; }
 
+// Bytes of activations that a product writes once more: each of `tiles` tiles of weight rows decodes, for itself, the
+// `rows` rows of k elements that it multiplies.
+MXMLA_INLINE int64_t RepackedBytes(int64_t tiles, int64_t rows, int64_t k) {
+  return tiles * rows * BlockCount(k) * kBlock * static_cast<int64_t>(sizeof(float));
+}
+
 // Rounds `count` results to the output's type, in place.
 template <class T>
 MXMLA_INLINE void StoreResults(T* to /* (count) */, const float* from /* (count) */, int64_t count) {

@@ -192,6 +192,9 @@ void RunQueryAbsorb(const ExecContext& context, const QueryAbsorbArgs& args) {
   const int64_t tile = args.output_major ? kTileW : kLatentBlocks * kBlock;
   const int64_t latent_tiles = (latents + tile - 1) / tile;
   const int64_t row_tiles = TileCountX(rows);
+  if (context.profiler) {
+    context.profiler->AddRepacked(RepackedBytes(heads * latent_tiles, rows, Extent(args.q_nope, 2)));
+  }
   std::visit(
       [&](const auto& tensor, const auto& out) {
         RunTasks(context, row_tiles * heads * latent_tiles, [&](int64_t task, int) {

@@ -68,12 +68,29 @@ void StoreRow(const Out& out, int64_t row, int64_t begin, int64_t end, float* va
   StoreGroup(values, begin, end - begin, OutputRow(out, mode, row));
 }
 
+// Tiles of weight rows in all columns: a task's columns are cut at heads, and a head's part into tiles.
+int64_t WeightTiles(int64_t columns, int64_t v_head_dim) {
+  int64_t tiles = 0;
+  for (int64_t begin = 0; begin < columns; begin += kColumns) {
+    const int64_t end = std::min(columns, begin + kColumns);
+    for (int64_t column = begin; column < end;) {
+      const Piece piece = PieceAt(column, end, v_head_dim);
+      tiles += (piece.count + kTileW - 1) / kTileW;
+      column += piece.count;
+    }
+  }
+  return tiles;
+}
+
 template <class Out>
 void Run(const ExecContext& context, const ValueProjectArgs& args, const Out& out) {
   const int64_t rows = Extent(args.attn, 0);
   const int64_t columns = args.w_vc.heads * args.w_vc.head_rows;
   const int64_t column_tiles = (columns + kColumns - 1) / kColumns;
   const int64_t row_tiles = TileCountX(rows);
+  if (context.profiler) {
+    context.profiler->AddRepacked(RepackedBytes(WeightTiles(columns, args.w_vc.head_rows), rows, Extent(args.attn, 2)));
+  }
   RunTasks(context, row_tiles * column_tiles, [&](int64_t task, int) {
     const int64_t row_begin = TileBeginX(rows, task / column_tiles);
     const int64_t row_count = TileBeginX(rows, task / column_tiles + 1) - row_begin;

@@ -1,15 +1,10 @@
 #include "engine/loaded_model.h"
 
 #include "checkpoint/safetensors.h"
+#include "cpu/backend.h"
+#include "ref/backend.h"
 
 namespace mxmla {
-namespace {
-
-std::unique_ptr<ThreadPool> MakePool(const DeviceOptions& device) {
-  return std::make_unique<ThreadPool>(device.threads > 0 ? device.threads : ThreadPool::AvailableProcessors());
-}
-
-}  // namespace
 
 const KernelSet& KernelsFor(const std::string& device) {
   if (device == "ref") return RefKernels();
@@ -21,27 +16,30 @@ const KernelSet& KernelsFor(const std::string& device) {
   Fail(ErrorCode::kUsage, "--device", "auto, ref, cpu or cuda", device);
 }
 
+std::unique_ptr<Backend> OpenBackend(const DeviceOptions& device) {
+  const int threads = device.threads > 0 ? device.threads : ThreadPool::AvailableProcessors();
+  return std::make_unique<HostBackend>(KernelsFor(device.device), threads);
+}
+
 const PlacedWeights& LoadedModel::Placed(AbsorbDType dtype) const {
   const auto known = placed_.find(dtype);
   if (known != placed_.end()) return known->second;
-  return placed_.emplace(dtype, PlaceWeights(config, weights, dtype, *pool)).first->second;
+  return placed_.emplace(dtype, PlaceWeights(config, weights, dtype, backend->pool())).first->second;
 }
 
 LoadedModel LoadedModel::Open(const std::string& folder, const DeviceOptions& device) {
   LoadedModel model;
-  model.kernels = &KernelsFor(device.device);
+  model.backend = OpenBackend(device);
   model.config = LoadConfig(folder);
   model.weights = LoadWeights(Checkpoint::Open(folder), model.config);
-  model.pool = MakePool(device);
   return model;
 }
 
 LoadedModel LoadedModel::Dummy(const ModelConfig& config, uint64_t seed, const DeviceOptions& device) {
   LoadedModel model;
-  model.kernels = &KernelsFor(device.device);
+  model.backend = OpenBackend(device);
   model.config = config;
-  model.pool = MakePool(device);
-  model.weights = DummyWeights(config, seed, *model.pool);
+  model.weights = DummyWeights(config, seed, model.backend->pool());
   return model;
 }
 

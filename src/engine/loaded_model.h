@@ -1,4 +1,4 @@
-// A model ready to run: its config and weights, and the device's kernels and threads.
+// A model ready to run: its config and weights, and the device that it runs on.
 #pragma once
 
 #include <map>
@@ -8,9 +8,8 @@
 #include "checkpoint/config.h"
 #include "checkpoint/weights.h"
 #include "core/profiler.h"
-#include "core/thread_pool.h"
 #include "model/placed_weights.h"
-#include "ops/kernel_set.h"
+#include "ops/backend.h"
 
 namespace mxmla {
 
@@ -19,14 +18,15 @@ struct DeviceOptions {
   int threads = 0;              // 0: every processor this process may use
 };
 
-// The kernels of a device by name. Errors: kUsage for an unknown name, kDevice for one this build does not have.
+// A device by name. Errors: kUsage for an unknown name, kDevice for one this build does not have.
+std::unique_ptr<Backend> OpenBackend(const DeviceOptions& device);
+// The kernels that run in the process's own threads, by device name; likewise.
 const KernelSet& KernelsFor(const std::string& device);
 
 struct LoadedModel {
   ModelConfig config;
   ModelWeights weights;
-  const KernelSet* kernels = nullptr;
-  std::unique_ptr<ThreadPool> pool;
+  std::unique_ptr<Backend> backend;
 
   // What sessions read beside `weights`; made when first asked for, once for each dtype. The model must not be moved
   // afterwards. Not for two threads at once.

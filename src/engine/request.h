@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,7 +24,11 @@ struct GenerateRequest {
   std::vector<int32_t> prompt;  // at least one token
   int64_t max_tokens = 0;       // new tokens at most
   SamplingOptions sampling;
-  std::vector<LogitBias> logit_bias;
+  std::vector<LogitBias> logit_bias;  // at most kMaxBiases
+  bool logprobs = false;              // fill GenerateResult::logprobs, with sampling.top_logprobs others
+  // Called before each choice with a bit for each token, all set: bit t % 32 of word t / 32 is token t's. Clears those
+  // that may not follow; what it throws ends this request alone. May be empty.
+  std::function<void(std::span<uint32_t> allowed)> restrict_tokens;
   uint64_t seed = 0;
   std::vector<int32_t> stop_tokens;  // end the request; not part of its result
   // Called with each new token as it is chosen; false ends the request. What it throws ends this request alone. May be
@@ -47,9 +52,20 @@ enum class FinishReason {
   kError,      // see GenerateResult::error
 };
 
+// Log-probabilities at one position, as ops/sample.h defines them.
+struct TokenLogprobs {
+  struct Choice {
+    int32_t token;
+    float logprob;
+  };
+  float chosen = 0;
+  std::vector<Choice> top;  // the likeliest, in falling order
+};
+
 struct GenerateResult {
   std::vector<int32_t> tokens;
-  std::string text;  // of the tokens, up to a stop string; empty without a tokenizer
+  std::vector<TokenLogprobs> logprobs;  // of the tokens, where asked for
+  std::string text;                     // of the tokens, up to a stop string; empty without a tokenizer
   FinishReason reason = FinishReason::kLength;
   int32_t stop_token = -1;    // kStop: the stop token, if one was the reason
   int32_t stop_string = -1;   // kStop: which of stop_strings, if one was the reason

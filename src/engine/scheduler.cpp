@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <optional>
 #include <random>
+#include <unordered_map>
 
 #include "engine/session.h"
 #include "text/stream_decoder.h"
@@ -26,6 +27,33 @@ int64_t PrefillChunk(const ModelOptions& options) {
   return std::max<int64_t>(1, std::min(options.prefill_chunk, options.max_batch_tokens));
 }
 
+void CheckRange(const char* name, double low, double high, double found) {
+  if (found >= low && found <= high) return;  // not NaN
+  Fail(ErrorCode::kUsage, name, fmt::format("a number in {}..{}", low, high), fmt::format("{}", found));
+}
+
+void CheckSampling(const GenerateRequest& request, int64_t vocab_size) {
+  constexpr double kMost = std::numeric_limits<float>::max();
+  const SamplingOptions& options = request.sampling;
+  CheckRange("temperature", 0, kMost, static_cast<double>(options.temperature));
+  CheckRange("top_k", 0, static_cast<double>(std::numeric_limits<int64_t>::max()), static_cast<double>(options.top_k));
+  CheckRange("top_p", 0, 1, static_cast<double>(options.top_p));
+  CheckRange("min_p", 0, 1, static_cast<double>(options.min_p));
+  CheckRange("repetition_penalty", std::numeric_limits<float>::min(), kMost,
+             static_cast<double>(options.repetition_penalty));
+  CheckRange("presence_penalty", -kMost, kMost, static_cast<double>(options.presence_penalty));
+  CheckRange("frequency_penalty", -kMost, kMost, static_cast<double>(options.frequency_penalty));
+  CheckRange("top_logprobs", 0, kMaxTopLogprobs, options.top_logprobs);
+  if (static_cast<int64_t>(request.logit_bias.size()) > kMaxBiases) {
+    Fail(ErrorCode::kUsage, "logit_bias", fmt::format("at most {} tokens", kMaxBiases),
+         fmt::format("{}", request.logit_bias.size()));
+  }
+  for (const LogitBias& bias : request.logit_bias) {
+    CheckTokens({&bias.token, 1}, vocab_size);
+    CheckRange("logit_bias", -kMost, kMost, static_cast<double>(bias.value));
+  }
+}
+
 }  // namespace
 
 struct Scheduler::Active {
@@ -40,7 +68,29 @@ struct Scheduler::Active {
   bool in_step = false;
   Lease lease;
   std::mt19937_64 random;
+  std::vector<int32_t> bias_tokens;
+  std::vector<float> bias_values;
+  std::vector<uint32_t> allowed;  // restrict_tokens' bits
+  // What penalties apply to: tokens of the prompt (for a repetition penalty) and of the output, with how often they are
+  // in the output.
+  std::vector<int32_t> seen_tokens;
+  std::vector<int32_t> seen_counts;
+  std::unordered_map<int32_t, size_t> seen_index;
   std::optional<TextOutput> text;
+
+  bool penalised() const {
+    const SamplingOptions& options = request.sampling;
+    return options.repetition_penalty != 1 || options.presence_penalty != 0 || options.frequency_penalty != 0;
+  }
+
+  void See(int32_t token, int32_t count) {
+    const auto [at, is_new] = seen_index.try_emplace(token, seen_tokens.size());
+    if (is_new) {
+      seen_tokens.push_back(token);
+      seen_counts.push_back(0);
+    }
+    seen_counts[at->second] += count;
+  }
 
   // Hands out text; false when on_text ends the request.
   bool Emit(const std::string& piece) {
@@ -69,12 +119,7 @@ Scheduler::Scheduler(const LoadedModel& model, const ModelOptions& options, Prof
       options_(CompleteOptions(model.config, options)),
       pool_(options_.kv_pages, options_.page_size),
       decoder_(model.config, model.weights, model.Placed(options.absorb_dtype), DecoderOptions(options_),
-               *model.kernels, *model.pool, profiler) {
-  const auto rows = static_cast<size_t>(options_.max_sequences);
-  sampling_.resize(rows);
-  uniform_.resize(rows);
-  chosen_.resize(rows);
-}
+               *model.backend, profiler) {}
 
 Scheduler::~Scheduler() = default;
 
@@ -94,11 +139,20 @@ RequestId Scheduler::Submit(GenerateRequest request, OnDone on_done) {
   if (!request.tokenizer && (!request.stop_strings.empty() || request.on_text)) {
     Fail(ErrorCode::kInternal, "request", "a tokenizer for its stop strings and on_text", "none");
   }
+  CheckSampling(request, model_.config.vocab_size);
   auto active = std::make_unique<Active>();
   if (request.tokenizer) active->text.emplace(*request.tokenizer, request.stop_strings, request.skip_special_tokens);
   active->id = next_id_++;
   active->tokens = request.prompt;
   active->random.seed(request.seed);
+  for (const LogitBias& bias : request.logit_bias) {
+    active->bias_tokens.push_back(bias.token);
+    active->bias_values.push_back(bias.value);
+  }
+  if (request.restrict_tokens) active->allowed.resize(static_cast<size_t>(model_.config.vocab_size + 31) / 32);
+  if (request.sampling.repetition_penalty != 1) {
+    for (const int32_t token : request.prompt) active->See(token, 0);
+  }
   active->request = std::move(request);
   active->on_done = std::move(on_done);
   waiting_.push_back(std::move(active));
@@ -243,21 +297,8 @@ TickStats Scheduler::Tick() {
   if (!pieces_.empty()) {
     inputs_.clear();
     sampled_.clear();
-    for (const Piece& piece : pieces_) {
-      Active& request = *piece.request;
-      SequenceInput input;
-      input.tokens =
-          std::span(request.tokens).subspan(static_cast<size_t>(piece.begin), static_cast<size_t>(piece.rows));
-      input.first_position = piece.begin;
-      input.block_table = request.lease.pages();
-      input.absorbed = piece.absorbed;
-      if (piece.sampled) {
-        input.logit_rows.push_back(static_cast<int32_t>(piece.rows - 1));
-        sampled_.push_back(&request);
-      }
-      inputs_.push_back(std::move(input));
-    }
-    const View<const float, 2> logits = decoder_.Forward(inputs_);
+    for (const Piece& piece : pieces_) inputs_.push_back(Input(piece));
+    const StepResult result = decoder_.Forward(inputs_);
     const int64_t chunk = PrefillChunk(options_);
     for (const Piece& piece : pieces_) {
       Active& request = *piece.request;
@@ -272,33 +313,72 @@ TickStats Scheduler::Tick() {
         pool_.Publish(request.lease, std::span(request.tokens).first(static_cast<size_t>(whole)));
       }
     }
-    Choose(logits);
+    Accept(result);
   }
   Sweep();
   return stats_;
 }
 
-// Samples a token for each row of logits; rows are in the order of `sampled_`.
-void Scheduler::Choose(View<const float, 2> logits) {
-  const auto rows = static_cast<int64_t>(sampled_.size());
-  if (rows == 0) return;
-  for (int64_t r = 0; r < rows; ++r) {
-    sampling_[r] = sampled_[r]->request.sampling;
-    // 24 bits: every value of the form i / 2^24 is exact, and 1 is never reached.
-    uniform_[r] = static_cast<float>(sampled_[r]->random() >> 40) * 0x1p-24f;
+SequenceInput Scheduler::Input(const Piece& piece) {
+  Active& request = *piece.request;
+  SequenceInput input;
+  input.tokens = std::span(request.tokens).subspan(static_cast<size_t>(piece.begin), static_cast<size_t>(piece.rows));
+  input.first_position = piece.begin;
+  input.block_table = request.lease.pages();
+  input.absorbed = piece.absorbed;
+  if (!piece.sampled) return input;
+  try {
+    input.sampling.push_back(Sampling(request));
+    input.logit_rows.push_back(static_cast<int32_t>(piece.rows - 1));
+    sampled_.push_back(&request);
+  } catch (...) {
+    Finish(request, FinishReason::kError, std::current_exception());
   }
-  SampleArgs args;
-  args.logits = logits;
-  args.options = View<const SamplingOptions, 1>::Contiguous(sampling_.data(), {rows});
-  args.uniform = View<const float, 1>::Contiguous(uniform_.data(), {rows});
-  args.tokens = View<int32_t, 1>::Contiguous(chosen_.data(), {rows});
-  Sample(decoder_.context(), args);
-  for (int64_t r = 0; r < rows; ++r) Accept(*sampled_[r], chosen_[r]);
+  return input;
 }
 
-void Scheduler::Accept(Active& request, int32_t token) {
+RowSampling Scheduler::Sampling(Active& request) {
+  RowSampling sampling;
+  sampling.options = request.request.sampling;
+  // 24 bits: every value of the form i / 2^24 is exact, and 1 is never reached.
+  sampling.uniform = static_cast<float>(request.random() >> 40) * 0x1p-24f;
+  sampling.logprobs = request.request.logprobs;
+  if (request.penalised()) {
+    sampling.penalty_tokens = request.seen_tokens;
+    sampling.penalty_counts = request.seen_counts;
+  }
+  sampling.bias_tokens = request.bias_tokens;
+  sampling.bias_values = request.bias_values;
+  if (request.request.restrict_tokens) {
+    std::ranges::fill(request.allowed, ~0u);
+    request.request.restrict_tokens(request.allowed);
+    sampling.allowed = request.allowed;
+  }
+  return sampling;
+}
+
+void Scheduler::Accept(const StepResult& result) {
+  for (size_t r = 0; r < sampled_.size(); ++r) {
+    Active& request = *sampled_[r];
+    TokenLogprobs logprobs;
+    if (request.request.logprobs) {
+      const auto row = static_cast<int64_t>(r);
+      logprobs.chosen = result.logprobs(row);
+      for (int64_t i = 0; i < request.request.sampling.top_logprobs && result.top_tokens(row, i) >= 0; ++i) {
+        logprobs.top.push_back({result.top_tokens(row, i), result.top_logprobs(row, i)});
+      }
+    }
+    Accept(request, result.tokens(static_cast<int64_t>(r)), std::move(logprobs));
+  }
+}
+
+void Scheduler::Accept(Active& request, int32_t token, TokenLogprobs logprobs) {
   if (request.ended) return;  // cancelled by a callback of this step
   try {
+    if (token == kNothingAllowed) {
+      Fail(ErrorCode::kUsage, fmt::format("token {} of the answer", request.result.tokens.size()),
+           "a token that is allowed and has a finite logit", "none");
+    }
     if (token < 0) {
       Fail(ErrorCode::kTensor, fmt::format("logits after {} tokens", request.cached), "finite numbers", "NaN",
            "the weights hold values that the model cannot compute with: run mxmla inspect --check MODEL to find them");
@@ -310,6 +390,8 @@ void Scheduler::Accept(Active& request, int32_t token) {
     }
     request.tokens.push_back(token);
     request.result.tokens.push_back(token);
+    if (request.request.logprobs) request.result.logprobs.push_back(std::move(logprobs));
+    if (request.penalised()) request.See(token, 1);
     ++stats_.new_tokens;
     bool goes_on = !request.request.on_token || request.request.on_token(token);
     if (request.text) goes_on = request.Emit(request.text->Push(token)) && goes_on;

@@ -39,9 +39,10 @@ class Scheduler {
   Scheduler(const Scheduler&) = delete;
   Scheduler& operator=(const Scheduler&) = delete;
 
-  // Queues a request; on_done is called once, from a Tick, with its result. Refused: an empty prompt or stop string
-  // (kUsage), a token outside the vocabulary (kTokenRange), a prompt and max_tokens beyond max_context (kPromptTooLong)
-  // or beyond what the whole cache holds (kMemory).
+  // Queues a request; on_done is called once, from a Tick, with its result. Refused: an empty prompt or stop string, a
+  // sampling option outside its range or more than kMaxBiases biases (kUsage), a token outside the vocabulary
+  // (kTokenRange), a prompt and max_tokens beyond max_context (kPromptTooLong) or beyond what the whole cache holds
+  // (kMemory).
   RequestId Submit(GenerateRequest request, OnDone on_done = {});
   // The request ends in the next Tick, with the tokens it has. False when it is not there (any more).
   bool Cancel(RequestId id);
@@ -76,8 +77,10 @@ class Scheduler {
   void AddPrompts();
   void Admit();
   void Add(const Piece& piece);
-  void Choose(View<const float, 2> logits);
-  void Accept(Active& request, int32_t token);
+  SequenceInput Input(const Piece& piece);
+  RowSampling Sampling(Active& request);
+  void Accept(const StepResult& result);
+  void Accept(Active& request, int32_t token, TokenLogprobs logprobs);
   void Finish(Active& request, FinishReason reason, std::exception_ptr error = nullptr);
   void Sweep();
 
@@ -94,10 +97,7 @@ class Scheduler {
   // Of the current step; kept so that a step allocates nothing once they have grown.
   std::vector<Piece> pieces_;
   std::vector<SequenceInput> inputs_;
-  std::vector<Active*> sampled_;
-  std::vector<SamplingOptions> sampling_;
-  std::vector<float> uniform_;
-  std::vector<int32_t> chosen_;
+  std::vector<Active*> sampled_;  // of each row of logits
   TickStats stats_;
 };
 

@@ -31,7 +31,7 @@ void CheckTokens(std::span<const int32_t> tokens, int64_t vocab_size) {
 Session::Session(const LoadedModel& model, ModelOptions options, Profiler* profiler)
     : model_(model),
       decoder_(model.config, model.weights, model.Placed(options.absorb_dtype), CompleteOptions(model.config, options),
-               *model.kernels, *model.pool, profiler),
+               *model.backend, profiler),
       pool_(decoder_.options().kv_pages, decoder_.options().page_size) {}
 
 int Session::Add() {
@@ -74,9 +74,9 @@ View<const float, 2> Session::Step(std::span<const StepInput> inputs) {
       Fail(ErrorCode::kMemory, "KV cache", fmt::format("pages for {} tokens of a sequence", length),
            fmt::format("{} free pages", pool_.available_pages()));
     }
-    batch.push_back({input.tokens, sequence.length, sequence.lease.pages(), input.logit_rows, input.absorbed});
+    batch.push_back({input.tokens, sequence.length, sequence.lease.pages(), input.logit_rows, input.absorbed, {}});
   }
-  const View<const float, 2> logits = decoder_.Forward(batch);
+  const View<const float, 2> logits = decoder_.Forward(batch).logits;
   for (const StepInput& input : inputs) {
     sequences_[input.sequence].length += static_cast<int64_t>(input.tokens.size());
   }

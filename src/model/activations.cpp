@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "model/step_plan.h"
+#include "ops/sample.h"
 
 namespace mxmla {
 namespace {
@@ -11,14 +12,15 @@ int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace
 
-Activations::Activations(const ModelConfig& config, const ModelOptions& options, DType dtype)
+Activations::Activations(const ModelConfig& config, const ModelOptions& options, Backend& backend)
     : format_(options.activations),
-      dtype_(dtype),
+      dtype_(backend.kernels().activation_dtype),
       kv_dtype_(options.kv_dtype),
       kv_pages_(options.kv_pages + 1),
       page_size_(options.page_size),
       kv_lora_rank_(config.kv_lora_rank),
       qk_rope_head_dim_(config.qk_rope_head_dim) {
+  const DType dtype = dtype_;
   const StepShape largest = StepPlan::Largest(options);
   const int64_t rows = largest.rows();
   const int64_t heads = config.num_attention_heads;
@@ -65,12 +67,18 @@ Activations::Activations(const ModelConfig& config, const ModelOptions& options,
   head_input = ReservePlain("head_input", largest.logit_rows, hidden, dtype);
   head_input_quantized = ReserveQuantized("head_input", largest.logit_rows, hidden);
   logits = ReservePlain("logits", largest.logit_rows, config.vocab_size, DType::kF32);
+  sampled_tokens = plan_.Reserve<int32_t>("sampled_tokens", largest.logit_rows);
+  logprobs = ReservePlain("logprobs", largest.logit_rows, 1, DType::kF32);
+  top_tokens = plan_.Reserve<int32_t>("top_tokens", largest.logit_rows * kMaxTopLogprobs);
+  top_logprobs = ReservePlain("top_logprobs", largest.logit_rows, kMaxTopLogprobs, DType::kF32);
   cos = ReservePlain("cos", rows, config.qk_rope_head_dim / 2, DType::kF32);
   sin = ReservePlain("sin", rows, config.qk_rope_head_dim / 2, DType::kF32);
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
     kv_.push_back(ReserveKv(kv_pages_ * page_size_));
   }
-  plan_.Allocate();
+  plan_.Allocate([&](size_t bytes, const std::string& hint) {
+    return backend.Allocate(bytes, Fill::kZero, "activation buffers", hint);
+  });
 }
 
 PlainBuffer Activations::ReservePlain(const char* name, int64_t rows, int64_t columns, DType dtype) {

@@ -7,6 +7,7 @@
 #include "core/buffers.h"
 #include "core/kv_format.h"
 #include "model/options.h"
+#include "ops/backend.h"
 
 namespace mxmla {
 
@@ -31,8 +32,8 @@ struct QuantizedBuffer {
 
 class Activations {
  public:
-  // `dtype` is the backend's plain activation type.
-  Activations(const ModelConfig& config, const ModelOptions& options, DType dtype);
+  // In the backend's memory; plain activations are of its type.
+  Activations(const ModelConfig& config, const ModelOptions& options, Backend& backend);
 
   // Views of the first `rows` rows, row-major.
   FloatOutput<2> Plain(const PlainBuffer& buffer, int64_t rows) const;
@@ -81,8 +82,13 @@ class Activations {
   // The rows whose logits are wanted.
   PlainBuffer head_input;  // (logit rows, hidden)
   QuantizedBuffer head_input_quantized;
-  PlainBuffer logits;    // (logit rows, vocab) float32
-  PlainBuffer cos, sin;  // (rows, qk_rope_head_dim / 2) float32
+  PlainBuffer logits;  // (logit rows, vocab) float32
+  // What they were sampled to; of logprobs, see ops/sample.h.
+  int sampled_tokens = -1;   // (logit rows) int32
+  PlainBuffer logprobs;      // (logit rows, 1) float32
+  int top_tokens = -1;       // (logit rows, kMaxTopLogprobs) int32
+  PlainBuffer top_logprobs;  // (logit rows, kMaxTopLogprobs) float32
+  PlainBuffer cos, sin;      // (rows, qk_rope_head_dim / 2) float32
 
  private:
   PlainBuffer ReservePlain(const char* name, int64_t rows, int64_t columns, DType dtype);

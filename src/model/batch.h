@@ -5,15 +5,34 @@
 #include <span>
 #include <vector>
 
+#include "ops/sample.h"
+
 namespace mxmla {
+
+inline constexpr int64_t kMaxBiases = 1024;  // of one row of logits
+
+// How a token is chosen from one row of logits (ops/sample.h). Token ids are in the vocabulary.
+struct RowSampling {
+  SamplingOptions options;
+  float uniform = 0;                        // in [0, 1)
+  bool logprobs = false;                    // of the chosen token, and of options.top_logprobs others
+  std::span<const int32_t> penalty_tokens;  // distinct
+  std::span<const int32_t> penalty_counts;  // of each, in the output
+  std::span<const int32_t> bias_tokens;
+  std::span<const float> bias_values;
+  std::span<const uint32_t> allowed;  // ceil(vocab / 32) words, bit t % 32 of word t / 32; empty: every token
+};
 
 // One sequence's part of a forward pass.
 struct SequenceInput {
-  std::span<const int32_t> tokens;       // the new tokens, at positions first_position, first_position + 1, ...
+  // The new tokens, at positions first_position, first_position + 1, ...; t < 0 stands for the token that row -1 - t of
+  // the last step's logits was sampled to.
+  std::span<const int32_t> tokens;
   int64_t first_position = 0;            // tokens already in the cache
   std::span<const int32_t> block_table;  // the sequence's pages, enough for all its tokens
   std::vector<int32_t> logit_rows;       // which of the new tokens' logits are wanted, ascending
   bool absorbed = false;                 // attend in the latent space whatever the length (as decoding does)
+  std::vector<RowSampling> sampling;     // one for each of logit_rows, or none: only the logits are wanted
 };
 
 // What of one sequence lies where in the batch's rows.

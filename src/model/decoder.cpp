@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <cstdlib>
-
 #include "core/float_view.h"
 #include "model/mla.h"
 #include "model/mlp.h"
@@ -50,13 +48,15 @@ void CheckActivations(const ModelConfig& config, const ModelWeights& weights, co
 }  // namespace
 
 Decoder::Decoder(const ModelConfig& config, const ModelWeights& weights, const PlacedWeights& placed,
-                 const ModelOptions& options, const KernelSet& kernels, ThreadPool& pool, Profiler* profiler)
+                 const ModelOptions& options, Backend& backend, Profiler* profiler)
     : config_(config),
       weights_(weights),
       placed_(placed),
       options_(options),
-      plan_((CheckActivations(config, weights, options), options)),
-      buffers_(config, options, kernels.activation_dtype) {
+      backend_(backend),
+      plan_((CheckActivations(config, weights, options), options), config.vocab_size, backend),
+      buffers_(config, options, backend),
+      context_(backend.Context()) {
   for (const AbsorbedLayer& layer : placed.absorbed) {
     // Expanded heads multiply the latents by the checkpoint's kv_b_proj. They stand for the absorbed products only
     // where these see the same weights and unquantised inputs.
@@ -64,60 +64,71 @@ Decoder::Decoder(const ModelConfig& config, const ModelWeights& weights, const P
       allow_expanded_ = false;
     }
   }
-  context_.kernels = &kernels;
-  context_.pool = &pool;
-  AllocateWorkspace();
+  PlanWorkspace();
   context_.profiler = profiler;
+  if (!backend.reads_host_memory()) {
+    const auto rows = static_cast<size_t>(StepPlan::Largest(options).logit_rows);
+    const size_t row = static_cast<size_t>(config.vocab_size + 2 * kMaxTopLogprobs + 2) * sizeof(float);
+    results_ = backend.AllocateStaging(rows * row + 5 * 64, "results of a step", "");
+  }
 }
-
-void Decoder::FreeMemory::operator()(std::byte* memory) const { std::free(memory); }
 
 // The largest steps of both kinds of attention, not run: every kernel says what memory it would ask for, or no kernel
 // takes the model's views, which is better heard now than at the first token.
-void Decoder::AllocateWorkspace() {
-  constexpr size_t kAlignment = 64;
-  const auto round_up = [](size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; };
-  WorkspaceSize size;
-  context_.planned = &size;
-  StepShape shape = StepPlan::Largest(options_);
-  const int64_t rows = shape.absorbed_rows;
-  for (const bool expanded : {false, true}) {
-    if (expanded && !allow_expanded_) continue;
-    shape.absorbed_rows = expanded ? 0 : rows;
-    shape.expanded_rows = expanded ? rows : 0;
-    shape.segments = expanded ? shape.sequences : 0;
-    Run(shape, plan_.ViewsOf(shape));
-  }
-  SampleArgs sample;
-  sample.logits = buffers_.Float(buffers_.logits, shape.logit_rows);
-  sample.options.shape = sample.uniform.shape = sample.tokens.shape = {shape.logit_rows};
-  sample.options.stride = sample.uniform.stride = sample.tokens.stride = {1};
-  Sample(context_, sample);
-  context_.planned = nullptr;
-  size.per_worker = round_up(size.per_worker);
-  const size_t shared = round_up(size.shared);
-  workspace_bytes_ = shared + size.per_worker * static_cast<size_t>(context_.pool->threads());
-  if (workspace_bytes_ == 0) return;
-  // Not touched here: what no step needs stays unmapped.
-  workspace_.reset(static_cast<std::byte*>(std::aligned_alloc(kAlignment, workspace_bytes_)));
-  if (!workspace_) {
-    Fail(ErrorCode::kMemory, "kernels' workspace", fmt::format("{} bytes of memory", workspace_bytes_), "too little",
-         "choose a shorter context, a smaller batch or fewer threads");
-  }
-  context_.workspace = {workspace_.get(), workspace_.get() + shared, size};
+void Decoder::PlanWorkspace() {
+  workspace_.Plan(context_, backend_, [&](const ExecContext&) {
+    StepShape shape = StepPlan::Largest(options_);
+    const int64_t rows = shape.absorbed_rows;
+    for (const bool expanded : {false, true}) {
+      if (expanded && !allow_expanded_) continue;
+      shape.absorbed_rows = expanded ? 0 : rows;
+      shape.expanded_rows = expanded ? rows : 0;
+      shape.segments = expanded ? shape.sequences : 0;
+      Run(shape, plan_.ViewsOf(shape));
+    }
+  });
 }
 
-View<const float, 2> Decoder::Forward(std::span<const SequenceInput> inputs) {
+StepResult Decoder::Forward(std::span<const SequenceInput> inputs) {
   plan_.Fill(inputs, {config_.kv_lora_rank, config_.qk_nope_head_dim, config_.qk_rope_head_dim, config_.v_head_dim},
              allow_expanded_);
+  plan_.Upload();
   Run(plan_.shape(), plan_.Views());
-  return buffers_.Float(buffers_.logits, plan_.wanted_logits());
+  return Result();
+}
+
+StepResult Decoder::Result() const {
+  const StepShape& shape = plan_.shape();
+  const int64_t rows = plan_.wanted_logits();
+  size_t used = 0;
+  // Brings a buffer's wanted rows to the host.
+  const auto fetch = [&](const auto& view) {
+    auto result = view;
+    if (backend_.reads_host_memory() || view.empty()) return result;
+    const auto bytes = static_cast<size_t>(view.size()) * sizeof(*view.data);
+    std::byte* to = results_.data() + used;
+    backend_.Download(to, reinterpret_cast<const std::byte*>(view.data), bytes);
+    used += (bytes + 63) / 64 * 64;
+    result.data = reinterpret_cast<decltype(view.data)>(to);
+    return result;
+  };
+  StepResult result;
+  const View<float, 2> logits = buffers_.Float(buffers_.logits, rows);
+  if (!shape.sampled || backend_.reads_host_memory()) result.logits = fetch(logits);
+  if (!shape.sampled) return result;
+  result.tokens = fetch(buffers_.Ints(buffers_.sampled_tokens, rows));
+  if (!shape.logprobs) return result;
+  result.logprobs = fetch(buffers_.Float(buffers_.logprobs, rows).Flatten(0));
+  result.top_tokens = fetch(buffers_.Ints(buffers_.top_tokens, rows * kMaxTopLogprobs).Split(0, rows, kMaxTopLogprobs));
+  result.top_logprobs = fetch(buffers_.Float(buffers_.top_logprobs, rows));
+  return result;
 }
 
 void Decoder::Run(const StepShape& shape, const StepViews& views) const {
   const int64_t rows = shape.rows();
   if (rows == 0) return;
-  Embedding(context_, {views.tokens, weights_.embed_tokens, buffers_.Plain(buffers_.residual, rows)});
+  Embedding(context_, {views.tokens, weights_.embed_tokens, buffers_.Plain(buffers_.residual, rows),
+                       buffers_.Ints(buffers_.sampled_tokens, StepPlan::Largest(options_).logit_rows)});
   const View<float, 2> cos = buffers_.Float(buffers_.cos, rows);
   const View<float, 2> sin = buffers_.Float(buffers_.sin, rows);
   const auto half = static_cast<int64_t>(placed_.inverse_frequencies.size());
@@ -129,7 +140,9 @@ void Decoder::Run(const StepShape& shape, const StepViews& views) const {
                    buffers_.KvPages(static_cast<int64_t>(layer)), layer == 0);
     MlpLayer(context_, step, weights_.layers[layer]);
   }
-  if (shape.logit_rows > 0) RunHead(step);
+  if (shape.logit_rows == 0) return;
+  RunHead(step);
+  if (shape.sampled) RunSampling(step);
 }
 
 void Decoder::RunHead(const Step& step) const {
@@ -151,6 +164,19 @@ void Decoder::RunHead(const Step& step) const {
   RmsNorm(context_, norm);
   Linear(context_, {quantized ? AsActivation(*norm.quantized) : AsActivation(*norm.out), weights_.lm_head, logits},
          "lm_head");
+}
+
+void Decoder::RunSampling(const Step& step) const {
+  const int64_t rows = step.shape.logit_rows;
+  SampleArgs sample = step.views.sampling;
+  sample.logits = buffers_.Float(buffers_.logits, rows);
+  sample.tokens = buffers_.Ints(buffers_.sampled_tokens, rows);
+  if (step.shape.logprobs) {
+    sample.logprobs = buffers_.Float(buffers_.logprobs, rows).Flatten(0);
+    sample.top_tokens = buffers_.Ints(buffers_.top_tokens, rows * kMaxTopLogprobs).Split(0, rows, kMaxTopLogprobs);
+    sample.top_logprobs = buffers_.Float(buffers_.top_logprobs, rows);
+  }
+  Sample(context_, sample);
 }
 
 }  // namespace mxmla

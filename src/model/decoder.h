@@ -1,7 +1,6 @@
 // The model: embedding, layers, final norm and head over a ragged batch and a paged cache.
 #pragma once
 
-#include <memory>
 #include <span>
 #include <vector>
 
@@ -13,50 +12,61 @@
 #include "model/placed_weights.h"
 #include "model/step.h"
 #include "model/step_plan.h"
-#include "ops/kernel_set.h"
+#include "ops/backend.h"
 
 namespace mxmla {
 
+// What the host reads after a step; valid until the next.
+struct StepResult {
+  View<const float, 2> logits;        // (wanted rows, vocab_size); empty where a device sampled them itself
+  View<const int32_t, 1> tokens;      // (wanted rows), where the step sampled; kNanLogits, kNothingAllowed
+  View<const float, 1> logprobs;      // (wanted rows), where an input asked for log-probabilities
+  View<const int32_t, 2> top_tokens;  // (wanted rows, kMaxTopLogprobs), likewise
+  View<const float, 2> top_logprobs;  // (wanted rows, kMaxTopLogprobs), likewise
+};
+
 class Decoder {
  public:
-  // All memory of a step is taken here; `weights`, `placed` and `pool` must outlive the decoder. `placed` was made for
-  // options.absorb_dtype. Refused (kQuantization) when an activation format does not divide a product's contracted
+  // All memory of a step is taken here; `weights`, `placed` and `backend` must outlive the decoder. `placed` was made
+  // for options.absorb_dtype. Refused (kQuantization) when an activation format does not divide a product's contracted
   // axis, (kLayout) when no kernel of the backend takes the model's views.
   Decoder(const ModelConfig& config, const ModelWeights& weights, const PlacedWeights& placed,
-          const ModelOptions& options, const KernelSet& kernels, ThreadPool& pool, Profiler* profiler);
+          const ModelOptions& options, Backend& backend, Profiler* profiler);
 
-  // Plans a step of the new tokens of every sequence, runs it and appends them to the cache. The result holds the
-  // wanted logits, float32 (wanted rows, vocab_size), in the order of the inputs and their logit_rows; it is valid
-  // until the next call. The caller has checked the tokens against the vocabulary and the pages against the cache.
-  View<const float, 2> Forward(std::span<const SequenceInput> inputs);
+  // Plans a step of the new tokens of every sequence, runs it and appends them to the cache. Rows of the result are in
+  // the order of the inputs and their logit_rows. The caller has checked the tokens against the vocabulary and the
+  // pages against the cache.
+  StepResult Forward(std::span<const SequenceInput> inputs);
 
-  // A step: op calls that depend on `shape` alone. Reads the step's arrays only through kernels, so that a device can
-  // run it again with others. The logits are left in activations().logits, (shape.logit_rows, vocab_size).
+  // A step: op calls that depend on `shape` alone, sampling the last of them. Reads the step's arrays only through
+  // kernels, so that a device can run it again with others. The logits are left in activations().logits, (logit_rows,
+  // vocab_size), and what they were sampled to in activations().sampled_tokens, where the next step's embedding reads
+  // tokens below 0.
   void Run(const StepShape& shape, const StepViews& views) const;
 
   const ExecContext& context() const { return context_; }
   const ModelOptions& options() const { return options_; }
   const Activations& activations() const { return buffers_; }
   // Activations, the KV cache and the kernels' workspace.
-  size_t total_bytes() const { return buffers_.total_bytes() + workspace_bytes_; }
+  size_t total_bytes() const { return buffers_.total_bytes() + workspace_.bytes(); }
 
  private:
   void RunHead(const Step& step) const;
-  void AllocateWorkspace();
+  void RunSampling(const Step& step) const;
+  void PlanWorkspace();
+  StepResult Result() const;
 
   const ModelConfig& config_;
   const ModelWeights& weights_;
   const PlacedWeights& placed_;
   const ModelOptions options_;
   bool allow_expanded_ = true;
+  Backend& backend_;
   StepPlan plan_;
   Activations buffers_;
   ExecContext context_;
-  struct FreeMemory {
-    void operator()(std::byte* memory) const;
-  };
-  std::unique_ptr<std::byte, FreeMemory> workspace_;
-  size_t workspace_bytes_ = 0;
+  WorkspaceMemory workspace_;
+  Memory results_;  // of a device: the host's copy of what Result gives
 };
 
 }  // namespace mxmla

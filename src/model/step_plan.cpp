@@ -3,9 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 
 namespace mxmla {
 namespace {
+
+int64_t MaskWords(int64_t vocab_size) { return (vocab_size + 31) / 32; }
 
 int64_t MaxPages(const ModelOptions& options) {
   return (options.max_context + options.page_size - 1) / options.page_size;
@@ -18,6 +21,11 @@ void CheckInput(const ModelOptions& options, const SequenceInput& input) {
   if (input.first_position < 0 || pages > MaxPages(options) || pages * options.page_size < length) {
     Fail(ErrorCode::kInternal, "step: block_table",
          fmt::format("pages for {} tokens, at most {}", length, MaxPages(options)), fmt::format("{} pages", pages));
+  }
+  for (const int32_t token : input.tokens) {
+    if (token >= -options.max_logit_rows) continue;
+    Fail(ErrorCode::kInternal, "step: tokens", fmt::format("at least {}", -options.max_logit_rows),
+         fmt::format("{}", token));
   }
   for (const int32_t page : input.block_table) {
     if (page >= 0 && page < options.kv_pages) continue;
@@ -41,12 +49,18 @@ int64_t RowBucket(const ModelOptions& options, int64_t rows) {
 StepShape StepPlan::Largest(const ModelOptions& options) {
   const int64_t rows = RowBucket(options, options.max_batch_tokens);
   const bool padded = !options.row_buckets.empty();
+  StepShape shape;
+  shape.absorbed_rows = rows;
   // With buckets the absorbed and the expanded rows are rounded up each for itself.
-  return {rows, padded ? rows : 0, options.max_sequences, options.max_sequences,
-          RowBucket(options, options.max_logit_rows)};
+  shape.expanded_rows = padded ? rows : 0;
+  shape.segments = shape.sequences = options.max_sequences;
+  shape.logit_rows = RowBucket(options, options.max_logit_rows);
+  shape.sampled = shape.logprobs = true;
+  return shape;
 }
 
-StepPlan::StepPlan(const ModelOptions& options) : options_(options) {
+StepPlan::StepPlan(const ModelOptions& options, int64_t vocab_size, Backend& backend)
+    : options_(options), vocab_size_(vocab_size), backend_(backend) {
   const StepShape largest = Largest(options);
   tokens_ = staging_.Reserve<int32_t>("tokens", largest.rows());
   positions_ = staging_.Reserve<int32_t>("positions", largest.rows());
@@ -56,25 +70,79 @@ StepPlan::StepPlan(const ModelOptions& options) : options_(options) {
   block_table_ = staging_.Reserve<int32_t>("block_table", largest.sequences * MaxPages(options));
   logit_rows_ = staging_.Reserve<int32_t>("logit_rows", largest.logit_rows);
   slots_ = staging_.Reserve<int64_t>("slots", largest.rows());
-  staging_.Allocate();
+  static_assert(sizeof(SamplingOptions) % sizeof(int64_t) == 0);
+  sampling_ = staging_.Reserve<int64_t>("sampling", largest.logit_rows * sizeof(SamplingOptions) / sizeof(int64_t));
+  uniform_ = staging_.Reserve<float>("uniform", largest.logit_rows);
+  penalty_begin_ = staging_.Reserve<int64_t>("penalty_begin", largest.logit_rows + 1);
+  bias_begin_ = staging_.Reserve<int64_t>("bias_begin", largest.logit_rows + 1);
+  allowed_index_ = staging_.Reserve<int32_t>("allowed_index", largest.logit_rows);
+  max_penalties_ = largest.logit_rows * std::min(vocab_size, std::max<int64_t>(options.max_context, 1));
+  max_biases_ = largest.logit_rows * kMaxBiases;
+  penalty_tokens_ = staging_.Reserve<int32_t>("penalty_tokens", max_penalties_);
+  penalty_counts_ = staging_.Reserve<int32_t>("penalty_counts", max_penalties_);
+  bias_tokens_ = staging_.Reserve<int32_t>("bias_tokens", max_biases_);
+  bias_values_ = staging_.Reserve<float>("bias_values", max_biases_);
+  allowed_ = staging_.Reserve<int32_t>("allowed", largest.logit_rows * MaskWords(vocab_size));
+  staging_.Allocate(
+      [&](size_t bytes, const std::string& hint) { return backend.AllocateStaging(bytes, "arrays of a step", hint); });
+  if (!backend.reads_host_memory()) {
+    device_ = backend.Allocate(staging_.total_bytes(), Fill::kUntouched, "arrays of a step", "");
+  }
 }
 
-View<int32_t, 1> StepPlan::Ints(int id, int64_t count) const {
-  return View<int32_t, 1>::Contiguous(staging_.Get<int32_t>(id), {count});
+template <class T>
+View<T, 1> StepPlan::Staged(int id, int64_t count) const {
+  return View<T, 1>::Contiguous(staging_.Get<T>(id), {count});
+}
+
+template <class T>
+View<const T, 1> StepPlan::Placed(int id, int64_t count) const {
+  std::byte* base = device_ ? device_.data() : staging_.data();
+  return View<const T, 1>::Contiguous(reinterpret_cast<const T*>(base + staging_.offset(id)), {count});
 }
 
 StepViews StepPlan::ViewsOf(const StepShape& shape) const {
   StepViews views;
-  views.tokens = Ints(tokens_, shape.rows());
-  views.positions = Ints(positions_, shape.rows());
-  views.row_sequence = Ints(row_sequence_, shape.rows());
-  views.row_length = Ints(row_length_, shape.rows());
-  views.slots = View<const int64_t, 1>::Contiguous(staging_.Get<int64_t>(slots_), {shape.rows()});
-  views.segment_begin = Ints(segment_begin_, shape.segments + 1);
+  views.tokens = Placed<int32_t>(tokens_, shape.rows());
+  views.positions = Placed<int32_t>(positions_, shape.rows());
+  views.row_sequence = Placed<int32_t>(row_sequence_, shape.rows());
+  views.row_length = Placed<int32_t>(row_length_, shape.rows());
+  views.slots = Placed<int64_t>(slots_, shape.rows());
+  views.segment_begin = Placed<int32_t>(segment_begin_, shape.segments + 1);
   const int64_t max_pages = MaxPages(options_);
-  views.block_table = Ints(block_table_, shape.sequences * max_pages).Split(0, shape.sequences, max_pages);
-  views.logit_rows = Ints(logit_rows_, shape.logit_rows);
+  views.block_table = Placed<int32_t>(block_table_, shape.sequences * max_pages).Split(0, shape.sequences, max_pages);
+  views.logit_rows = Placed<int32_t>(logit_rows_, shape.logit_rows);
+  if (!shape.sampled) return views;
+  SampleArgs& sampling = views.sampling;
+  sampling.options = Placed<SamplingOptions>(sampling_, shape.logit_rows);
+  sampling.uniform = Placed<float>(uniform_, shape.logit_rows);
+  sampling.penalty_begin = Placed<int64_t>(penalty_begin_, shape.logit_rows + 1);
+  sampling.penalty_tokens = Placed<int32_t>(penalty_tokens_, max_penalties_);
+  sampling.penalty_counts = Placed<int32_t>(penalty_counts_, max_penalties_);
+  sampling.bias_begin = Placed<int64_t>(bias_begin_, shape.logit_rows + 1);
+  sampling.bias_tokens = Placed<int32_t>(bias_tokens_, max_biases_);
+  sampling.bias_values = Placed<float>(bias_values_, max_biases_);
+  sampling.allowed_index = Placed<int32_t>(allowed_index_, shape.logit_rows);
+  const int64_t words = MaskWords(vocab_size_);
+  sampling.allowed = Placed<int32_t>(allowed_, shape.logit_rows * words).Split(0, shape.logit_rows, words);
   return views;
+}
+
+void StepPlan::Upload() const {
+  if (!device_) return;
+  const auto upload = [&](size_t begin, size_t end) {
+    if (begin < end) backend_.Upload(device_.data() + begin, staging_.data() + begin, end - begin);
+  };
+  const auto upload_list = [&](int id, int64_t count) {
+    upload(staging_.offset(id), staging_.offset(id) + static_cast<size_t>(count) * 4);
+  };
+  upload(0, staging_.offset(penalty_tokens_));
+  if (!shape_.sampled) return;
+  upload_list(penalty_tokens_, penalties_);
+  upload_list(penalty_counts_, penalties_);
+  upload_list(bias_tokens_, biases_);
+  upload_list(bias_values_, biases_);
+  upload_list(allowed_, masks_ * MaskWords(vocab_size_));
 }
 
 void StepPlan::Fill(std::span<const SequenceInput> inputs, const AttentionCost& cost, bool allow_expanded) {
@@ -97,16 +165,17 @@ void StepPlan::Fill(std::span<const SequenceInput> inputs, const AttentionCost& 
   shape_.expanded_rows = RowBucket(options_, batch.rows - batch.absorbed_rows);
   shape_.sequences = padded ? options_.max_sequences : sequences;
   shape_.logit_rows = RowBucket(options_, wanted_logits_);
+  FillSampling(inputs);
 
   const int64_t rows = shape_.rows();
-  const View<int32_t, 1> tokens = Ints(tokens_, rows);
-  const View<int32_t, 1> positions = Ints(positions_, rows);
-  const View<int32_t, 1> row_sequence = Ints(row_sequence_, rows);
-  const View<int32_t, 1> row_length = Ints(row_length_, rows);
-  const View<int64_t, 1> slots = View<int64_t, 1>::Contiguous(staging_.Get<int64_t>(slots_), {rows});
+  const auto tokens = Staged<int32_t>(tokens_, rows);
+  const auto positions = Staged<int32_t>(positions_, rows);
+  const auto row_sequence = Staged<int32_t>(row_sequence_, rows);
+  const auto row_length = Staged<int32_t>(row_length_, rows);
+  const auto slots = Staged<int64_t>(slots_, rows);
   const int64_t max_pages = MaxPages(options_);
   const View<int32_t, 2> block_table =
-      Ints(block_table_, shape_.sequences * max_pages).Split(0, shape_.sequences, max_pages);
+      Staged<int32_t>(block_table_, shape_.sequences * max_pages).Split(0, shape_.sequences, max_pages);
   for (int64_t row = 0; row < rows; ++row) {
     tokens(row) = positions(row) = row_sequence(row) = row_length(row) = 0;
     slots(row) = options_.kv_pages * options_.page_size + row % options_.page_size;
@@ -115,7 +184,7 @@ void StepPlan::Fill(std::span<const SequenceInput> inputs, const AttentionCost& 
   // Where each input's rows begin, since the batch may have reordered them.
   const int64_t expanded_gap = shape_.absorbed_rows - batch.absorbed_rows;
   std::vector<int64_t> first_row(inputs.size(), 0);
-  const View<int32_t, 1> segment_begin = Ints(segment_begin_, options_.max_sequences + 1);
+  const auto segment_begin = Staged<int32_t>(segment_begin_, options_.max_sequences + 1);
   int64_t segments = 0;
   int64_t expanded = 0;
   for (const SequenceRows& sequence : batch.sequences) {
@@ -143,12 +212,66 @@ void StepPlan::Fill(std::span<const SequenceInput> inputs, const AttentionCost& 
   shape_.segments = shape_.expanded_rows == 0 ? 0 : padded ? options_.max_sequences : segments;
   for (int64_t s = segments; s <= shape_.segments; ++s) segment_begin(s) = static_cast<int32_t>(expanded);
 
-  const View<int32_t, 1> logit_rows = Ints(logit_rows_, shape_.logit_rows);
+  const auto logit_rows = Staged<int32_t>(logit_rows_, shape_.logit_rows);
   int64_t at = 0;
   for (size_t i = 0; i < inputs.size(); ++i) {
     for (const int32_t row : inputs[i].logit_rows) logit_rows(at++) = static_cast<int32_t>(first_row[i] + row);
   }
   for (; at < shape_.logit_rows; ++at) logit_rows(at) = 0;
+}
+
+void StepPlan::FillSampling(std::span<const SequenceInput> inputs) {
+  shape_.sampled = shape_.logprobs = false;
+  penalties_ = biases_ = masks_ = 0;
+  size_t named = 0;
+  for (const SequenceInput& input : inputs) named += input.sampling.size();
+  if (named == 0) return;
+  if (static_cast<int64_t>(named) != wanted_logits_) {
+    Fail(ErrorCode::kInternal, "step: sampling", fmt::format("{} rows, those of the logits, or none", wanted_logits_),
+         fmt::format("{}", named));
+  }
+  shape_.sampled = true;
+  const int64_t rows = shape_.logit_rows;
+  const View<SamplingOptions, 1> options = View<SamplingOptions, 1>::Contiguous(
+      reinterpret_cast<SamplingOptions*>(staging_.Get<int64_t>(sampling_)), {rows});
+  const auto uniform = Staged<float>(uniform_, rows);
+  const auto penalty_begin = Staged<int64_t>(penalty_begin_, rows + 1);
+  const auto bias_begin = Staged<int64_t>(bias_begin_, rows + 1);
+  const auto allowed_index = Staged<int32_t>(allowed_index_, rows);
+  const int64_t words = MaskWords(vocab_size_);
+  int64_t row = 0;
+  penalty_begin(0) = bias_begin(0) = 0;
+  const auto add = [&](const RowSampling& sampling) {
+    const auto penalties = static_cast<int64_t>(sampling.penalty_tokens.size());
+    const auto biases = static_cast<int64_t>(sampling.bias_tokens.size());
+    const auto mask = static_cast<int64_t>(sampling.allowed.size());
+    if (penalties_ + penalties > max_penalties_ || biases > kMaxBiases || (mask != 0 && mask != words) ||
+        sampling.penalty_counts.size() != sampling.penalty_tokens.size() ||
+        sampling.bias_values.size() != sampling.bias_tokens.size()) {
+      Fail(ErrorCode::kInternal, "step: sampling",
+           fmt::format("at most {} penalties and {} biases, and a mask of {} words or none",
+                       max_penalties_ - penalties_, kMaxBiases, words),
+           fmt::format("{}, {} and {}", penalties, biases, mask));
+    }
+    options(row) = sampling.options;
+    uniform(row) = sampling.uniform;
+    shape_.logprobs = shape_.logprobs || sampling.logprobs;
+    std::ranges::copy(sampling.penalty_tokens, staging_.Get<int32_t>(penalty_tokens_) + penalties_);
+    std::ranges::copy(sampling.penalty_counts, staging_.Get<int32_t>(penalty_counts_) + penalties_);
+    std::ranges::copy(sampling.bias_tokens, staging_.Get<int32_t>(bias_tokens_) + biases_);
+    std::ranges::copy(sampling.bias_values, staging_.Get<float>(bias_values_) + biases_);
+    allowed_index(row) = mask == 0 ? -1 : static_cast<int32_t>(masks_);
+    if (mask > 0) {
+      std::memcpy(staging_.Get<int32_t>(allowed_) + masks_ * words, sampling.allowed.data(),
+                  sampling.allowed.size_bytes());
+      ++masks_;
+    }
+    ++row;
+    penalty_begin(row) = penalties_ += penalties;
+    bias_begin(row) = biases_ += biases;
+  };
+  for (const SequenceInput& input : inputs) std::ranges::for_each(input.sampling, add);
+  while (row < rows) add({});
 }
 
 }  // namespace mxmla

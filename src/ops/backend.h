@@ -1,5 +1,5 @@
-// A device that models run on: its kernels, the threads that run or launch them, and its memory. One instance serves one
-// model and its sessions; it is for one thread at a time.
+// A device that models run on: its kernels, the threads that run or launch them, and its memory. One instance serves
+// one model and its sessions; it is for one thread at a time.
 #pragma once
 
 #include <string>
@@ -32,7 +32,8 @@ class Backend {
   virtual Memory Allocate(size_t bytes, Fill fill, const std::string& what, const std::string& hint) = 0;
   // Memory that the host fills for Upload, untouched.
   virtual Memory AllocateStaging(size_t bytes, const std::string& what, const std::string& hint) = 0;
-  // Copies staging memory to memory from Allocate, behind the kernels that were started before and ahead of those after.
+  // Copies staging memory to memory from Allocate, behind the kernels that were started before and ahead of those
+  // after.
   virtual void Upload(std::byte* device, const std::byte* staging, size_t bytes) = 0;
   // Copies the other way; returns when the kernels before it have run and the bytes are there.
   virtual void Download(std::byte* staging, const std::byte* device, size_t bytes) = 0;

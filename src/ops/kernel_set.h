@@ -39,16 +39,4 @@ struct KernelSet {
   KernelTable<SampleArgs> sample;
 };
 
-// Plain float32 loops over the same bytes: the truth for tests. Honours every stride of float views.
-const KernelSet& RefKernels();
-
-enum class CpuIsa { kPortable, kAvx2, kAvx512 };
-
-// The best instruction set of this machine that this build has kernels for; the environment variable MXMLA_ISA
-// (portable, avx2, avx512) chooses a lesser one.
-CpuIsa DetectCpuIsa();
-bool CpuIsaAvailable(CpuIsa isa);
-// Vectorised, threaded kernels with bf16 activations.
-const KernelSet& CpuKernels(CpuIsa isa);
-
 }  // namespace mxmla

@@ -1,5 +1,7 @@
 #include "ref/kernels.h"
 
+#include "ref/backend.h"
+
 namespace mxmla {
 
 const KernelSet& RefKernels() {

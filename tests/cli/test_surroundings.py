@@ -2,12 +2,13 @@
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import time
 
 import pytest
-from conftest import BINARY, MODELS
+from conftest import BINARY, MODELS, TINY_GSM, needs_tiny_gsm
 
 TOKENS = ["--tokens", "1,2,3", "--print-ids", "--max-tokens", "4"]
 
@@ -55,3 +56,15 @@ def test_an_ended_quantize_leaves_nothing(tmp_path, number):
     process.wait(timeout=60)
     left = [path.name for path in tmp_path.iterdir()]
     assert left == ([] if process.returncode != 0 else ["out"])
+
+
+@needs_tiny_gsm
+def test_a_shard_that_shrinks_under_the_program_is_an_error_that_names_it(tmp_path):
+    folder = shutil.copytree(TINY_GSM, tmp_path / "model")
+    process = subprocess.Popen([BINARY, "run", folder, "--prompt", "hello", "--temperature", "5", "--max-tokens", "900"],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.read(1)  # it computes
+    os.truncate(folder / "model.safetensors", 100000)
+    _, stderr = process.communicate(timeout=60)
+    assert 0 < process.returncode < 128
+    assert b"model.safetensors" in stderr and stderr.count(b"\n") == 1

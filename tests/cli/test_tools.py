@@ -345,6 +345,14 @@ def bench(tmp_path, *args):
     return text, json.dumps(report)
 
 
+def test_bench_scheduler(tmp_path):
+    text, report = bench(tmp_path, "scheduler", "tiny-gsm", "--batch", "1,5", "--steps", "40", "--sampled")
+    assert "us a step" in text
+    rows = json.loads(report)["rows"]
+    assert [row["batch"] for row in rows] == [1, 5]
+    assert all(row["steps"] == 40 and 0 < row["median_us"] <= row["p99_us"] for row in rows)
+
+
 def test_bench_vproj(tmp_path):
     text, report = bench(tmp_path, "vproj", "--heads", "2", "--batch", "1,3")
     for layout in ("copy", "strided", "fused"):

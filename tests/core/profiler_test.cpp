@@ -30,6 +30,21 @@ TEST(Profiler, CountsCopies) {
   EXPECT_EQ(profiler.copies(), 0);
 }
 
+TEST(Profiler, CountsWhatKernelsRepack) {
+  Profiler profiler;
+  {
+    const Profiler::Scope scope(&profiler, "linear", 64);
+    profiler.AddRepacked(10);
+    profiler.AddRepacked(5);
+  }
+  { const Profiler::Scope scope(&profiler, "rope", 36); }
+  EXPECT_EQ(profiler.costs()[0].repacked, 15);
+  EXPECT_EQ(profiler.costs()[1].repacked, 0);
+  EXPECT_EQ(profiler.repacked_bytes(), 15);
+  profiler.Reset();
+  EXPECT_EQ(profiler.repacked_bytes(), 0);
+}
+
 TEST(Profiler, KeepsEventsInOrderWhenAsked) {
   Profiler profiler;
   profiler.KeepEvents(true);

@@ -4,9 +4,9 @@
 #include <cmath>
 
 #include "fixture.h"
-#include "ops/kernel_set.h"
 #include "ops/quantize.h"
 #include "ops/quantize_block.h"
+#include "ref/backend.h"
 #include "ref/values.h"
 
 namespace mxmla::test {

@@ -170,7 +170,7 @@ TEST_P(Forward, DecodingAfterAPrefillEqualsOneLongPrefill) {
   EXPECT_TRUE(SameBits(once, decoded));
 
   // Expanded heads are another sum of the same numbers.
-  const double tolerance = model.kernels->backend == "ref" ? 1e-5 : 2e-2;
+  const double tolerance = model.backend->kernels().backend == "ref" ? 1e-5 : 2e-2;
   EXPECT_LT(Distance(decoded, expected), tolerance);
 }
 
@@ -218,7 +218,7 @@ TEST_P(Forward, ABf16CacheIsWhatCpuHasAndOnRefARounding) {
   const std::vector<float> plain = PrefillAndDecode(model, options, 3);
   options.kv_dtype = KvDType::kBf16;
   const std::vector<float> bf16 = PrefillAndDecode(model, options, 3);
-  if (model.kernels->backend == "ref") {
+  if (model.backend->kernels().backend == "ref") {
     EXPECT_GT(Distance(bf16, plain), 1e-5);
     EXPECT_LT(Distance(bf16, plain), 2e-2);
   } else {

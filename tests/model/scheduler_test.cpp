@@ -46,6 +46,10 @@ class SchedulerTest : public testing::Test {
     request.max_tokens = static_cast<int64_t>(1 + random() % 12);
     request.seed = random();
     if (random() % 2) request.sampling = {0.9f, 20, 0.95f};
+    if (random() % 3 == 0) {
+      request.sampling.repetition_penalty = 1.3f;
+      request.sampling.frequency_penalty = 0.4f;
+    }
     return request;
   }
 
@@ -129,6 +133,89 @@ TEST_F(SchedulerTest, RefusesWhatCanNeverRun) {
   request.prompt = {100000};
   request.max_tokens = 1;
   EXPECT_THROW(scheduler.Submit(request), Error);
+  EXPECT_TRUE(scheduler.idle());
+}
+
+TEST_F(SchedulerTest, SamplingReachesEveryTokenOfARequest) {
+  GenerateRequest request;
+  request.prompt = {1, 2, 3};
+  request.max_tokens = 10;
+  const auto run = [&] {
+    Scheduler scheduler(Model(), Options(2, 16));
+    GenerateResult found;
+    scheduler.Submit(request, [&](RequestId, const GenerateResult& result) { found = result; });
+    while (!scheduler.idle()) scheduler.Tick();
+    return found;
+  };
+  const std::vector<int32_t> greedy = run().tokens;
+
+  // A bias beyond any logit decides every token; a large penalty of what was seen forbids to repeat it.
+  request.logit_bias = {{9, 1e6f}, {10, 1e6f - 1000}, {11, 1e6f - 2000}};
+  EXPECT_THAT(run().tokens, ElementsAreArray(std::vector<int32_t>(10, 9)));
+  request.sampling.presence_penalty = 1e5f;
+  EXPECT_EQ(run().tokens[0], 9);
+  EXPECT_EQ(run().tokens[1], 10);
+  EXPECT_EQ(run().tokens[2], 11);
+  request.sampling.presence_penalty = 0;
+  request.sampling.frequency_penalty = 600;  // 9, 9 (600 off), then 10
+  std::vector<int32_t> penalised = run().tokens;
+  penalised.resize(3);
+  EXPECT_THAT(penalised, testing::ElementsAre(9, 9, 10));
+  request.sampling.frequency_penalty = 0;
+  request.logit_bias = {{3, 1e6f}, {4, 7e5f}};
+  EXPECT_EQ(run().tokens[0], 3);
+  request.sampling.repetition_penalty = 2;  // 3 is in the prompt: half of it is less than 4's
+  EXPECT_EQ(run().tokens[0], 4);
+
+  request = {};
+  request.prompt = {1, 2, 3};
+  request.max_tokens = 10;
+  request.logprobs = true;
+  request.sampling.top_logprobs = 2;
+  const GenerateResult result = run();
+  EXPECT_THAT(result.tokens, ElementsAreArray(greedy));
+  ASSERT_EQ(result.logprobs.size(), result.tokens.size());
+  for (size_t i = 0; i < result.tokens.size(); ++i) {
+    ASSERT_EQ(result.logprobs[i].top.size(), 2u);
+    EXPECT_EQ(result.logprobs[i].top[0].token, result.tokens[i]);
+    EXPECT_EQ(result.logprobs[i].top[0].logprob, result.logprobs[i].chosen);
+    EXPECT_LE(result.logprobs[i].top[1].logprob, result.logprobs[i].chosen);
+    EXPECT_LT(result.logprobs[i].chosen, 0);
+  }
+
+  // Even tokens only, then an error of the callback's own.
+  int calls = 0;
+  request.restrict_tokens = [&](std::span<uint32_t> allowed) {
+    if (++calls == 5) throw std::runtime_error("no more");
+    for (uint32_t& word : allowed) word &= 0x55555555u;
+  };
+  const GenerateResult even = run();
+  EXPECT_EQ(even.reason, FinishReason::kError);
+  ASSERT_EQ(even.tokens.size(), 4u);
+  for (const int32_t token : even.tokens) EXPECT_EQ(token % 2, 0);
+  request.restrict_tokens = [&](std::span<uint32_t> allowed) { std::ranges::fill(allowed, 0u); };
+  EXPECT_EQ(run().reason, FinishReason::kError);
+}
+
+TEST_F(SchedulerTest, RefusesSamplingOptionsOutsideTheirRanges) {
+  Scheduler scheduler(Model(), Options(1, 16));
+  const auto refused = [&](const auto& change) {
+    GenerateRequest request;
+    request.prompt = {1};
+    request.max_tokens = 1;
+    change(request);
+    EXPECT_THROW(scheduler.Submit(request), Error);
+  };
+  refused([](GenerateRequest& r) { r.sampling.temperature = -1; });
+  refused([](GenerateRequest& r) { r.sampling.temperature = std::numeric_limits<float>::quiet_NaN(); });
+  refused([](GenerateRequest& r) { r.sampling.top_p = 1.5f; });
+  refused([](GenerateRequest& r) { r.sampling.top_k = -1; });
+  refused([](GenerateRequest& r) { r.sampling.min_p = 2; });
+  refused([](GenerateRequest& r) { r.sampling.repetition_penalty = 0; });
+  refused([](GenerateRequest& r) { r.sampling.presence_penalty = std::numeric_limits<float>::infinity(); });
+  refused([](GenerateRequest& r) { r.sampling.top_logprobs = 21; });
+  refused([](GenerateRequest& r) { r.logit_bias = {{100000, 1}}; });
+  refused([](GenerateRequest& r) { r.logit_bias.resize(kMaxBiases + 1); });
   EXPECT_TRUE(scheduler.idle());
 }
 

@@ -12,7 +12,11 @@
 #include <random>
 #include <vector>
 
-#include "ops/kernel_set.h"
+#if defined(MXMLA_TEST_CPU)
+#include "cpu/backend.h"
+#endif
+#include "ops/backend.h"
+#include "ref/backend.h"
 
 namespace mxmla::test {
 
@@ -369,23 +373,13 @@ inline std::vector<Backend> Backends() {
 // for, filled with NaN.
 class Machine {
  public:
-  explicit Machine(const Backend& backend, int threads = 2) : pool_(threads) {
-    context_.kernels = backend.kernels;
-    context_.pool = &pool_;
-  }
+  explicit Machine(const Backend& backend, int threads = 2)
+      : backend_(*backend.kernels, threads), context_(backend_.Context()) {}
   template <class Body>
   void Run(const Body& body) {
-    WorkspaceSize size;
-    context_.planned = &size;
-    body(context_);
-    context_.planned = nullptr;
-    const auto round_up = [](size_t bytes) { return (bytes + 63) / 64 * 64; };
-    size.per_worker = round_up(size.per_worker);
-    const size_t bytes = round_up(size.shared) + size.per_worker * static_cast<size_t>(pool_.threads());
-    const std::unique_ptr<std::byte, void (*)(void*)> memory(
-        static_cast<std::byte*>(std::aligned_alloc(64, std::max<size_t>(bytes, 64))), &std::free);
-    std::memset(memory.get(), 0xff, std::max<size_t>(bytes, 64));
-    context_.workspace = {memory.get(), memory.get() + round_up(size.shared), size};
+    WorkspaceMemory workspace;
+    workspace.Plan(context_, backend_, body);
+    if (workspace.bytes() > 0) std::memset(workspace.data(), 0xff, workspace.bytes());
     body(context_);
     context_.workspace = {};
   }
@@ -393,7 +387,7 @@ class Machine {
   const ExecContext& context() const { return context_; }
 
  private:
-  ThreadPool pool_;
+  HostBackend backend_;
   ExecContext context_;
 };
 

@@ -1,0 +1,158 @@
+// A step asks nothing of the host: its arrays reach a device by one upload, its results leave by downloads, and the
+// next step can be queued on tokens that the host has not seen.
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <random>
+
+#include "cpu/backend.h"
+#include "engine/loaded_model.h"
+#include "model/decoder.h"
+
+namespace mxmla {
+namespace {
+
+// The processor's kernels on memory that stands for a device's: not where the host writes, and what the host wrote is
+// gone once it is uploaded.
+class FarBackend final : public Backend {
+ public:
+  FarBackend() : Backend(CpuKernels(DetectCpuIsa()), 2) {}
+
+  bool reads_host_memory() const override { return false; }
+  Memory Allocate(size_t bytes, Fill fill, const std::string& what, const std::string& hint) override {
+    return AllocateHostMemory(bytes, fill, what, hint);
+  }
+  Memory AllocateStaging(size_t bytes, const std::string& what, const std::string& hint) override {
+    Memory memory = AllocateHostMemory(bytes, Fill::kZero, what, hint);
+    std::memset(memory.data(), 0xa5, bytes);
+    return memory;
+  }
+  void Upload(std::byte* device, const std::byte* staging, size_t bytes) override {
+    std::memcpy(device, staging, bytes);
+    std::memset(const_cast<std::byte*>(staging), 0xa5, bytes);
+    uploaded += bytes;
+  }
+  void Download(std::byte* staging, const std::byte* device, size_t bytes) override {
+    std::memcpy(staging, device, bytes);
+    downloaded += bytes;
+  }
+
+  size_t uploaded = 0, downloaded = 0;
+};
+
+class StepTest : public testing::Test {
+ protected:
+  StepTest() : model_(LoadedModel::Open(std::string(MXMLA_FIXTURES) + "/v3-mxfp4", {"cpu", 2})) {
+    options_.max_sequences = 3;
+    options_.max_context = 64;
+    options_.max_batch_tokens = 40;
+    options_.max_logit_rows = 4;
+    options_.kv_pages = 6;
+    std::mt19937 random(3);
+    for (int32_t& token : prompt_) token = static_cast<int32_t>(random() % model_.config.vocab_size);
+  }
+
+  Decoder Make(Backend& backend) const {
+    return Decoder(model_.config, model_.weights, model_.Placed(AbsorbDType::kCheckpoint), options_, backend, nullptr);
+  }
+
+  // Two prompts, one of them sampled with everything that sampling knows; then a token of each.
+  SequenceInput Prompt(int sequence, RowSampling sampling) const {
+    SequenceInput input;
+    input.tokens = std::span(prompt_).subspan(static_cast<size_t>(sequence), 20);
+    input.block_table = std::span(kPages).subspan(static_cast<size_t>(sequence), 1);
+    input.logit_rows = {19};
+    input.sampling = {sampling};
+    return input;
+  }
+  static SequenceInput Next(SequenceInput input, const int32_t* token) {
+    input.tokens = {token, 1};
+    input.first_position = 20;
+    input.logit_rows = {0};
+    return input;
+  }
+  std::vector<SequenceInput> Prompts() const {
+    RowSampling random;
+    random.options.temperature = 1;
+    random.options.top_p = 0.9f;
+    random.options.frequency_penalty = 0.5f;
+    random.options.top_logprobs = 3;
+    random.uniform = 0.7f;
+    random.logprobs = true;
+    random.penalty_tokens = kPenaltyTokens;
+    random.penalty_counts = kPenaltyCounts;
+    random.bias_tokens = kBiasTokens;
+    random.bias_values = kBiasValues;
+    return {Prompt(0, {}), Prompt(1, random)};
+  }
+
+  static constexpr int32_t kPages[] = {4, 1};
+  static constexpr int32_t kPenaltyTokens[] = {3, 5}, kPenaltyCounts[] = {1, 2}, kBiasTokens[] = {7};
+  static constexpr float kBiasValues[] = {1.5f};
+  LoadedModel model_;
+  ModelOptions options_;
+  std::array<int32_t, 40> prompt_{};
+};
+
+TEST_F(StepTest, ADevicesMemoryIsNeverTheHosts) {
+  FarBackend far;
+  Decoder here = Make(*model_.backend), there = Make(far);
+  const std::vector<SequenceInput> prompts = Prompts();
+  for (int step = 0; step < 3; ++step) {
+    const StepResult expected = here.Forward(prompts);
+    const size_t before = far.uploaded;
+    const StepResult found = there.Forward(prompts);
+    EXPECT_GT(far.uploaded, before);
+    ASSERT_EQ(found.tokens.shape[0], 2);
+    for (int64_t r = 0; r < 2; ++r) {
+      EXPECT_EQ(found.tokens(r), expected.tokens(r));
+      EXPECT_EQ(std::isnan(found.logprobs(r)), std::isnan(expected.logprobs(r)));
+      EXPECT_EQ(found.logprobs(r), expected.logprobs(r));
+      for (int64_t i = 0; i < kMaxTopLogprobs; ++i) EXPECT_EQ(found.top_tokens(r, i), expected.top_tokens(r, i));
+    }
+    EXPECT_GE(found.top_tokens(1, 2), 0);
+    EXPECT_EQ(found.top_tokens(0, 0), -1);  // it asked for none
+  }
+  // Without sampling the logits come down.
+  std::vector<SequenceInput> plain = prompts;
+  for (SequenceInput& input : plain) input.sampling.clear();
+  const View<const float, 2> expected = here.Forward(plain).logits, found = there.Forward(plain).logits;
+  ASSERT_EQ(found.size(), expected.size());
+  EXPECT_EQ(std::memcmp(found.data, expected.data, static_cast<size_t>(found.size()) * sizeof(float)), 0);
+}
+
+TEST_F(StepTest, AStepCanBeQueuedOnTokensThatTheHostHasNotSeen) {
+  Decoder seen = Make(*model_.backend), unseen = Make(*model_.backend);
+  const std::vector<SequenceInput> prompts = Prompts();
+  const StepResult first = seen.Forward(prompts);
+  const int32_t tokens[] = {first.tokens(0), first.tokens(1)};
+  const int32_t rows[] = {-1, -2};
+  unseen.Forward(prompts);
+  const StepResult expected = seen.Forward(std::vector{Next(prompts[0], &tokens[0]), Next(prompts[1], &tokens[1])});
+  const StepResult found = unseen.Forward(std::vector{Next(prompts[0], &rows[0]), Next(prompts[1], &rows[1])});
+  ASSERT_EQ(found.logits.size(), expected.logits.size());
+  EXPECT_EQ(
+      std::memcmp(found.logits.data, expected.logits.data, static_cast<size_t>(found.logits.size()) * sizeof(float)),
+      0);
+  const int32_t none = -5;  // there are four rows of logits
+  EXPECT_THROW(unseen.Forward(std::vector{Next(prompts[0], &none)}), Error);
+}
+
+TEST_F(StepTest, SamplingIsForAllRowsOrNone) {
+  Decoder decoder = Make(*model_.backend);
+  std::vector<SequenceInput> inputs = Prompts();
+  inputs[0].sampling.clear();
+  EXPECT_THROW(decoder.Forward(inputs), Error);
+  inputs = Prompts();
+  const std::vector<uint32_t> short_mask(1);
+  inputs[0].sampling[0].allowed = short_mask;
+  EXPECT_THROW(decoder.Forward(inputs), Error);
+  // A mask with one token leaves no choice.
+  std::vector<uint32_t> mask(static_cast<size_t>(model_.config.vocab_size + 31) / 32);
+  mask[1] = 1u << 5;
+  inputs[0].sampling[0].allowed = mask;
+  EXPECT_EQ(decoder.Forward(inputs).tokens(0), 37);
+}
+
+}  // namespace
+}  // namespace mxmla
