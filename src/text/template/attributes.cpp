@@ -93,16 +93,15 @@ struct Indices {
   Int count;
 };
 
-Indices IndicesOf(const Value* begin, const Value* end, const Value* step, size_t size) {
+Indices IndicesOf(const Value* begin, const Value* end, const Value* step, Int length) {
+  for (const Value* bound : {begin, end, step}) {
+    if (!bound || bound->is_none() || bound->is_integer()) continue;
+    RequireDefined(*bound);
+    throw TemplateFault("slice indices must be integers or None or have an __index__ method");
+  }
   const auto read = [](const Value* value, Int fallback) {
-    if (!value || value->is_none()) return fallback;
-    RequireDefined(*value);
-    if (!value->is_integer()) {
-      throw TemplateFault("slice indices must be integers or None or have an __index__ method");
-    }
-    return std::clamp(value->integer(), -(Int{1} << 62), Int{1} << 62);
+    return value && !value->is_none() ? std::clamp(value->integer(), -(Int{1} << 62), Int{1} << 62) : fallback;
   };
-  const Int length = static_cast<Int>(size);
   const Int by = read(step, 1);
   if (by == 0) throw TemplateFault("slice step cannot be zero");
   const auto bound = [&](const Value* value, Int fallback) {
@@ -115,7 +114,7 @@ Indices IndicesOf(const Value* begin, const Value* end, const Value* step, size_
   const Int to = bound(end, by > 0 ? length : Int{-1});
   const Int distance = by > 0 ? to - from : from - to;
   const Int stride = by > 0 ? by : -by;
-  return {from, by, distance <= 0 ? 0 : (distance - 1) / stride + 1};
+  return Indices{from, by, distance <= 0 ? 0 : (distance - 1) / stride + 1};
 }
 
 }  // namespace
@@ -159,41 +158,44 @@ Value GetItem(Runtime& runtime, const Value& value, const Value& key) {
 
 Value GetSlice(Runtime& runtime, const Value& value, const Value* begin, const Value* end, const Value* step) {
   RequireDefined(value);
-  switch (value.kind()) {
-    case Value::Kind::kString: {
-      const Text& text = value.text();
-      runtime.StepBytes(text.size());
-      const std::vector<size_t> offsets = CharacterOffsets(text.bytes());
-      const Indices indices = IndicesOf(begin, end, step, offsets.size() - 1);
-      if (indices.count == 0) return Value::String(text.Substring(0, 0));
-      if (indices.step == 1) {
-        const auto first = static_cast<size_t>(indices.begin);
-        return Value::String(text.Substring(offsets[first], offsets[first + static_cast<size_t>(indices.count)]));
-      }
-      runtime.Step(static_cast<int64_t>(indices.count));
-      Text out;
+  if (value.is_string()) {
+    const Text& text = value.text();
+    runtime.StepBytes(text.size());
+    const std::vector<size_t> offsets = CharacterOffsets(text.bytes());
+    const Indices indices = IndicesOf(begin, end, step, static_cast<Int>(offsets.size()) - 1);
+    runtime.Step(static_cast<int64_t>(indices.step == 1 ? 1 : indices.count));
+    Text out;
+    if (indices.step == 1 && indices.count > 0) {
+      const auto first = static_cast<size_t>(indices.begin);
+      out.Append(text, offsets[first], offsets[first + static_cast<size_t>(indices.count)]);
+    } else {
       for (Int i = 0; i < indices.count; ++i) {
         const auto at = static_cast<size_t>(indices.begin + i * indices.step);
         out.Append(text, offsets[at], offsets[at + 1]);
       }
-      out.set_is_markup(text.is_markup());
-      return Value::String(std::move(out));
     }
-    case Value::Kind::kList:
-    case Value::Kind::kTuple: {
-      const Indices indices = IndicesOf(begin, end, step, value.items().size());
-      runtime.Step(static_cast<int64_t>(indices.count));
-      Values items;
-      for (Int i = 0; i < indices.count; ++i) {
-        items.push_back(value.items()[static_cast<size_t>(indices.begin + i * indices.step)]);
-      }
-      return value.is_list() ? Value::List(std::move(items)) : Value::Tuple(std::move(items));
-    }
-    case Value::Kind::kDict:
-      throw TemplateFault("unhashable type: 'slice'");
-    default:
-      throw TemplateFault(fmt::format("'{}' object is not subscriptable", TypeName(value)));
+    out.set_is_markup(text.is_markup());
+    return Value::String(std::move(out));
   }
+  if (value.is_list() || value.is_tuple()) {
+    const Indices indices = IndicesOf(begin, end, step, static_cast<Int>(value.items().size()));
+    runtime.Step(static_cast<int64_t>(indices.count));
+    Values items;
+    for (Int i = 0; i < indices.count; ++i) {
+      items.push_back(value.items()[static_cast<size_t>(indices.begin + i * indices.step)]);
+    }
+    return value.is_list() ? Value::List(std::move(items)) : Value::Tuple(std::move(items));
+  }
+  if (value.is_object()) {
+    if (const auto range = RangeOf(value)) {
+      const Indices indices = IndicesOf(begin, end, step, *Length(runtime, value));
+      const Int first = range->first + indices.begin * range->second;
+      const Int by = range->second * indices.step;
+      return MakeRange(runtime, first, first + indices.count * by, by);
+    }
+  }
+  if (value.is_dict()) throw TemplateFault("unhashable type: 'slice'");
+  throw TemplateFault(fmt::format("'{}' object is not subscriptable", TypeName(value)));
 }
 
 Value Call(Runtime& runtime, const Value& callee, const Args& args) {

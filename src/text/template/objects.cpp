@@ -53,6 +53,7 @@ class Range : public Object {
   }
 
   Int length() const { return length_; }
+  std::pair<Int, Int> start_and_step() const { return {start_, step_}; }
 
  private:
   Int start_;
@@ -172,6 +173,12 @@ Value MakeRange(Runtime& runtime, Int start, Int stop, Int step) {
     throw TemplateFault(fmt::format("a range of more than {} items", kLongestRange));
   }
   return Value::Of(range);
+}
+
+std::optional<std::pair<Int, Int>> RangeOf(const Value& value) {
+  const auto* range = value.is_object() ? dynamic_cast<const Range*>(value.object()) : nullptr;
+  if (!range) return std::nullopt;
+  return range->start_and_step();
 }
 
 Value MakeView(Runtime& runtime, ViewKind kind, const Value& dict) { return Value::Of(runtime.New<View>(kind, dict)); }

@@ -12,6 +12,9 @@ namespace mxmla::jinja {
 // Python's range; throws TemplateFault above 100000 items, as the sandbox does.
 Value MakeRange(Runtime& runtime, Int start, Int stop, Int step);
 
+// The start and the step of a range; none for another value.
+std::optional<std::pair<Int, Int>> RangeOf(const Value& value);
+
 // dict.keys(), dict.values(), dict.items().
 enum class ViewKind { kKeys, kValues, kItems };
 Value MakeView(Runtime& runtime, ViewKind kind, const Value& dict);

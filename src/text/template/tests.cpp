@@ -79,6 +79,9 @@ bool IsCase(Runtime& runtime, const Value& value, const Args& args) {
 template <bool kFilter>
 bool IsName(Runtime& runtime, const Value& value, const Args& args) {
   const Parameters parameters("test", args, {});
+  if (value.is_list() || value.is_dict()) {
+    throw TemplateFault(fmt::format("unhashable type: '{}'", TypeName(value)));
+  }
   const std::string name = Str(runtime, value).bytes();
   return kFilter ? FindFilter(name) != nullptr : FindTest(name) != nullptr;
 }

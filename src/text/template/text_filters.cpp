@@ -96,10 +96,11 @@ Value Truncate(Runtime& runtime, const Value& value, const Args& args) {
   const Int end_length = static_cast<Int>(CountCharacters(end.bytes()));
   if (length < end_length) throw TemplateFault(fmt::format("expected length >= {}, got {}", end_length, length));
   if (leeway < 0) throw TemplateFault(fmt::format("expected leeway >= 0, got {}", leeway));
+  const auto size = Length(runtime, value);
+  if (size && *size <= length + leeway) return value;
   const Text& text = RequireText(value, "truncate");
   runtime.StepBytes(text.size());
   const std::vector<size_t> offsets = CharacterOffsets(text.bytes());
-  if (static_cast<Int>(offsets.size()) - 1 <= length + leeway) return value;
   Text out = text.Substring(0, offsets[static_cast<size_t>(length - end_length)]);
   if (!cuts_words) {
     const size_t space = out.bytes().rfind(' ');
