@@ -6,7 +6,7 @@
 #include <map>
 
 #include "core/error.h"
-#include "text/json_file.h"
+#include "text/json_fields.h"
 #include "text/template/evaluator.h"
 #include "text/template/json_value.h"
 #include "text/template/parser.h"

@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
-#include "text/json_file.h"
+#include "text/json_fields.h"
 #include "text/tokenizer_parts.h"
 #include "text/utf8.h"
 
