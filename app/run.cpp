@@ -34,9 +34,9 @@ std::vector<int32_t> PromptTokens(const RunFlags& flags, const std::string& fold
   const std::string text = flags.has_prompt_file ? ReadText(flags.prompt_file, "--prompt-file") : flags.prompt;
   if (flags.chat) {
     const Message message{"user", text};
-    return FormatChat(tokenizer, DetectChatFormat(folder), {&message, 1}, true);
+    return ChatTemplate::Load(folder).Encode(tokenizer, {&message, 1});
   }
-  std::vector<int32_t> tokens = tokenizer.Encode(text, true);
+  std::vector<int32_t> tokens = tokenizer.EncodePrompt(text);
   if (tokens.empty()) {
     Fail(ErrorCode::kUsage, "prompt", "some text (this tokenizer adds no first token)", "none", "give --prompt TEXT");
   }

@@ -2,67 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <cerrno>
 #include <cmath>
-#include <cstdio>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
 
 namespace mxmla {
-namespace {
-
-constexpr int kMaxDepth = 64;
-
-}  // namespace
-
-std::string ShowJson(const Json& value) {
-  constexpr size_t kLongest = 80;
-  if (value.is_object() && !value.empty()) return fmt::format("an object of {} keys", value.size());
-  if (value.is_array() && value.size() > 8) return fmt::format("a list of {} values", value.size());
-  std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
-  if (text.size() > kLongest) text = text.substr(0, kLongest) + "...";
-  return text;
-}
-
-Json ParseJsonObject(std::string_view text, const std::string& subject, ErrorCode code) {
-  bool too_deep = false;
-  const auto limit_depth = [&](int depth, Json::parse_event_t, Json&) {
-    if (depth > kMaxDepth) too_deep = true;
-    return !too_deep;  // a discarded value is not built, so depth costs nothing
-  };
-  Json json;
-  try {
-    json = Json::parse(text.begin(), text.end(), limit_depth);
-  } catch (const Json::exception& error) {
-    std::string reason = error.what();
-    if (const size_t end = reason.find("] "); end != std::string::npos) reason = reason.substr(end + 2);
-    Fail(code, subject, "a JSON object", "text that is not JSON (" + reason + ")");
-  }
-  if (too_deep) Fail(code, subject, fmt::format("JSON nested at most {} deep", kMaxDepth), "deeper nesting");
-  if (!json.is_object()) Fail(code, subject, "a JSON object", ShowJson(json));
-  return json;
-}
-
-std::string ReadTextFile(const std::string& path, ErrorCode code, size_t limit) {
-  std::error_code status;
-  if (!std::filesystem::is_regular_file(path, status)) {
-    Fail(ErrorCode::kMissingFile, path, "a file", status ? status.message() : "none",
-         "a model folder holds config.json, *.safetensors and a tokenizer");
-  }
-  std::ifstream file(path, std::ios::binary);
-  if (!file) Fail(ErrorCode::kMissingFile, path, "a readable file", std::strerror(errno));
-  const auto size = std::filesystem::file_size(path, status);
-  if (status) Fail(ErrorCode::kMissingFile, path, "a readable file", status.message());
-  if (size > limit) Fail(code, path, fmt::format("at most {} bytes", limit), fmt::format("{} bytes", size));
-  std::string text(static_cast<size_t>(size), '\0');
-  file.read(text.data(), static_cast<std::streamsize>(size));
-  if (static_cast<size_t>(file.gcount()) != text.size()) {
-    Fail(ErrorCode::kMissingFile, path, fmt::format("{} readable bytes", size), fmt::format("{}", file.gcount()));
-  }
-  return text;
-}
-
 JsonFields::JsonFields(const Json& object, std::string subject, std::string path)
     : object_(&object), subject_(std::move(subject)), path_(std::move(path)) {
   if (!object.is_object()) Fail(ErrorCode::kBadConfig, Subject(""), "an object", ShowJson(object));

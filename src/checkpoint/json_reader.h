@@ -1,4 +1,4 @@
-// Reading JSON files that may be hostile: every failure is an Error that names the file and the key.
+// Values of JSON files that may be hostile: every failure is an Error that names the file and the key.
 #pragma once
 
 #include <cstdint>
@@ -9,16 +9,11 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/json_file.h"
 
 namespace mxmla {
 
 using Json = nlohmann::json;
-
-// An object at the root, nested at most 64 deep; an Error of `code` naming `subject` otherwise.
-Json ParseJsonObject(std::string_view text, const std::string& subject, ErrorCode code);
-
-// The whole file, at most `limit` bytes. Errors: kMissingFile, and `code` when it is too large.
-std::string ReadTextFile(const std::string& path, ErrorCode code, size_t limit = size_t{64} << 20);
 
 // Values of an object's keys, checked for type and range: an Error (kBadConfig) names the key, expected and found.
 class JsonFields {
@@ -60,8 +55,5 @@ class JsonFields {
   std::string subject_;
   std::string path_;
 };
-
-// A value as an error message shows it: short, one line.
-std::string ShowJson(const Json& value);
 
 }  // namespace mxmla

@@ -14,6 +14,7 @@
 #include <optional>
 #include <unordered_set>
 
+#include "core/file_kind.h"
 #include "core/note.h"
 
 namespace mxmla {
@@ -287,13 +288,20 @@ void Tensor::CheckView(bool dtype_fits, size_t alignment, int rank) const {
 }
 
 std::vector<Tensor> ParseSafetensors(std::span<const std::byte> file, std::string_view path) {
+  // A file of another kind gives no length, or one that no file has.
+  const auto refuse_other_kinds = [&] {
+    const std::string_view head(reinterpret_cast<const char*>(file.data()), std::min<size_t>(file.size(), 512));
+    RefuseForeignFile(head, std::string(path), "a safetensors file of at least 8 bytes", ErrorCode::kSafetensors);
+  };
   if (file.size() < kLengthBytes) {
+    refuse_other_kinds();
     FailFile(path, {}, fmt::format("a safetensors file of at least {} bytes", kLengthBytes),
              fmt::format("{} bytes", file.size()));
   }
   uint64_t length = 0;
   for (size_t i = 0; i < kLengthBytes; ++i) length |= static_cast<uint64_t>(file[i]) << (8 * i);
   if (length > kMaxHeader) {
+    refuse_other_kinds();
     FailFile(path, {}, fmt::format("a header of at most {} bytes", kMaxHeader), fmt::format("{}", length),
              "this is no safetensors file, or it is damaged");
   }

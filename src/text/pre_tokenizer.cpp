@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
-#include "text/json_file.h"
+#include "text/json_fields.h"
 #include "text/oniguruma.h"
 
 namespace mxmla {

@@ -7,7 +7,7 @@
 #include <unordered_set>
 
 #include "core/error.h"
-#include "text/json_file.h"
+#include "text/json_fields.h"
 #include "text/tokenizer_parts.h"
 
 namespace mxmla {
@@ -157,7 +157,7 @@ std::unique_ptr<TokenizerParts> LoadTiktoken(const std::filesystem::path& path, 
            tokenizer_class, "only Kimi's splitting of text is known");
     }
   }
-  std::vector<Vocabulary::Token> tokens = ReadRanks(ReadTextFile(path, ErrorCode::kTokenizer), file);
+  std::vector<Vocabulary::Token> tokens = ReadRanks(ReadTextFile(path, ErrorCode::kTokenizer, size_t{512} << 20), file);
   const auto first = static_cast<int64_t>(tokens.size());
   std::vector<AddedToken> special = ReadSpecialTokens(config, first, file);
   for (const AddedToken& token : special) {

@@ -6,7 +6,7 @@
 
 #include "core/error.h"
 #include "text/byte_level.h"
-#include "text/json_file.h"
+#include "text/json_fields.h"
 #include "text/tokenizer_parts.h"
 
 namespace mxmla {

@@ -1,21 +1,14 @@
-// Reading files and the JSON in them, with errors that name the file and the field.
+// Fields of the JSON in a tokenizer's files, with errors that name the file and the field.
 #pragma once
 
-#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
-#include <string_view>
 
 #include "core/error.h"
+#include "core/json_file.h"
 
 namespace mxmla {
-
-// The file's bytes. Throws kMissingFile where it cannot be read and `code` where it is above 512 MiB.
-std::string ReadTextFile(const std::filesystem::path& path, ErrorCode code);
-
-// The file's JSON object. Throws kMissingFile where it cannot be read, `code` where it is not a JSON object.
-nlohmann::json ReadJsonObject(const std::filesystem::path& path, ErrorCode code);
 
 // Fields of a tokenizer's JSON. `subject` names the object; each throws kTokenizer where the field is missing (save
 // where a default is given and it is missing or null) or of another type.

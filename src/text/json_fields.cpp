@@ -1,46 +1,8 @@
-#include "text/json_file.h"
+#include "text/json_fields.h"
 
 #include <fmt/format.h>
 
-#include <fstream>
-
 namespace mxmla {
-namespace {
-
-constexpr uintmax_t kLargestFile = 512u * 1024 * 1024;
-
-}  // namespace
-
-std::string ReadTextFile(const std::filesystem::path& path, ErrorCode code) {
-  std::error_code error;
-  const bool is_file = std::filesystem::is_regular_file(path, error);
-  const uintmax_t size = is_file ? std::filesystem::file_size(path, error) : 0;
-  std::ifstream file(path, std::ios::binary);
-  if (!is_file || error || !file) {
-    Fail(ErrorCode::kMissingFile, path.string(), "a readable file", error ? error.message() : "none");
-  }
-  if (size > kLargestFile) Fail(code, path.string(), "a file up to 512 MiB", fmt::format("{} bytes", size));
-  std::string text(size, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(size));
-  if (file.gcount() != static_cast<std::streamsize>(size)) {
-    Fail(ErrorCode::kMissingFile, path.string(), fmt::format("{} bytes", size),
-         fmt::format("{} that could be read", file.gcount()));
-  }
-  return text;
-}
-
-nlohmann::json ReadJsonObject(const std::filesystem::path& path, ErrorCode code) {
-  const std::string text = ReadTextFile(path, code);
-  nlohmann::json json;
-  try {
-    json = nlohmann::json::parse(text);
-  } catch (const nlohmann::json::exception& e) {
-    Fail(code, path.string(), "a JSON object", e.what(), "the file is damaged; fetch it again");
-  }
-  if (!json.is_object()) Fail(code, path.string(), "a JSON object", json.type_name());
-  return json;
-}
-
 const nlohmann::json& Field(const nlohmann::json& object, const char* name, const std::string& subject) {
   if (!object.is_object()) Fail(ErrorCode::kTokenizer, subject, "a JSON object", object.type_name());
   const auto found = object.find(name);
