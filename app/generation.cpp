@@ -1,0 +1,61 @@
+#include "generation.h"
+
+#include <fmt/format.h>
+
+#include "common.h"
+#include "quote.h"
+
+namespace mxmla::app {
+
+ChatPrompt::ChatPrompt(const std::string& folder, const std::string& thinking) : format_(DetectChatFormat(folder)) {
+  if (!thinking.empty()) {
+    Fail(ErrorCode::kChatTemplate, "--thinking " + thinking, "a chat template that can turn thinking on and off",
+         std::string(ChatFormatName(format_)) + "'s", "leave the flag out");
+  }
+}
+
+std::vector<int32_t> ChatPrompt::Encode(const Tokenizer& tokenizer, std::span<const Message> messages) const {
+  return FormatChat(tokenizer, format_, messages, true);
+}
+
+std::vector<int32_t> StopTokens(const ModelConfig& config, const Tokenizer* tokenizer, bool chat) {
+  std::vector<int32_t> tokens(config.eos_token_ids.begin(), config.eos_token_ids.end());
+  if (!chat) return tokens;
+  for (const char* end : {"<|im_end|>", "<｜end▁of▁sentence｜>"}) {
+    if (const auto id = tokenizer->TokenId(end)) tokens.push_back(*id);
+  }
+  return tokens;
+}
+
+std::string DescribeEnd(const GenerateRequest& request, const GenerateResult& result, const Tokenizer* tokenizer) {
+  switch (result.reason) {
+    case FinishReason::kStop:
+      if (result.stop_string >= 0) {
+        return "stop text " + Quote(request.stop_strings[static_cast<size_t>(result.stop_string)]);
+      }
+      if (result.stop_token < 0) return "stopped";
+      return fmt::format("stop token {}{}", result.stop_token,
+                         tokenizer ? " " + Quote(tokenizer->TokenBytes(result.stop_token)) : "");
+    case FinishReason::kLength:
+      return fmt::format("length, {} tokens", result.tokens.size());
+    case FinishReason::kCancelled:
+      return "cancelled";
+    case FinishReason::kError:
+      break;
+  }
+  return "error";
+}
+
+void PrintGenerationStats(const GenerateStats& stats, const std::string& end) {
+  const auto rate = [](int64_t tokens, double seconds) {
+    return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
+  };
+  PrintStderr("prompt   {} tokens in {:.3f} s, {:.1f} tokens/s", stats.prompt_tokens, stats.prefill_seconds,
+              rate(stats.prompt_tokens, stats.prefill_seconds));
+  PrintStderr(stats.cached_tokens > 0 ? fmt::format("; {} more were cached\n", stats.cached_tokens) : "\n");
+  PrintStderr("decode   {} tokens in {:.3f} s, {:.1f} tokens/s\n", stats.decode_tokens, stats.decode_seconds,
+              rate(stats.decode_tokens, stats.decode_seconds));
+  PrintStderr("end      {}\n", end);
+}
+
+}  // namespace mxmla::app
