@@ -27,23 +27,31 @@ std::vector<int32_t> StopTokens(const ModelConfig& config, const Tokenizer* toke
   return tokens;
 }
 
-std::string DescribeEnd(const GenerateRequest& request, const GenerateResult& result, const Tokenizer* tokenizer) {
+const char* EndName(const GenerateResult& result) {
   switch (result.reason) {
     case FinishReason::kStop:
-      if (result.stop_string >= 0) {
-        return "stop text " + Quote(request.stop_strings[static_cast<size_t>(result.stop_string)]);
-      }
-      if (result.stop_token < 0) return "stopped";
-      return fmt::format("stop token {}{}", result.stop_token,
-                         tokenizer ? " " + Quote(tokenizer->TokenBytes(result.stop_token)) : "");
+      return result.stop_string >= 0 ? "stop text" : result.stop_token >= 0 ? "stop token" : "stopped";
     case FinishReason::kLength:
-      return fmt::format("length, {} tokens", result.tokens.size());
+      return "length";
     case FinishReason::kCancelled:
       return "cancelled";
     case FinishReason::kError:
       break;
   }
   return "error";
+}
+
+std::string DescribeEnd(const GenerateRequest& request, const GenerateResult& result, const Tokenizer* tokenizer) {
+  std::string end = EndName(result);
+  if (result.stop_string >= 0) {
+    end += " " + Quote(request.stop_strings[static_cast<size_t>(result.stop_string)]);
+  } else if (result.stop_token >= 0) {
+    end += fmt::format(" {}", result.stop_token);
+    if (tokenizer) end += " " + Quote(tokenizer->TokenBytes(result.stop_token));
+  } else if (result.reason == FinishReason::kLength) {
+    end += fmt::format(", {} tokens", result.tokens.size());
+  }
+  return end;
 }
 
 void PrintGenerationStats(const GenerateStats& stats, const std::string& end) {

@@ -28,8 +28,11 @@ class ChatPrompt {
 // Ends of text and, with `chat`, of an answer: a config may name only the former.
 std::vector<int32_t> StopTokens(const ModelConfig& config, const Tokenizer* tokenizer, bool chat);
 
-// Why the generation ended, such as: stop token 1 "</s>"; stop text "\n\n"; length, 256 tokens. `tokenizer` may be
-// null.
+// Why a generation ended: "stop token", "stop text", "stopped" (by a callback), "length", "cancelled" or "error".
+const char* EndName(const GenerateResult& result);
+
+// The same with the token or text, such as: stop token 1 "</s>"; stop text "\n\n"; length, 256 tokens. `tokenizer` may
+// be null.
 std::string DescribeEnd(const GenerateRequest& request, const GenerateResult& result, const Tokenizer* tokenizer);
 
 // The lines prompt, decode and end, on stderr.

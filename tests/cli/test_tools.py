@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 
 import checkpoint_files as files
 import numpy as np
@@ -273,6 +274,35 @@ def test_eval(tmp_path):
 
 
 @needs_tiny_gsm
+def test_eval_writes_down_each_problem(tmp_path):
+    output = tmp_path / "eval.json"
+    data = TINY_GSM / "heldout.jsonl"
+    run("eval", "tiny-gsm", data, "--limit", 6, "--max-tokens", 60, "--json", output)
+    report = json.loads(output.read_text())
+    records = [json.loads(line) for line in data.read_text().splitlines()[:6]]
+    assert [problem["question"] for problem in report["problems"]] == [record["question"] for record in records]
+    for problem in report["problems"]:
+        prompt = f"Question: {problem['question']}\nAnswer:"
+        alone = run("run", "tiny-gsm", "--prompt", prompt, "--max-tokens", 60, "--print-ids").stdout.decode()
+        alone = [int(i) for i in alone.split(",")]
+        assert problem["ids"] == alone[: len(problem["ids"])]
+        assert problem["text"] + "\n" == run("detokenize", "tiny-gsm", *problem["ids"]).stdout.decode()
+        found = re.search(r"#### (-?[\d.]+)", problem["text"])
+        assert problem["answer"] == (float(found[1]) if found else None)
+        assert problem["correct"] == (problem["answer"] == problem["expected"])
+        assert problem["new_tokens"] == len(problem["ids"])
+        assert problem["end"] == ("length" if len(problem["ids"]) == 60 else "stop token")
+        ids = run("tokenize", "tiny-gsm", prompt, "--ids").stdout.split(b",")
+        assert problem["prompt_tokens"] == len(ids)
+    assert {problem["end"] for problem in report["problems"]} == {"length", "stop token"}
+    assert report["correct"] == sum(problem["correct"] for problem in report["problems"])
+    stats = report["stats"]
+    assert stats["new_tokens"] == sum(problem["new_tokens"] for problem in report["problems"])
+    assert stats["prompt_tokens"] == sum(problem["prompt_tokens"] for problem in report["problems"])
+    assert stats["prefill_seconds"] > 0 and stats["decode_seconds"] > 0
+
+
+@needs_tiny_gsm
 def test_eval_compares_numbers_as_numbers(tmp_path):
     """The model's 7 is 7.0 and 7.00; its answer to another's question is wrong."""
     question = "Tom has 3 apples. He buys 4 more apples. How many apples does Tom have now?"
@@ -283,6 +313,8 @@ def test_eval_compares_numbers_as_numbers(tmp_path):
     run("eval", "tiny-gsm", data, "--json", output)
     report = json.loads(output.read_text())
     assert (report["correct"], report["total"]) == (3, 5)
+    assert [problem["correct"] for problem in report["problems"]] == [True, True, True, False, False]
+    assert [problem["expected"] for problem in report["problems"]] == [7, 7, 7, 8, 70]
 
 
 # profile and bench
