@@ -64,6 +64,12 @@ void CommonFlags::AddTo(CLI::App& command) {
                   "quantise the inputs of products with FP8 or MXFP4 weights: bf16 (no), fp8 or mxfp4")
       ->check(CLI::IsMember({"bf16", "fp8", "mxfp4"}))
       ->capture_default_str();
+  command
+      .add_option(
+          "--kv-dtype", kv_dtype,
+          "what the KV cache holds: auto (the device's activation type), bf16, or fp8 (half the bytes, less exact)")
+      ->check(CLI::IsMember({"auto", "bf16", "fp8"}))
+      ->capture_default_str();
 }
 
 ModelOptions CommonFlags::ToModelOptions() const {
@@ -71,6 +77,7 @@ ModelOptions CommonFlags::ToModelOptions() const {
   options.v_layout = ParseVLayout(v_layout);
   options.absorb_dtype = ParseAbsorbDType(absorb_dtype);
   options.activations = ParseActivations(activations);
+  options.kv_dtype = ParseKvDType(kv_dtype);
   if (options.absorb_dtype != AbsorbDType::kCheckpoint) {
     Note("--absorb-dtype " + absorb_dtype +
          ": kv_b_proj is re-quantised at load, for comparison; results differ from the checkpoint's");

@@ -29,6 +29,7 @@ struct CommonFlags {
   std::string v_layout = "fused";
   std::string absorb_dtype = "checkpoint";
   std::string activations = "bf16";
+  std::string kv_dtype = "auto";
 
   void AddTo(CLI::App& command);
   // The parts of ModelOptions that flags decide. Prints a note when --absorb-dtype re-quantises.

@@ -35,6 +35,7 @@ struct LoadOptions {
   std::string v_layout = "fused";           // copy, strided or fused
   std::string absorb_dtype = "checkpoint";  // checkpoint, bf16 or mxfp4
   std::string activations = "bf16";         // bf16, fp8 or mxfp4
+  std::string kv_dtype = "auto";            // auto, bf16 or fp8
 };
 
 struct GenerateOptions {

@@ -307,16 +307,16 @@ static inline void Pack(const AnyRow& row, const Stretch& stretch, float* to, in
 }
 
 // Decodes a stretch into its natural order; `to` has room for whole blocks.
+template <class Row>
+static void Unpack(const Row& row, const Stretch& stretch, float* to) {
+  ForEachBlock(
+      row, stretch, [&](int64_t i, const Block& block) __attribute__((always_inline)) {
+        Store(to + i * kBlock, FirstHalf(block));
+        Store(to + i * kBlock + 16, LastHalf(block));
+      });
+}
 static inline void Unpack(const AnyRow& row, const Stretch& stretch, float* to) {
-  std::visit(
-      [&](const auto& typed) {
-        ForEachBlock(
-            typed, stretch, [&](int64_t i, const Block& block) __attribute__((always_inline)) {
-              Store(to + i * kBlock, FirstHalf(block));
-              Store(to + i * kBlock + 16, LastHalf(block));
-            });
-      },
-      row);
+  std::visit([&](const auto& typed) { Unpack(typed, stretch, to); }, row);
 }
 
 }  // namespace mxmla::cpu::MXMLA_CPU_ISA

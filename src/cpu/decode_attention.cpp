@@ -6,7 +6,7 @@
 // in registers, once for every 4 heads.
 #include <cmath>
 
-#include "cpu/attention_tile.h"
+#include "cpu/cache_rows.h"
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
 #include "cpu/softmax_tile.h"
@@ -21,10 +21,11 @@ constexpr int64_t kSplitRows = 4;  // rows whose chunks may run in parallel; mor
 int64_t Chunks(int64_t length) { return (length + kAttentionChunk - 1) / kAttentionChunk; }
 
 struct Shape {
-  int64_t heads;   // of the model
-  int64_t rank;    // kv_lora_rank
-  int64_t width;   // of a cache row
-  int64_t chunks;  // of the longest row
+  int64_t heads;    // of the model
+  int64_t rank;     // kv_lora_rank
+  int64_t width;    // of a cache row
+  int64_t chunks;   // of the longest row
+  int64_t decoded;  // floats of a tile's decoded cache rows, DecodedFloats
   int64_t head_block;
 
   int64_t head_blocks() const { return (heads + head_block - 1) / head_block; }
@@ -38,13 +39,15 @@ struct Scratch {
   float* scores;   // (head_block, 64)
   float* partial;  // (head_block, rank + 2): one chunk's result
   float* merged;   // (head_block, rank + 2)
+  float* decoded;  // (64, width rounded up to 32), of an FP8 cache
   void* rows;      // TileRows
 
   // Floats in front of `rows`.
   static int64_t Floats(const Shape& shape) {
     const int64_t width = RoundUp(shape.width, kSplitBlock);
     const int64_t rank = RoundUp(shape.rank, kSplitBlock);
-    return RoundUp(shape.head_block * (width + rank + kTokenTile) + 2 * RoundUp(shape.head_block * shape.partial(), 16),
+    return RoundUp(shape.head_block * (width + rank + kTokenTile) +
+                       2 * RoundUp(shape.head_block * shape.partial(), 16) + shape.decoded,
                    16);
   }
 
@@ -61,20 +64,22 @@ struct Scratch {
     scratch.scores = scratch.values + shape.head_block * rank;
     scratch.partial = scratch.scores + shape.head_block * kTokenTile;
     scratch.merged = scratch.partial + partial;
+    scratch.decoded = scratch.merged + partial;
     scratch.rows = context.Scratch<TileRows<T>>(worker, static_cast<size_t>(floats) * sizeof(float), 1);
     return scratch;
   }
 };
 
 // One chunk of one row's context for `heads` heads from `head` on. partial[i]: maximum, sum, unnormalised values.
-template <class Q, class T>
-void Chunk(const DecodeAttentionArgs& args, const View<const Q, 3>& query, const View<const T, 3>& pages,
-           const Shape& shape, int64_t r, int64_t head, int64_t heads, int64_t chunk, const Scratch& scratch,
-           float* partial, int64_t partial_stride) {
+template <class Q, class Cache>
+void Chunk(const DecodeAttentionArgs& args, const View<const Q, 3>& query, const Cache& cache, const Shape& shape,
+           int64_t r, int64_t head, int64_t heads, int64_t chunk, const Scratch& scratch, float* partial,
+           int64_t partial_stride) {
   const int64_t width = RoundUp(shape.width, kSplitBlock);
   const int64_t rank = RoundUp(shape.rank, kSplitBlock);
   const int64_t tile_heads = RoundUp(heads, 4);
-  const int64_t page_size = pages.shape[1];
+  using T = typename Cache::Element;
+  const int64_t page_size = cache.page_size();
   const int64_t end = std::min<int64_t>(args.row_length(r), (chunk + 1) * kAttentionChunk);
   const int32_t* table = args.block_table.data + args.row_sequence(r) * args.block_table.stride[0];
   auto& rows = *static_cast<TileRows<T>*>(scratch.rows);
@@ -100,29 +105,22 @@ void Chunk(const DecodeAttentionArgs& args, const View<const Q, 3>& query, const
   for (int64_t begin = chunk * kAttentionChunk; begin < end; begin += kTokenTile) {
     const int64_t tokens = std::min(kTokenTile, end - begin);
     const int64_t tile_tokens = RoundUp(tokens, 4);
-    const auto find = [&](int64_t token, int64_t count, const T** row) {
-      int64_t page = token / page_size;
-      int64_t slot = token % page_size;
-      for (int64_t t = 0; t < count; ++t) {
-        row[t] = pages.data + table[page * args.block_table.stride[1]] * pages.stride[0] + slot * pages.stride[1];
-        if (++slot == page_size) {
-          slot = 0;
-          ++page;
-        }
-      }
+    const auto find = [&](int64_t token) {
+      return std::pair<int64_t, int64_t>{table[token / page_size * args.block_table.stride[1]], token % page_size};
     };
-    find(begin, tokens, rows.row);
-    const T* ahead[kTokenTile];
+    for (int64_t t = 0; t < tokens; ++t) {
+      const auto [page, slot] = find(begin + t);
+      rows.row[t] = cache.Read(page, slot, scratch.decoded + t * width);
+    }
     const int64_t next_tokens = std::min(kTokenTile, std::max<int64_t>(0, end - begin - tokens));
-    find(begin + tokens, next_tokens, ahead);
     for (int64_t t = tokens; t < tile_tokens; ++t) rows.row[t] = rows.row[tokens - 1];
 
     const int64_t full_width = shape.width / kSplitBlock;
     if (short_width) rows.CopyShortBlock(full_width * kSplitBlock, shape.width % kSplitBlock, tile_tokens);
     for (int64_t t = 0; t < tile_tokens; t += 4) {
       for (int64_t i = t; i < std::min(t + 4, next_tokens); ++i) {
-        for (int64_t k = 0; k < shape.width; k += 64 / static_cast<int64_t>(sizeof(T)))
-          __builtin_prefetch(ahead[i] + k);
+        const auto [page, slot] = find(begin + tokens + i);
+        cache.Prefetch(page, slot);
       }
       for (int64_t h = 0; h < tile_heads; h += 4) {
         alignas(64) float product[16];
@@ -192,19 +190,19 @@ void Finish(const float* merged /* (rank + 2) */, int64_t rank, Out* out /* (ran
 }
 
 // Each task runs all chunks of a block of heads.
-template <class Q, class T, class Out>
+template <class Q, class Cache, class Out>
 void RunInOrder(const ExecContext& context, const DecodeAttentionArgs& args, const View<const Q, 3>& query,
-                const View<const T, 3>& pages, const View<Out, 3>& out, const Shape& shape) {
+                const Cache& cache, const View<Out, 3>& out, const Shape& shape) {
   const int64_t blocks = shape.head_blocks();
   RunTasks(context, query.shape[0] * blocks, [&](int64_t task, int worker) {
     const int64_t r = task / blocks;
     const int64_t head = task % blocks * shape.head_block;
     const int64_t heads = std::min(shape.head_block, shape.heads - head);
     const int64_t chunks = Chunks(args.row_length(r));
-    const Scratch scratch = Scratch::Of<T>(context, worker, shape);
+    const Scratch scratch = Scratch::Of<typename Cache::Element>(context, worker, shape);
     const int64_t stride = shape.partial();
     for (int64_t c = 0; c < chunks; ++c) {
-      Chunk(args, query, pages, shape, r, head, heads, c, scratch, c == 0 ? scratch.merged : scratch.partial, stride);
+      Chunk(args, query, cache, shape, r, head, heads, c, scratch, c == 0 ? scratch.merged : scratch.partial, stride);
       if (c == 0) continue;
       for (int64_t h = 0; h < heads; ++h) Merge(scratch.partial + h * stride, shape.rank, scratch.merged + h * stride);
     }
@@ -220,9 +218,9 @@ void RunInOrder(const ExecContext& context, const DecodeAttentionArgs& args, con
 }
 
 // Each task runs one chunk; its results lie in the shared workspace, (rows, heads, chunks, rank + 2).
-template <class Q, class T, class Out>
+template <class Q, class Cache, class Out>
 void RunSplit(const ExecContext& context, const DecodeAttentionArgs& args, const View<const Q, 3>& query,
-              const View<const T, 3>& pages, const View<Out, 3>& out, const Shape& shape) {
+              const Cache& cache, const View<Out, 3>& out, const Shape& shape) {
   const int64_t blocks = shape.head_blocks();
   const int64_t stride = shape.partial();
   const int64_t rows = query.shape[0];
@@ -236,8 +234,9 @@ void RunSplit(const ExecContext& context, const DecodeAttentionArgs& args, const
     const int64_t r = task / blocks / shape.chunks;
     if (chunk >= Chunks(args.row_length(r))) return;
     const int64_t heads = std::min(shape.head_block, shape.heads - head);
-    Chunk(args, query, pages, shape, r, head, heads, chunk, Scratch::Of<T>(context, worker, shape),
-          partial_at(r, head) + chunk * stride, shape.chunks * stride);
+    Chunk(args, query, cache, shape, r, head, heads, chunk,
+          Scratch::Of<typename Cache::Element>(context, worker, shape), partial_at(r, head) + chunk * stride,
+          shape.chunks * stride);
   });
   RunTasks(context, rows * shape.heads, [&](int64_t task, int) {
     const int64_t r = task / shape.heads;
@@ -262,10 +261,10 @@ void Run(const ExecContext& context, const DecodeAttentionArgs& args) {
         int64_t longest = 0;
         for (int64_t r = 0; r < rows; ++r) longest = std::max<int64_t>(longest, args.row_length(r));
         if (context.profiler) {
-          context.profiler->AddBytes(TokensRead(args.row_sequence, args.row_length) * pages.shape[2] *
-                                     static_cast<int64_t>(sizeof(*pages.data)));
+          context.profiler->AddBytes(TokensRead(args.row_sequence, args.row_length) * KvRowBytes(args.kv_pages));
         }
-        Shape shape{query.shape[1], args.kv_lora_rank, query.shape[2], Chunks(longest), kMostHeads};
+        Shape shape{query.shape[1], args.kv_lora_rank, query.shape[2], Chunks(longest), DecodedFloats(args.kv_pages),
+                    kMostHeads};
         // Split, also where threads are few, when several blocks of heads read each chunk: it then stays in the cache.
         const bool split = rows <= kSplitRows && shape.chunks > 1 &&
                            (shape.head_blocks() > 1 || rows * shape.head_blocks() < 4 * threads);
@@ -274,9 +273,9 @@ void Run(const ExecContext& context, const DecodeAttentionArgs& args) {
         while (shape.head_block > 4 && repeats * shape.head_blocks() < 2 * threads) shape.head_block /= 2;
         shape.head_block = std::min(shape.head_block, RoundUp(shape.heads, 4));
         if (split) {
-          RunSplit(context, args, query, pages, out, shape);
+          RunSplit(context, args, query, RowsOf(pages), out, shape);
         } else {
-          RunInOrder(context, args, query, pages, out, shape);
+          RunInOrder(context, args, query, RowsOf(pages), out, shape);
         }
       },
       args.query, args.kv_pages, args.out);
@@ -285,7 +284,12 @@ void Run(const ExecContext& context, const DecodeAttentionArgs& args) {
 WorkspaceSize WorkspaceFor(const DecodeAttentionArgs& args, int) {
   const int64_t heads = Extent(args.query, 1);
   const int64_t chunks = Chunks(args.block_table.shape[1] * Extent(args.kv_pages, 1));
-  const Shape shape{heads, args.kv_lora_rank, Extent(args.query, 2), chunks, std::min(kMostHeads, RoundUp(heads, 4))};
+  const Shape shape{heads,
+                    args.kv_lora_rank,
+                    Extent(args.query, 2),
+                    chunks,
+                    DecodedFloats(args.kv_pages),
+                    std::min(kMostHeads, RoundUp(heads, 4))};
   const int64_t rows = std::min(Extent(args.query, 0), kSplitRows);
   WorkspaceSize size;
   if (chunks > 1) size.shared = static_cast<size_t>(rows * heads * chunks * shape.partial()) * sizeof(float);

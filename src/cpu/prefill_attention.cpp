@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "cpu/attention_tile.h"
+#include "cpu/cache_rows.h"
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
 #include "cpu/softmax_tile.h"
@@ -23,8 +23,9 @@ constexpr int64_t kBlockTiles = 4;  // tiles of tokens expanded before the rows 
 struct Shape {
   int64_t nope;
   int64_t rope;
-  int64_t value;  // v_head_dim
-  int64_t rank;   // kv_lora_rank
+  int64_t value;    // v_head_dim
+  int64_t rank;     // kv_lora_rank
+  int64_t decoded;  // floats of a tile's decoded cache rows, DecodedFloats
 
   int64_t key() const { return nope + rope; }
   int64_t padded_nope() const { return RoundUp(nope, 4); }
@@ -50,14 +51,15 @@ struct Scratch {
   float* totals;   // (kMostRows)
   float* query;    // (kRowTile, key)
   float* scores;   // (kRowTile, 64)
+  float* decoded;  // (64, kv_lora_rank + rope rounded up to 32), of an FP8 cache
   void* rows;      // TileRows
 
-  template <class T>
   static size_t Bytes(const Shape& shape, int64_t block_rows) {
     const int64_t floats = (shape.padded_nope() + shape.padded_value()) * shape.padded_rank() +
                            kBlockTiles * kTokenTile * (shape.padded_key() + shape.padded_value()) +
-                           block_rows * (shape.padded_value() + 2) + kRowTile * (shape.key() + kTokenTile) + 9 * 16;
-    return static_cast<size_t>(floats) * sizeof(float) + sizeof(TileRows<T>);
+                           block_rows * (shape.padded_value() + 2) + kRowTile * (shape.key() + kTokenTile) +
+                           shape.decoded + 10 * 16;
+    return static_cast<size_t>(floats) * sizeof(float) + sizeof(TileRows<float>);
   }
 
   template <class T>
@@ -78,6 +80,7 @@ struct Scratch {
     scratch.totals = take(block_rows);
     scratch.query = take(kRowTile * shape.key());
     scratch.scores = take(kRowTile * kTokenTile);
+    scratch.decoded = take(shape.decoded);
     scratch.rows = context.Scratch<TileRows<T>>(worker, offset, 1);
     return scratch;
   }
@@ -155,16 +158,18 @@ void DecodeWeight(const HeadWeight& weight, int64_t h, int64_t padded, const Sha
 }
 
 // Tokens begin .. begin + tokens <= 64 of the context: their keys (padded_key, 64) and values (64, padded_value).
-template <class T>
-void ExpandTile(const View<const int32_t, 1>& block_table, const View<const T, 3>& pages, const Shape& shape,
-                int64_t begin, int64_t tokens, const Scratch& scratch, float* keys, float* values) {
-  auto& rows = *static_cast<TileRows<T>*>(scratch.rows);
+template <class Cache>
+void ExpandTile(const View<const int32_t, 1>& block_table, const Cache& cache, const Shape& shape, int64_t begin,
+                int64_t tokens, const Scratch& scratch, float* keys, float* values) {
+  auto& rows = *static_cast<TileRows<typename Cache::Element>*>(scratch.rows);
+  const int64_t decoded_width = shape.decoded / kTokenTile;
   const int64_t tile_tokens = RoundUp(tokens, 4);
-  for (int64_t t = 0; t < tile_tokens; ++t) {
-    const int64_t token = begin + std::min(t, tokens - 1);
-    const int64_t page = block_table(token / pages.shape[1]);
-    rows.row[t] = pages.data + page * pages.stride[0] + token % pages.shape[1] * pages.stride[1];
+  for (int64_t t = 0; t < tokens; ++t) {
+    const int64_t token = begin + t;
+    rows.row[t] = cache.Read(block_table(token / cache.page_size()), token % cache.page_size(),
+                             scratch.decoded + t * decoded_width);
   }
+  for (int64_t t = tokens; t < tile_tokens; ++t) rows.row[t] = rows.row[tokens - 1];
   const int64_t full_blocks = shape.rank / kSplitBlock;
   const bool short_block = shape.rank % kSplitBlock != 0;
   if (short_block) rows.CopyShortBlock(full_blocks * kSplitBlock, shape.rank % kSplitBlock, tile_tokens);
@@ -230,11 +235,11 @@ void Attend(const Shape& shape, float softmax_scale, int64_t position, int64_t c
 }
 
 // Rows row_begin .. row_end, all of one segment, of head h.
-template <class Q, class T, class Out>
+template <class Q, class Cache, class Out>
 void HeadRows(const ExecContext& context, const PrefillAttentionArgs& args, const View<const Q, 3>& query,
-              const View<const T, 3>& pages, const View<Out, 3>& out, const Shape& shape, int64_t h, int64_t row_begin,
+              const Cache& cache, const View<Out, 3>& out, const Shape& shape, int64_t h, int64_t row_begin,
               int64_t row_end, int64_t block_rows, int worker) {
-  const Scratch scratch = Scratch::Of<T>(context, worker, shape, block_rows);
+  const Scratch scratch = Scratch::Of<typename Cache::Element>(context, worker, shape, block_rows);
   const int64_t rows = row_end - row_begin;
   const int64_t padded_value = shape.padded_value();
   DecodeWeight(args.w_kc, h, shape.padded_nope(), shape, scratch.w_kc);
@@ -252,7 +257,7 @@ void HeadRows(const ExecContext& context, const PrefillAttentionArgs& args, cons
     const auto keys = [&](int64_t tile) { return scratch.keys + tile * shape.padded_key() * kTokenTile; };
     const auto values = [&](int64_t tile) { return scratch.values + tile * kTokenTile * padded_value; };
     for (int64_t begin = block, tile = 0; begin < block_end; begin += kTokenTile, ++tile) {
-      ExpandTile(block_table, pages, shape, begin, std::min(kTokenTile, block_end - begin), scratch, keys(tile),
+      ExpandTile(block_table, cache, shape, begin, std::min(kTokenTile, block_end - begin), scratch, keys(tile),
                  values(tile));
     }
     for (int64_t r = 0; r < rows; r += kRowTile) {
@@ -278,7 +283,8 @@ void HeadRows(const ExecContext& context, const PrefillAttentionArgs& args, cons
 
 Shape ShapeOf(const PrefillAttentionArgs& args) {
   const int64_t rank = ColumnCount(args.w_kc.tensor);
-  return {args.w_kc.head_rows, Extent(args.kv_pages, 2) - rank, args.w_vc.head_rows, rank};
+  return {args.w_kc.head_rows, Extent(args.kv_pages, 2) - rank, args.w_vc.head_rows, rank,
+          DecodedFloats(args.kv_pages)};
 }
 
 void Run(const ExecContext& context, const PrefillAttentionArgs& args) {
@@ -289,7 +295,7 @@ void Run(const ExecContext& context, const PrefillAttentionArgs& args) {
         const int64_t rows = args.segment_begin(segments);
         if (context.profiler) {
           context.profiler->AddBytes(TokensRead(args.row_sequence.Rows(0, rows), args.row_length.Rows(0, rows)) *
-                                     pages.shape[2] * static_cast<int64_t>(sizeof(*pages.data)));
+                                     KvRowBytes(args.kv_pages));
         }
         const Shape shape = ShapeOf(args);
         // Every block of rows expands the context anew: more blocks than needed only where threads would stand idle.
@@ -306,15 +312,15 @@ void Run(const ExecContext& context, const PrefillAttentionArgs& args) {
           }
           const int64_t begin = args.segment_begin(segment) + block * block_rows;
           const int64_t end = std::min<int64_t>(args.segment_begin(segment + 1), begin + block_rows);
-          HeadRows(context, args, query, pages, out, shape, task % heads, begin, end, std::min(rows, block_rows),
-                   worker);
+          HeadRows(context, args, query, RowsOf(pages), out, shape, task % heads, begin, end,
+                   std::min(rows, block_rows), worker);
         });
       },
       args.query, args.kv_pages, args.out);
 }
 
 WorkspaceSize WorkspaceFor(const PrefillAttentionArgs& args, int) {
-  return {0, Scratch::Bytes<float>(ShapeOf(args), std::min(kMostRows, Extent(args.query, 0)))};
+  return {0, Scratch::Bytes(ShapeOf(args), std::min(kMostRows, Extent(args.query, 0)))};
 }
 
 }  // namespace

@@ -64,7 +64,7 @@ void Row(const RmsNormArgs& args, const View<const X, 2>& x, int64_t r) {
     }
     if (args.quantized) {
       RoundGroup(group);
-      std::visit([&](const auto& out) { StoreGroup(group, begin, count, OutputRow(out, args.scale_mode, r)); },
+      std::visit([&](const auto& out) { StoreGroup(group, begin, count, OutputRow(out, args.scale_mode, out_row)); },
                  *args.quantized);
     }
   }

@@ -50,6 +50,7 @@ Model::Model(const std::string& folder, const LoadOptions& options) {
     state_->options.v_layout = ParseVLayout(options.v_layout);
     state_->options.absorb_dtype = ParseAbsorbDType(options.absorb_dtype);
     state_->options.activations = ParseActivations(options.activations);
+    state_->options.kv_dtype = ParseKvDType(options.kv_dtype);
     state_->model = LoadedModel::Open(folder, {options.device, options.threads});
   });
 }

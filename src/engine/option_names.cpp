@@ -25,4 +25,11 @@ ActivationFormat ParseActivations(std::string_view name) {
   Fail(ErrorCode::kUsage, "activations", "bf16, fp8 or mxfp4", name);
 }
 
+KvDType ParseKvDType(std::string_view name) {
+  if (name == "auto") return KvDType::kAuto;
+  if (name == "bf16") return KvDType::kBf16;
+  if (name == "fp8") return KvDType::kFp8;
+  Fail(ErrorCode::kUsage, "kv-dtype", "auto, bf16 or fp8", name);
+}
+
 }  // namespace mxmla

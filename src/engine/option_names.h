@@ -11,5 +11,6 @@ namespace mxmla {
 VLayout ParseVLayout(std::string_view name);               // copy, strided, fused
 AbsorbDType ParseAbsorbDType(std::string_view name);       // checkpoint, bf16, mxfp4
 ActivationFormat ParseActivations(std::string_view name);  // bf16, fp8, mxfp4
+KvDType ParseKvDType(std::string_view name);               // auto, bf16, fp8
 
 }  // namespace mxmla

@@ -14,13 +14,16 @@ int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 Activations::Activations(const ModelConfig& config, const ModelOptions& options, DType dtype)
     : format_(options.activations),
       dtype_(dtype),
+      kv_dtype_(options.kv_dtype),
       kv_pages_(options.kv_pages + 1),
       page_size_(options.page_size),
-      kv_columns_(config.kv_lora_rank + config.qk_rope_head_dim) {
+      kv_lora_rank_(config.kv_lora_rank),
+      qk_rope_head_dim_(config.qk_rope_head_dim) {
   const StepShape largest = StepPlan::Largest(options);
   const int64_t rows = largest.rows();
   const int64_t heads = config.num_attention_heads;
   const int64_t hidden = config.hidden_size;
+  const int64_t kv_columns = config.kv_lora_rank + config.qk_rope_head_dim;
   const int64_t v_columns = heads * config.v_head_dim;
   const bool moe = config.n_routed_experts > 0;
   const int64_t shared_width = moe ? config.n_shared_experts * config.moe_intermediate_size : 0;
@@ -30,12 +33,12 @@ Activations::Activations(const ModelConfig& config, const ModelOptions& options,
   delta = ReservePlain("delta", rows, hidden, DType::kF32);
   normed = ReservePlain("normed", rows, hidden, dtype);
   normed_quantized = ReserveQuantized("normed", rows, hidden);
-  down = ReservePlain("down", rows, config.q_lora_rank + kv_columns_, dtype);
+  down = ReservePlain("down", rows, config.q_lora_rank + kv_columns, dtype);
   q_latent = ReservePlain("q_latent", rows, config.q_lora_rank, dtype);
   q_latent_quantized = ReserveQuantized("q_latent", rows, config.q_lora_rank);
   q = ReservePlain("q", rows, heads * (config.qk_nope_head_dim + config.qk_rope_head_dim), dtype);
   q_nope_quantized = ReserveQuantized("q_nope", rows * heads, config.qk_nope_head_dim);
-  query = ReservePlain("query", rows, heads * kv_columns_, dtype);
+  query = ReservePlain("query", rows, heads * kv_columns, dtype);
   attention = ReservePlain("attention", rows, heads * config.kv_lora_rank, dtype);
   attention_quantized = ReserveQuantized("attention", rows * heads, config.kv_lora_rank);
   values = ReservePlain("values", rows, v_columns, dtype);
@@ -65,7 +68,7 @@ Activations::Activations(const ModelConfig& config, const ModelOptions& options,
   cos = ReservePlain("cos", rows, config.qk_rope_head_dim / 2, DType::kF32);
   sin = ReservePlain("sin", rows, config.qk_rope_head_dim / 2, DType::kF32);
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-    kv_.push_back(ReservePlain("kv_cache", kv_pages_ * page_size_, kv_columns_, dtype).id);
+    kv_.push_back(ReserveKv(kv_pages_ * page_size_));
   }
   plan_.Allocate();
 }
@@ -113,10 +116,29 @@ QuantizedOutput<2> Activations::Quantized(const QuantizedBuffer& buffer, int64_t
                           View<e8m0, 2>::Contiguous(plan_.Get<e8m0>(buffer.scales), {rows, columns / kMxBlock})};
 }
 
-FloatOutput<3> Activations::KvPages(int64_t layer) const {
-  const std::array<int64_t, 3> dims{kv_pages_, page_size_, kv_columns_};
-  if (dtype_ == DType::kF32) return View<float, 3>::Contiguous(plan_.Get<float>(kv_[layer]), dims);
-  return View<bf16, 3>::Contiguous(plan_.Get<bf16>(kv_[layer]), dims);
+// A float32 cache only as the backend's own choice.
+int Activations::ReserveKv(int64_t rows) {
+  const int64_t columns = kv_lora_rank_ + qk_rope_head_dim_;
+  switch (kv_dtype_) {
+    case KvDType::kAuto:
+      return ReservePlain("kv_cache", rows, columns, dtype_).id;
+    case KvDType::kBf16:
+      return ReservePlain("kv_cache", rows, columns, DType::kBf16).id;
+    case KvDType::kFp8:
+      return plan_.Reserve<e4m3>("kv_cache", rows * Fp8KvRowStride(kv_lora_rank_, qk_rope_head_dim_));
+  }
+  return -1;
+}
+
+KvOutput<3> Activations::KvPages(int64_t layer) const {
+  const int id = kv_[layer];
+  const std::array<int64_t, 3> dims{kv_pages_, page_size_, kv_lora_rank_ + qk_rope_head_dim_};
+  if (kv_dtype_ == KvDType::kFp8) {
+    return Fp8KvPages(plan_.Get<e4m3>(id), kv_pages_, page_size_, kv_lora_rank_, qk_rope_head_dim_);
+  }
+  if (kv_dtype_ == KvDType::kAuto && dtype_ == DType::kF32)
+    return View<float, 3>::Contiguous(plan_.Get<float>(id), dims);
+  return View<bf16, 3>::Contiguous(plan_.Get<bf16>(id), dims);
 }
 
 }  // namespace mxmla

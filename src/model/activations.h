@@ -5,7 +5,7 @@
 
 #include "checkpoint/config.h"
 #include "core/buffers.h"
-#include "core/scaled.h"
+#include "core/kv_format.h"
 #include "model/options.h"
 
 namespace mxmla {
@@ -43,7 +43,7 @@ class Activations {
   }
   // The cache of layer `layer`: (pages, page_size, kv_lora_rank + qk_rope_head_dim). The last page is for padding rows:
   // written, never read.
-  FloatOutput<3> KvPages(int64_t layer) const;
+  KvOutput<3> KvPages(int64_t layer) const;
 
   size_t total_bytes() const { return plan_.total_bytes(); }
   const BufferPlan& plan() const { return plan_; }
@@ -87,11 +87,13 @@ class Activations {
  private:
   PlainBuffer ReservePlain(const char* name, int64_t rows, int64_t columns, DType dtype);
   QuantizedBuffer ReserveQuantized(const char* name, int64_t rows, int64_t columns);
+  int ReserveKv(int64_t rows);
 
   BufferPlan plan_;
   ActivationFormat format_;
   DType dtype_;
-  int64_t kv_pages_, page_size_, kv_columns_;
+  KvDType kv_dtype_;
+  int64_t kv_pages_, page_size_, kv_lora_rank_, qk_rope_head_dim_;
   std::vector<int> kv_;  // a layer each
 };
 

@@ -15,7 +15,7 @@ namespace {
 class Attention {
  public:
   Attention(const ExecContext& context, const Step& step, const LayerWeights& layer, const AbsorbedWeights& absorbed,
-            const FloatOutput<3>& kv_pages)
+            const KvOutput<3>& kv_pages)
       : context_(context),
         step_(step),
         c_(step.config),
@@ -23,7 +23,6 @@ class Attention {
         layer_(layer),
         absorbed_(absorbed),
         kv_pages_(kv_pages),
-        kv_rows_(Flatten(kv_pages, 0)),
         rows_(step.shape.rows()) {}
 
   void Run(bool first_layer) {
@@ -80,7 +79,18 @@ class Attention {
     norm.x = AsInput(Slice(down, 1, c_.q_lora_rank, c_.kv_lora_rank));
     norm.weight = layer_.kv_a_layernorm;
     norm.eps = static_cast<float>(c_.lora_norm_eps);
-    norm.out = Slice(kv_rows_, 1, 0, c_.kv_lora_rank);
+    const auto write = [&](const auto& pages) {
+      FloatOutput<2> key;
+      if constexpr (std::is_same_v<std::decay_t<decltype(pages)>, Fp8Kv<e4m3, 3>>) {
+        norm.quantized = Fp8Group<e4m3, 2>{pages.latent.values.Flatten(0), pages.latent.scales.Flatten(0)};
+        key = pages.key.Flatten(0);
+      } else {
+        norm.out = pages.Flatten(0).Slice(1, 0, c_.kv_lora_rank);
+        key = pages.Flatten(0).Slice(1, c_.kv_lora_rank, c_.qk_rope_head_dim);
+      }
+      return key;
+    };
+    const FloatOutput<2> key = std::visit(write, kv_pages_);  // (pages * page_size, qk_rope_head_dim)
     norm.out_index = step_.views.slots;
     RmsNorm(context_, norm);
 
@@ -90,7 +100,7 @@ class Attention {
     rope.cos = step_.cos;
     rope.sin = step_.sin;
     rope.interleaved = c_.rope_interleave;
-    rope.out = Split(Slice(kv_rows_, 1, c_.kv_lora_rank, c_.qk_rope_head_dim), 1, 1, c_.qk_rope_head_dim);
+    rope.out = Split(key, 1, 1, c_.qk_rope_head_dim);
     rope.out_index = step_.views.slots;
     Rope(context_, rope);
   }
@@ -157,7 +167,7 @@ class Attention {
     const FloatOutput<3> attended = Split(b_.Plain(b_.attention, rows), 1, heads, c_.kv_lora_rank);
     DecodeAttentionArgs attend;
     attend.query = AsInput(query);
-    attend.kv_pages = AsInput(kv_pages_);
+    attend.kv_pages = AsKvInput(kv_pages_);
     attend.block_table = step_.views.block_table;
     attend.row_sequence = step_.views.row_sequence.Rows(0, rows);
     attend.row_length = step_.views.row_length.Rows(0, rows);
@@ -219,7 +229,7 @@ class Attention {
         Slice(Split(b_.Plain(b_.values, rows_), 1, c_.num_attention_heads, c_.v_head_dim), 0, first, rows);
     PrefillAttentionArgs attend;
     attend.query = AsInput(query);
-    attend.kv_pages = AsInput(kv_pages_);
+    attend.kv_pages = AsKvInput(kv_pages_);
     attend.block_table = step_.views.block_table;
     attend.row_sequence = step_.views.row_sequence.Rows(first, rows);
     attend.row_length = step_.views.row_length.Rows(first, rows);
@@ -246,15 +256,14 @@ class Attention {
   const Activations& b_;
   const LayerWeights& layer_;
   const AbsorbedWeights& absorbed_;
-  const FloatOutput<3>& kv_pages_;
-  const FloatOutput<2> kv_rows_;  // (pages * page_size, kv_lora_rank + qk_rope_head_dim): the same memory
+  const KvOutput<3>& kv_pages_;
   const int64_t rows_;
 };
 
 }  // namespace
 
 void AttentionLayer(const ExecContext& context, const Step& step, const LayerWeights& layer,
-                    const AbsorbedWeights& absorbed, const FloatOutput<3>& kv_pages, bool first_layer) {
+                    const AbsorbedWeights& absorbed, const KvOutput<3>& kv_pages, bool first_layer) {
   Attention(context, step, layer, absorbed, kv_pages).Run(first_layer);
 }
 

@@ -26,10 +26,18 @@ enum class AbsorbDType {
 // BF16 weights take plain activations.
 enum class ActivationFormat { kPlain, kFp8, kMxfp4 };
 
+// What a cache row is held in.
+enum class KvDType {
+  kAuto,  // the backend's plain activation type: float32 (ref) or bf16 (cpu)
+  kBf16,
+  kFp8,  // core/kv_format.h: the latent in e4m3 with a scale for each 128, the rotated key in bf16
+};
+
 struct ModelOptions {
   VLayout v_layout = VLayout::kFused;
   AbsorbDType absorb_dtype = AbsorbDType::kCheckpoint;
   ActivationFormat activations = ActivationFormat::kPlain;
+  KvDType kv_dtype = KvDType::kAuto;
   int64_t max_batch_tokens = 512;  // rows of one forward pass
   int64_t max_logit_rows = 64;     // rows whose logits one forward pass may give
   int64_t max_context = 0;         // tokens of the longest sequence

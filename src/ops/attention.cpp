@@ -6,6 +6,22 @@
 #include "ops/kernel_set.h"
 
 namespace mxmla {
+namespace {
+
+// An FP8 cache says itself where the latent ends.
+void CheckKv(std::string_view op, const KvInput<3>& kv_pages, int64_t kv_lora_rank) {
+  const auto* fp8 = std::get_if<Fp8Kv<const e4m3, 3>>(&kv_pages);
+  if (!fp8) return;
+  internal::CheckPlanes(op, "kv_pages", fp8->latent);
+  CheckExtent(op, "kv_pages' latent extent 2 (kv_lora_rank)", kv_lora_rank, fp8->latent.extent(2));
+  for (const int d : {0, 1}) {
+    CheckExtent(op, fmt::format("kv_pages' key extent {} (of its latent)", d), fp8->latent.extent(d),
+                fp8->key.shape[d]);
+  }
+}
+
+}  // namespace
+
 int64_t TokensRead(View<const int32_t, 1> row_sequence, View<const int32_t, 1> row_length) {
   int64_t tokens = 0;
   int64_t longest = 0;
@@ -27,6 +43,7 @@ void DecodeAttention(const ExecContext& context, const DecodeAttentionArgs& args
   const int64_t width = Extent(args.query, 2);
   CheckExtent(kOp, "kv_pages extent 2 (width of query)", width, Extent(args.kv_pages, 2));
   CheckAtMost(kOp, "kv_lora_rank (up to the width of query)", width, args.kv_lora_rank);
+  CheckKv(kOp, args.kv_pages, args.kv_lora_rank);
   CheckExtent(kOp, "row_sequence extent 0 (rows of query)", rows, args.row_sequence.shape[0]);
   CheckExtent(kOp, "row_length extent 0 (rows of query)", rows, args.row_length.shape[0]);
   CheckExtent(kOp, "out extent 0 (rows of query)", rows, Extent(args.out, 0));
@@ -56,6 +73,7 @@ void PrefillAttention(const ExecContext& context, const PrefillAttentionArgs& ar
   CheckExtent(kOp, "w_vc heads (heads of query)", heads, args.w_vc.heads);
   CheckExtent(kOp, "w_vc columns (kv_lora_rank of w_kc)", kv_lora_rank, ColumnCount(args.w_vc.tensor));
   CheckAtMost(kOp, "w_kc columns (up to the width of kv_pages)", width, kv_lora_rank);
+  CheckKv(kOp, args.kv_pages, kv_lora_rank);
   CheckExtent(kOp, "query extent 2 (qk_nope_head_dim + qk_rope_head_dim)", args.w_kc.head_rows + width - kv_lora_rank,
               Extent(args.query, 2));
   CheckExtent(kOp, "out extent 0 (rows of query)", rows, Extent(args.out, 0));

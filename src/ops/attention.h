@@ -1,8 +1,9 @@
 // Attention over the paged cache of latents. A cache row is (kv_lora_rank latent, then qk_rope_head_dim rotated key),
-// shared by all heads. Token t of sequence s is row t % page_size of page block_table[s, t / page_size].
+// shared by all heads, plain or in FP8 (core/kv_format.h). Token t of sequence s is row t % page_size of page
+// block_table[s, t / page_size].
 #pragma once
 
-#include "core/scaled.h"
+#include "core/kv_format.h"
 #include "ops/context.h"
 
 namespace mxmla {
@@ -16,7 +17,7 @@ namespace mxmla {
 // hold is for whoever fills row_length to prevent (model/step_plan.h); no value is read here.
 struct DecodeAttentionArgs {
   FloatInput<3> query;                  // (rows, heads, kv_lora_rank + qk_rope_head_dim)
-  FloatInput<3> kv_pages;               // (pages, page_size, kv_lora_rank + qk_rope_head_dim)
+  KvInput<3> kv_pages;                  // (pages, page_size, kv_lora_rank + qk_rope_head_dim)
   View<const int32_t, 2> block_table;   // (sequences, max_pages)
   View<const int32_t, 1> row_sequence;  // (rows)
   View<const int32_t, 1> row_length;    // (rows), tokens: at most max_pages * page_size
@@ -32,7 +33,7 @@ void DecodeAttention(const ExecContext& context, const DecodeAttentionArgs& args
 // are padding: their output is left as it is.
 struct PrefillAttentionArgs {
   FloatInput<3> query;                   // (rows, heads, qk_nope_head_dim + qk_rope_head_dim), rotated
-  FloatInput<3> kv_pages;                // (pages, page_size, kv_lora_rank + qk_rope_head_dim)
+  KvInput<3> kv_pages;                   // (pages, page_size, kv_lora_rank + qk_rope_head_dim)
   View<const int32_t, 2> block_table;    // (sequences, max_pages)
   View<const int32_t, 1> row_sequence;   // (rows)
   View<const int32_t, 1> row_length;     // (rows), tokens that the row sees: its position + 1

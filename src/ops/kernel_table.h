@@ -11,7 +11,7 @@
 #include <variant>
 #include <vector>
 
-#include "core/scaled.h"
+#include "core/kv_format.h"
 #include "ops/context.h"
 
 namespace mxmla {
@@ -49,6 +49,11 @@ class OperandList {
   void Add(std::string_view name, const Fp8Group<V, Rank>& scaled) {
     Add(name, scaled.values);
     Add(name, scaled.scales, /*free_strides=*/true);
+  }
+  template <class V, int Rank>
+  void Add(std::string_view name, const Fp8Kv<V, Rank>& kv) {
+    Add(name, kv.latent);
+    Add(name, kv.key);
   }
   void Add(std::string_view name, const Fp8Block& scaled) {
     Add(name, scaled.values);

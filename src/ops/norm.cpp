@@ -26,24 +26,25 @@ void RmsNorm(const ExecContext& context, const RmsNormArgs& args) {
     operands.Add("row_index", *args.row_index);
     bytes += Bytes(*args.row_index);
   }
+  if (args.out_index) {
+    CheckExtent(kOp, "out_index extent 0 (rows)", rows, args.out_index->shape[0]);
+    operands.Add("out_index", *args.out_index);
+    bytes += Bytes(*args.out_index);
+  }
   if (args.out) {
     CheckExtent(kOp, "out extent 1 (n of x)", n, Extent(*args.out, 1));
-    if (args.out_index) {
-      CheckExtent(kOp, "out_index extent 0 (rows)", rows, args.out_index->shape[0]);
-      operands.Add("out_index", *args.out_index);
-      bytes += Bytes(*args.out_index);
-    } else {
-      CheckExtent(kOp, "out extent 0 (rows)", rows, Extent(*args.out, 0));
-    }
+    if (!args.out_index) CheckExtent(kOp, "out extent 0 (rows)", rows, Extent(*args.out, 0));
     operands.Add("out", *args.out);
     bytes += rows * n * ElementSize(*args.out);
   }
   if (args.quantized) {
     CheckPlanes(kOp, "quantized", *args.quantized);
-    CheckExtent(kOp, "quantized extent 0 (rows)", rows, Extent(*args.quantized, 0));
+    if (!args.out_index) CheckExtent(kOp, "quantized extent 0 (rows)", rows, Extent(*args.quantized, 0));
     CheckExtent(kOp, "quantized extent 1 (n of x)", n, Extent(*args.quantized, 1));
     operands.Add("quantized", *args.quantized);
-    bytes += Bytes(*args.quantized);
+    // Of an output with more rows than are written, those that are.
+    const int64_t all = Extent(*args.quantized, 0);
+    bytes += all == 0 ? 0 : Bytes(*args.quantized) / all * rows;
   }
   if (rows == 0) return;
   Dispatch(context, context.kernels->rms_norm, kOp, args, operands, bytes);

@@ -19,8 +19,8 @@ struct RmsNormArgs {
   View<const float, 1> weight;                      // (n)
   float eps = 0;
   std::optional<FloatOutput<2>> out;                // (rows, n), or any rows with out_index
-  std::optional<View<const int64_t, 1>> out_index;  // (rows): row r is written to out row out_index[r]
-  std::optional<QuantizedOutput<2>> quantized;      // (rows, n)
+  std::optional<QuantizedOutput<2>> quantized;      // (rows, n), or any rows with out_index
+  std::optional<View<const int64_t, 1>> out_index;  // (rows): row r is written to row out_index[r] of both outputs
   ScaleMode scale_mode = ScaleMode::kEven;
 };
 void RmsNorm(const ExecContext& context, const RmsNormArgs& args);

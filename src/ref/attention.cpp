@@ -29,7 +29,7 @@ class ScratchAllocator {
 };
 
 // Elements begin .. begin+count of token t's cache row.
-void LoadToken(const FloatInput<3>& kv_pages, const View<const int32_t, 1>& block_table, int64_t t, int64_t begin,
+void LoadToken(const KvInput<3>& kv_pages, const View<const int32_t, 1>& block_table, int64_t t, int64_t begin,
                int64_t count, float* out) {
   const int64_t page_size = Extent(kv_pages, 1);
   LoadRow(kv_pages, block_table(t / page_size), t % page_size, begin, count, out);
@@ -48,7 +48,7 @@ void DecodeAttention(const ExecContext& context, const DecodeAttentionArgs& args
   const int64_t width = Extent(args.query, 2);
   const int64_t kv_lora_rank = args.kv_lora_rank;
   if (context.profiler) {
-    context.profiler->AddBytes(TokensRead(args.row_sequence, args.row_length) * width * 4);
+    context.profiler->AddBytes(TokensRead(args.row_sequence, args.row_length) * KvRowBytes(args.kv_pages));
   }
   const auto body = [&](int64_t task, int worker) {
     const int64_t r = task / heads;

@@ -10,6 +10,7 @@ void RmsNorm(const ExecContext& context, const RmsNormArgs& args) {
   const int64_t rows = args.row_index ? args.row_index->shape[0] : Extent(args.x, 0);
   const auto body = [&](int64_t r, int) {
     const int64_t from = args.row_index ? (*args.row_index)(r) : r;
+    const int64_t to = args.out_index ? (*args.out_index)(r) : r;
     float v[kFp8Group];
     // Reads a piece of the row; the residual already holds the sum after the first pass.
     const auto load = [&](int64_t begin, int64_t count, bool add) {
@@ -34,8 +35,8 @@ void RmsNorm(const ExecContext& context, const RmsNormArgs& args) {
       for (int64_t i = 0; i < count; ++i) {
         v[i] = static_cast<float>(static_cast<double>(args.weight(begin + i)) * (static_cast<double>(v[i]) * factor));
       }
-      if (args.out) StoreRow(*args.out, args.out_index ? (*args.out_index)(r) : r, begin, count, v);
-      if (args.quantized) StoreRow(*args.quantized, r, begin, count, v, args.scale_mode);
+      if (args.out) StoreRow(*args.out, to, begin, count, v);
+      if (args.quantized) StoreRow(*args.quantized, to, begin, count, v, args.scale_mode);
     }
   };
   ParallelFor(context, rows, body);

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "core/scaled.h"
+#include "core/kv_format.h"
 #include "ops/quantize_block.h"
 
 namespace mxmla::ref {
@@ -44,6 +44,13 @@ inline void Load(const Fp8Group<const e4m3, 1>& row, int64_t begin, int64_t coun
   }
 }
 
+inline void Load(const Fp8Kv<const e4m3, 1>& row, int64_t begin, int64_t count, float* out /* (count) */) {
+  const int64_t rank = row.latent.extent(0);
+  const int64_t of_latent = std::clamp<int64_t>(rank - begin, 0, count);
+  Load(row.latent, begin, of_latent, out);
+  Load(row.key, begin + of_latent - rank, count - of_latent, out + of_latent);
+}
+
 // --- one vector of a higher-rank operand ---
 
 template <class T, int Rank>
@@ -57,6 +64,11 @@ Mxfp4<V, Rank - 1> At(const Mxfp4<V, Rank>& x, int64_t index) {
 template <class V, int Rank>
 Fp8Group<V, Rank - 1> At(const Fp8Group<V, Rank>& x, int64_t index) {
   return {x.values.Select(0, index), x.scales.Select(0, index)};
+}
+
+template <class V, int Rank>
+Fp8Kv<V, Rank - 1> At(const Fp8Kv<V, Rank>& x, int64_t index) {
+  return {At(x.latent, index), At(x.key, index)};
 }
 
 template <class... Alternatives>

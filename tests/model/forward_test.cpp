@@ -77,6 +77,7 @@ class Forward : public testing::TestWithParam<Setup> {
     options.v_layout = flags.v_layout;
     options.activations = flags.activations;
     options.absorb_dtype = flags.absorb_dtype;
+    options.kv_dtype = flags.kv_dtype;
     Session session(model, options);
     std::vector<std::vector<int32_t>> prompts;
     std::vector<StepInput> inputs;
@@ -185,6 +186,44 @@ TEST_P(Forward, PagesAreReusedCleanly) {
   session.Remove(first);
   const int third = session.Add();
   EXPECT_TRUE(SameBits(expected, Append(session, third, tokens, false)));
+}
+
+// An FP8 cache is another model by a little, but the same one however its tokens come.
+TEST_P(Forward, AnFp8CacheIsCloseAndDependsOnTheTokensAlone) {
+  const LoadedModel model = Load();
+  ModelOptions options;
+  const std::vector<float> plain = PrefillAndDecode(model, options, 3);
+  options.kv_dtype = KvDType::kFp8;
+  const std::vector<float> fp8 = PrefillAndDecode(model, options, 3);
+  EXPECT_GT(Distance(fp8, plain), 1e-4);
+  EXPECT_LT(Distance(fp8, plain), 0.4);  // where a router of random weights chose other experts
+  options.v_layout = VLayout::kCopy;
+  EXPECT_TRUE(SameBits(fp8, PrefillAndDecode(model, options, 3)));
+
+  ModelOptions sizes = Options(1, 80);
+  sizes.kv_dtype = KvDType::kFp8;
+  Session once(model, sizes), pieces(model, sizes);
+  const std::vector<int32_t> tokens = Tokens(model, 80, 5);
+  const std::vector<float> expected = Append(once, once.Add(), tokens, true);
+  const int sequence = pieces.Add();
+  Append(pieces, sequence, std::span(tokens).first(70), true);
+  std::vector<float> decoded;
+  for (int i = 70; i < 80; ++i) decoded = Append(pieces, sequence, std::span(tokens).subspan(i, 1), false);
+  EXPECT_TRUE(SameBits(expected, decoded));
+}
+
+TEST_P(Forward, ABf16CacheIsWhatCpuHasAndOnRefARounding) {
+  const LoadedModel model = Load();
+  ModelOptions options;
+  const std::vector<float> plain = PrefillAndDecode(model, options, 3);
+  options.kv_dtype = KvDType::kBf16;
+  const std::vector<float> bf16 = PrefillAndDecode(model, options, 3);
+  if (model.kernels->backend == "ref") {
+    EXPECT_GT(Distance(bf16, plain), 1e-5);
+    EXPECT_LT(Distance(bf16, plain), 2e-2);
+  } else {
+    EXPECT_TRUE(SameBits(bf16, plain));
+  }
 }
 
 TEST_P(Forward, RequantisedAbsorptionRunsAndDiffers) {

@@ -9,17 +9,21 @@ struct Size {
   int64_t heads, lora, rope, page_size;
 };
 
-// A ragged batch over pages in random order; tokens behind a sequence's end stay NaN.
+// A ragged batch over pages in random order; tokens behind a sequence's end stay NaN. An FP8 cache holds the latent in
+// FP8 and the rotated key in bf16.
 struct Cache {
   Cache(Rng& rng, Format format, const Size& s, const std::vector<int64_t>& lengths)
-      : pages_a_sequence(1), pages(rng, format, {1, 1, 1}) {
+      : pages_a_sequence(1), pages(rng, format, {1, 1, 1}), keys(rng, Format::kBf16, {1, 1, 1}) {
     for (int64_t length : lengths) {
       pages_a_sequence = std::max(pages_a_sequence, (length + s.page_size - 1) / s.page_size);
     }
     const auto sequences = static_cast<int64_t>(lengths.size());
     const int64_t count = sequences * pages_a_sequence + 2;
-    pages = Tensor<3>(rng, format, {count, s.page_size, s.lora + s.rope}, {false});
+    const bool fp8 = format == Format::kFp8;
+    pages = Tensor<3>(rng, format, {count, s.page_size, fp8 ? s.lora : s.lora + s.rope}, {false});
     pages.Randomize(rng);
+    keys = Tensor<3>(rng, Format::kBf16, {count, s.page_size, fp8 ? s.rope : 0}, {false});
+    keys.Randomize(rng);
     std::vector<int32_t> numbers(count);
     for (int64_t i = 0; i < count; ++i) numbers[i] = static_cast<int32_t>(i);
     std::shuffle(numbers.begin(), numbers.end(), rng);
@@ -27,16 +31,29 @@ struct Cache {
     for (int64_t q = 0; q < sequences; ++q) {
       for (int64_t t = lengths[q]; t < pages_a_sequence * s.page_size; ++t) {
         const int64_t page = table[q * pages_a_sequence + t / s.page_size];
-        for (int64_t i = 0; i < s.lora + s.rope; ++i) {
-          if (pages.f32) pages.f32->view(page, t % s.page_size, i) = Canary<float>();
-          if (pages.half) pages.half->view(page, t % s.page_size, i) = Canary<bf16>();
-        }
+        const auto poison = [&](const auto& plane) {
+          if (!plane) return;
+          using T = typename std::decay_t<decltype(*plane)>::Element;
+          for (int64_t i = 0; i < plane->view.shape[2]; ++i) plane->view(page, t % s.page_size, i) = Canary<T>();
+        };
+        poison(pages.f32), poison(pages.half), poison(pages.fp8), poison(pages.fp8_scales), poison(keys.half);
       }
     }
     block_table = View<const int32_t, 2>::Contiguous(table.data(), {sequences, pages_a_sequence});
-    values = pages.Values();
     width = s.lora + s.rope;
     page_size = s.page_size;
+    const std::vector<double> latent = pages.Values(), key = keys.Values();
+    const int64_t of_latent = fp8 ? s.lora : width;
+    for (int64_t row = 0; row < count * s.page_size; ++row) {
+      values.insert(values.end(), latent.begin() + row * of_latent, latent.begin() + (row + 1) * of_latent);
+      values.insert(values.end(), key.begin() + row * (width - of_latent),
+                    key.begin() + (row + 1) * (width - of_latent));
+    }
+  }
+  KvInput<3> In() const {
+    if (pages.f32) return View<const float, 3>(pages.f32->view);
+    if (pages.half) return View<const bf16, 3>(pages.half->view);
+    return Fp8Kv<const e4m3, 3>{{pages.fp8->view, pages.fp8_scales->view}, keys.half->view};
   }
   const double* Token(int64_t sequence, int64_t t) const {
     return values.data() + (block_table(sequence, t / page_size) * page_size + t % page_size) * width;
@@ -44,6 +61,7 @@ struct Cache {
 
   int64_t pages_a_sequence;
   Tensor<3> pages;
+  Tensor<3> keys;
   std::vector<int32_t> table;
   View<const int32_t, 2> block_table;
   std::vector<double> values;
@@ -61,11 +79,21 @@ std::vector<double> Softmax(std::vector<double> scores) {
 
 TEST_P(AttentionTest, DecodeAgainstFloat64AndBitInvariant) {
   const Format plain = backend().plain();
+  struct Case {
+    Size size;
+    Format cache;
+  };
+  std::vector<Case> cases;
   for (const Size& s : {Size{3, 512, 64, 64}, Size{5, 96, 32, 16}, Size{1, 160, 64, 64}, Size{16, 512, 64, 64}}) {
+    cases.push_back({s, plain});
+    cases.push_back({s, Format::kFp8});
+  }
+  for (const auto& [s, format] : cases) {
+    SCOPED_TRACE(Name(format));
     // No context, one token, one page but one, exactly a page, a page and one, several chunks; two rows of one
     // sequence (causal prefill) at the end.
     const std::vector<int64_t> lengths{1, s.page_size - 1, s.page_size, s.page_size + 1, 512, 513, 1300};
-    const Cache cache(rng_, plain, s, lengths);
+    const Cache cache(rng_, format, s, lengths);
     std::vector<int32_t> sequence{0, 0, 1, 2, 3, 4, 5, 6, 6}, length{0};
     for (int64_t l : lengths) length.push_back(static_cast<int32_t>(l));
     length.push_back(1299);
@@ -76,7 +104,7 @@ TEST_P(AttentionTest, DecodeAgainstFloat64AndBitInvariant) {
     const auto run = [&](int threads, int64_t begin, int64_t count, const Tensor<3>& out) {
       DecodeAttentionArgs args;
       args.query = std::visit([&](const auto& v) -> FloatInput<3> { return v.Rows(begin, count); }, query.In());
-      args.kv_pages = cache.pages.In();
+      args.kv_pages = cache.In();
       args.block_table = cache.block_table;
       args.row_sequence = View<const int32_t, 1>::Contiguous(sequence.data() + begin, {count});
       args.row_length = View<const int32_t, 1>::Contiguous(length.data() + begin, {count});
@@ -134,7 +162,7 @@ TEST_P(AttentionTest, PrefillAgainstFloat64) {
       SCOPED_TRACE(testing::Message() << "heads " << c.s.heads << " lora " << c.s.lora << " " << Name(w_format)
                                       << " first " << c.first << " rows " << c.rows);
       const int64_t total = c.first + c.rows;
-      const Cache cache(rng_, plain, c.s, {total});
+      const Cache cache(rng_, w_format == Format::kFp8 ? Format::kFp8 : plain, c.s, {total});
       const Weight kv(rng_, w_format, c.s.heads * (c.nope + c.v), c.s.lora);
       const int64_t qk = c.nope + c.s.rope;
       Tensor<3> query(rng_, plain, {c.rows, c.s.heads, qk});
@@ -142,7 +170,7 @@ TEST_P(AttentionTest, PrefillAgainstFloat64) {
       const Tensor<3> out(rng_, plain, {c.rows, c.s.heads, c.v});
       PrefillAttentionArgs args;
       args.query = query.In();
-      args.kv_pages = cache.pages.In();
+      args.kv_pages = cache.In();
       args.block_table = cache.block_table;
       const std::vector<int32_t> sequence(c.rows, 0), begin{0, static_cast<int32_t>(c.rows)};
       std::vector<int32_t> length(c.rows);
@@ -228,7 +256,7 @@ TEST_P(AttentionTest, PrefillSegmentsAreIndependent) {
     }
   }
   PrefillAttentionArgs args;
-  args.kv_pages = cache.pages.In();
+  args.kv_pages = cache.In();
   args.block_table = cache.block_table;
   args.w_kc = {kv.View(), s.heads, nope + v, 0, nope};
   args.w_vc = {kv.View(), s.heads, nope + v, nope, v};

@@ -59,6 +59,8 @@ struct Layout {
 template <class T, int Rank>
 class Plane {
  public:
+  using Element = T;
+
   Plane(Rng& rng, std::array<int64_t, Rank> shape, Layout layout = {}) {
     std::array<int, Rank> order;
     for (int d = 0; d < Rank; ++d) order[d] = d;

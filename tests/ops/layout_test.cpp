@@ -75,7 +75,7 @@ TEST_P(LayoutTest, DecodeAttentionRefusesARankWiderThanTheCache) {
   const int32_t table[2] = {0, 1}, sequence[1] = {0};
   const int32_t length[1] = {17};
   DecodeAttentionArgs args{query.In(),
-                           pages.In(),
+                           std::visit([](const auto& v) -> KvInput<3> { return v; }, pages.In()),
                            View<const int32_t, 2>::Contiguous(table, {1, 2}),
                            View<const int32_t, 1>::Contiguous(sequence, {1}),
                            View<const int32_t, 1>::Contiguous(length, {1}),

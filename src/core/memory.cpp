@@ -1,0 +1,42 @@
+#include "core/memory.h"
+
+#include <fmt/format.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+#include "core/error.h"
+
+namespace mxmla {
+
+void Memory::Free() {
+  if (data_) release_(data_);
+  data_ = nullptr;
+}
+
+Memory& Memory::operator=(Memory&& other) noexcept {
+  if (this == &other) return *this;
+  Free();
+  data_ = std::exchange(other.data_, nullptr);
+  bytes_ = std::exchange(other.bytes_, 0);
+  release_ = std::move(other.release_);
+  return *this;
+}
+
+Memory AllocateHostMemory(size_t bytes, Fill fill, const std::string& what, const std::string& hint) {
+  constexpr size_t kAlignment = 64;
+  constexpr size_t kHugePage = size_t{2} << 20;
+  const size_t alignment = bytes >= kHugePage ? kHugePage : kAlignment;
+  const size_t rounded = (std::max<size_t>(bytes, 1) + alignment - 1) / alignment * alignment;
+  auto* data = static_cast<std::byte*>(std::aligned_alloc(alignment, rounded));
+  if (!data) Fail(ErrorCode::kMemory, what, fmt::format("{} bytes of memory", bytes), "too little", hint);
+  if (fill == Fill::kZero) {
+    if (bytes >= kHugePage) madvise(data, rounded, MADV_HUGEPAGE);
+    std::memset(data, 0, rounded);
+  }
+  return Memory(data, bytes, [](std::byte* memory) { std::free(memory); });
+}
+
+}  // namespace mxmla
