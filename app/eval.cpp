@@ -125,7 +125,7 @@ Result Evaluate(const EvalFlags& flags, const LoadedModel& model, const Tokenize
   int64_t longest = 0;
   for (size_t i = 0; i < records.size(); ++i) {
     GenerateRequest& request = requests[i];
-    request.prompt = tokenizer.Encode(Prompt(shots, records[i].question), true);
+    request.prompt = tokenizer.EncodePrompt(Prompt(shots, records[i].question));
     const auto room = model.config.max_position_embeddings - static_cast<int64_t>(request.prompt.size());
     if (room <= 0) {
       Fail(ErrorCode::kPromptTooLong, fmt::format("problem {} of {}", i + 1, flags.data),

@@ -7,15 +7,17 @@
 
 namespace mxmla::app {
 
-ChatPrompt::ChatPrompt(const std::string& folder, const std::string& thinking) : format_(DetectChatFormat(folder)) {
-  if (!thinking.empty()) {
+ChatPrompt::ChatPrompt(const std::string& folder, const std::string& thinking) : template_(ChatTemplate::Load(folder)) {
+  if (thinking.empty()) return;
+  if (!template_.ReadsThinking()) {
     Fail(ErrorCode::kChatTemplate, "--thinking " + thinking, "a chat template that can turn thinking on and off",
-         std::string(ChatFormatName(format_)) + "'s", "leave the flag out");
+         "one that cannot", "leave the flag out");
   }
+  options_.thinking = thinking == "on";
 }
 
 std::vector<int32_t> ChatPrompt::Encode(const Tokenizer& tokenizer, std::span<const Message> messages) const {
-  return FormatChat(tokenizer, format_, messages, true);
+  return template_.Encode(tokenizer, messages, options_);
 }
 
 std::vector<int32_t> StopTokens(const ModelConfig& config, const Tokenizer* tokenizer, bool chat) {

@@ -15,14 +15,15 @@ namespace mxmla::app {
 class ChatPrompt {
  public:
   // `thinking`: "on", "off", or "" for what the template does by itself. Throws kChatTemplate where the folder has no
-  // template that is known, or where `thinking` would change nothing.
+  // template or one that cannot be carried out, or where `thinking` would change nothing.
   ChatPrompt(const std::string& folder, const std::string& thinking);
 
   // The ids up to where the assistant's answer begins.
   std::vector<int32_t> Encode(const Tokenizer& tokenizer, std::span<const Message> messages) const;
 
  private:
-  ChatFormat format_;
+  ChatTemplate template_;
+  ChatOptions options_;
 };
 
 // Ends of text and, with `chat`, of an answer: a config may name only the former.

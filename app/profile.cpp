@@ -72,7 +72,7 @@ void Profile(const ProfileFlags& flags) {
   if (!flags.tokens.empty()) {
     prompt = ParseTokens(flags.tokens);
   } else if (!flags.prompt.empty()) {
-    prompt = OpenTokenizer(folder, model.config)->Encode(flags.prompt, true);
+    prompt = OpenTokenizer(folder, model.config)->EncodePrompt(flags.prompt);
   } else {
     const int64_t room = std::max<int64_t>(1, model.config.max_position_embeddings - flags.steps);
     prompt = SyntheticTokens(std::min(flags.prompt_tokens, room), model.config.vocab_size);

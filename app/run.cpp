@@ -39,7 +39,7 @@ std::vector<int32_t> PromptTokens(const RunFlags& flags, const std::string& fold
     messages.push_back({"user", text});
     return ChatPrompt(folder, flags.thinking).Encode(tokenizer, messages);
   }
-  std::vector<int32_t> tokens = tokenizer.Encode(text, true);
+  std::vector<int32_t> tokens = tokenizer.EncodePrompt(text);
   if (tokens.empty()) {
     Fail(ErrorCode::kUsage, "prompt", "some text (this tokenizer adds no first token)", "none", "give --prompt TEXT");
   }

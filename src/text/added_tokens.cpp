@@ -57,15 +57,28 @@ std::optional<int32_t> AddedTokens::Find(std::string_view content) const {
 
 bool AddedTokens::IsWordAt(std::string_view text, size_t offset) const { return word_.MatchesAt(text, offset); }
 
-void AddedTokens::SplitBy(const Trie& trie, std::string_view text, size_t base, std::vector<Segment>* segments) const {
+void AddedTokens::SplitBy(const Trie& trie, std::string_view text, size_t offset, std::span<const Span> ordinary,
+                          size_t base, std::vector<Segment>* segments) const {
   size_t done = 0;
   const auto push_text = [&](size_t end) {
-    if (done < end) segments->push_back({-1, {base + done, base + end}});
+    if (done < end) segments->push_back({-1, {offset + done, offset + end}});
   };
+  // The first range that does not end before the current place.
+  auto range = std::partition_point(ordinary.begin(), ordinary.end(),
+                                    [&](const Span& span) { return span.end <= base + offset; });
   for (size_t at = 0; at < text.size();) {
+    while (range != ordinary.end() && range->end <= base + offset + at) ++range;
+    size_t limit = text.size();
+    if (range != ordinary.end()) {
+      if (range->begin <= base + offset + at) {
+        at = std::min(range->end - base - offset, text.size());
+        continue;
+      }
+      limit = std::min(limit, range->begin - base - offset);
+    }
     size_t length = 0;
     std::optional<size_t> found;
-    if (trie.CanBegin(static_cast<unsigned char>(text[at]))) found = trie.Longest(text, at, &length);
+    if (trie.CanBegin(static_cast<unsigned char>(text[at]))) found = trie.Longest(text.substr(0, limit), at, &length);
     if (!found) {
       ++at;
       continue;
@@ -93,15 +106,16 @@ void AddedTokens::SplitBy(const Trie& trie, std::string_view text, size_t base, 
       }
     }
     push_text(begin);
-    segments->push_back({token.id, {base + begin, base + end}});
+    segments->push_back({token.id, {offset + begin, offset + end}});
     done = std::max(done, end);
   }
   push_text(text.size());
 }
 
-std::vector<AddedTokens::Segment> AddedTokens::Split(std::string_view text) const {
+std::vector<AddedTokens::Segment> AddedTokens::Split(std::string_view text, std::span<const Span> ordinary,
+                                                     size_t base) const {
   std::vector<Segment> segments;
-  SplitBy(raw_, text, 0, &segments);
+  SplitBy(raw_, text, 0, ordinary, base, &segments);
   if (normalized_.is_empty()) return segments;
   std::vector<Segment> both;
   for (const Segment& segment : segments) {
@@ -109,7 +123,7 @@ std::vector<AddedTokens::Segment> AddedTokens::Split(std::string_view text) cons
       both.push_back(segment);
     } else {
       const Span span = segment.span;
-      SplitBy(normalized_, text.substr(span.begin, span.end - span.begin), span.begin, &both);
+      SplitBy(normalized_, text.substr(span.begin, span.end - span.begin), span.begin, ordinary, base, &both);
     }
   }
   return both;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -36,8 +37,9 @@ class AddedTokens {
   };
 
   // Splits valid UTF-8: the first match from the left, the longest of those that begin there; tokens that are not
-  // normalized first, then the normalized ones in the rest.
-  std::vector<Segment> Split(std::string_view text) const;
+  // normalized first, then the normalized ones in the rest. No token has a byte in the ranges `ordinary`, which are in
+  // order, apart from each other, and counted from `base` bytes before the text.
+  std::vector<Segment> Split(std::string_view text, std::span<const Span> ordinary = {}, size_t base = 0) const;
 
   std::optional<int32_t> Find(std::string_view content) const;
 
@@ -59,7 +61,10 @@ class AddedTokens {
     std::vector<Node> nodes_ = std::vector<Node>(1);
   };
 
-  void SplitBy(const Trie& trie, std::string_view text, size_t base, std::vector<Segment>* segments) const;
+  // `text` begins `offset` bytes behind the text that the segments are counted in, whose ranges `ordinary` are counted
+  // from `base` bytes before it.
+  void SplitBy(const Trie& trie, std::string_view text, size_t offset, std::span<const Span> ordinary, size_t base,
+               std::vector<Segment>* segments) const;
   bool IsWordAt(std::string_view text, size_t offset) const;
 
   std::vector<AddedToken> tokens_;

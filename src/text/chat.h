@@ -1,8 +1,11 @@
-// Conversations as the token ids that a model was trained to continue.
+// Conversations as the token ids that a model was trained to continue: its chat template, carried out.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -12,55 +15,68 @@
 
 namespace mxmla {
 
+// JSON whose objects keep the order of their keys, which shows where a template writes an object out.
+using OrderedJson = nlohmann::ordered_json;
+
 struct Message {
-  std::string role;  // "system", "user" or "assistant"
+  std::string role;  // "system", "user", "assistant", "tool" or what else the template knows
   std::string content;
+  // The message's further keys: null, or an object such as {"reasoning_content": "...", "tool_calls": [...],
+  // "name": "...", "tool_call_id": "..."}. A "content" in it (a list of parts, null) takes the place of the text.
+  OrderedJson fields = nullptr;
+  // Without it the message has no key "content" at all, save one of `fields`.
+  bool has_content = true;
 };
 
-// The format of a model's chat template, as far as it shows in text without tools.
-struct ChatFormat {
-  enum class Family {
-    kDeepSeekV2,  // "User: ...\n\nAssistant: ..."
-    kDeepSeekV3,  // <｜User｜>...<｜Assistant｜>..., of V2.5, V3, R1 and V3.1
-    kKimiK2,      // <|im_user|>user<|im_middle|>...<|im_end|>
-  };
-  // Where DeepSeek's assistant tag is put.
-  enum class AssistantTag {
-    kBeforeAnswer,       // with each answer: V2.5, V3, R1
-    kAfterUser,          // with each question: V3-0324, R1-0528
-    kBeforeFirstAnswer,  // with an answer right behind a question, then </think>: V3.1
-  };
-  // What is kept of an earlier answer that has </think> in it.
-  enum class Thinking { kAll, kBehindFirst, kBehindLast };
+// A message of the usual JSON form: an object with a string "role"; throws kData, `subject` naming it, for another.
+Message MessageFromJson(const OrderedJson& json, const std::string& subject);
 
-  Family family = Family::kDeepSeekV3;
-  AssistantTag assistant_tag = AssistantTag::kBeforeAnswer;
-  Thinking kept_thinking = Thinking::kAll;
-  bool joins_system_messages = true;         // else the last one counts (V2.5)
-  bool opens_thinking = false;               // R1: the prompt for an answer ends with <think> and a newline
-  bool thinks = false;                       // V3.1: the prompt for an answer opens thinking; a caller may set it
-  std::string default_system;                // Kimi's system prompt where the conversation begins with none
-  bool closes_last_only_for_prompt = false;  // Kimi-K2-0905: no <|im_end|> on the last message without a prompt
-  bool has_empty_thinking = false;           // Kimi-K2-Thinking: <think></think> before each answer
+struct ChatOptions {
+  // Whether the prompt for the assistant's answer is put behind the messages.
+  bool add_generation_prompt = true;
+  // The template's variables `thinking` and `enable_thinking`; without a value the template's own default counts.
+  std::optional<bool> thinking = std::nullopt;
+  // A list of tool descriptions, in the form that the template expects.
+  std::optional<OrderedJson> tools = std::nullopt;
+  // Further variables of the template (chat_template_kwargs): null, or an object. They go before `thinking`.
+  OrderedJson variables = nullptr;
 };
 
-// The format's name for people, such as "DeepSeek-V3".
-std::string_view ChatFormatName(const ChatFormat& format);
+// A model's chat template. Safe to use from several threads at once.
+class ChatTemplate {
+ public:
+  // Reads the folder's template: chat_template.jinja, else chat_template.json, else chat_template of
+  // tokenizer_config.json; each of the latter two a string, or named templates, of which "default" is taken, and
+  // "tool_use" where there are tools. Throws kChatTemplate where there is none or it cannot be parsed.
+  static ChatTemplate Load(const std::filesystem::path& folder);
 
-// Recognises the folder's chat template by its markers: chat_template.jinja, else chat_template of
-// tokenizer_config.json (a string, or a list with one named "default"). Throws kChatTemplate where there is none or
-// it is not one of those above; templates are recognised, not executed.
-ChatFormat DetectChatFormat(const std::filesystem::path& folder);
+  // The template of this text; `subject` names it in errors. `special_tokens` is an object of the variables that name
+  // the tokenizer's tokens ("bos_token": "<s>"), or null.
+  static ChatTemplate FromText(std::string_view text, const std::string& subject,
+                               const OrderedJson& special_tokens = nullptr);
 
-// The same for the text of a template; `subject` names it in errors.
-ChatFormat RecognizeChatTemplate(std::string_view chat_template, const std::string& subject);
+  ~ChatTemplate();
+  ChatTemplate(ChatTemplate&&) noexcept;
+  ChatTemplate& operator=(ChatTemplate&&) noexcept;
 
-// The conversation's ids, the begin-of-text token included where the template has it. The template's special tokens
-// are ids; contents are text only: one that spells out a special token is encoded as ordinary text, where rendering
-// a template and encoding the result would let it through. Kimi's cuts of very long text count from the start of
-// each stretch of text here. Throws kChatTemplate for no messages, for a role other
-// than system, user and assistant, and for a special token that the tokenizer lacks.
-std::vector<int32_t> FormatChat(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const Message> messages,
-                                bool add_generation_prompt);
+  // The conversation as the template writes it. Throws kChatTemplate with the template's line for what the template
+  // refuses (raise_exception), for what fails in it, and where it passes the limits of text/template/limits.h.
+  std::string Render(std::span<const Message> messages, const ChatOptions& options = {}) const;
+
+  // The ids of what Render writes; the template writes a begin-of-text token where it wants one, none is added. Only
+  // text that the template itself spells out becomes added tokens: what comes out of messages, tools and variables is
+  // text even where it spells a special token.
+  std::vector<int32_t> Encode(const Tokenizer& tokenizer, std::span<const Message> messages,
+                              const ChatOptions& options = {}) const;
+
+  // Whether the template reads `thinking` or `enable_thinking`, so that ChatOptions::thinking can change something.
+  bool ReadsThinking() const;
+
+ private:
+  struct Impl;
+  explicit ChatTemplate(std::unique_ptr<const Impl> impl);
+
+  std::unique_ptr<const Impl> impl_;
+};
 
 }  // namespace mxmla

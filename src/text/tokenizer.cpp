@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
@@ -89,16 +90,14 @@ void Tokenizer::AppendOrdinary(std::string_view text, std::vector<int32_t>* ids)
   for (std::string_view piece : parts_->pre_tokenizer.Split(text, &storage)) parts_->bpe->Encode(piece, ids);
 }
 
-std::vector<int32_t> Tokenizer::Encode(std::string_view utf8, bool add_special_tokens) const {
-  const std::string text = ValidText(utf8);
-  std::vector<int32_t> ids;
-  if (add_special_tokens) ids = parts_->prefix_ids;
+void Tokenizer::AppendMixed(std::string_view text, std::span<const Span> ordinary, std::vector<int32_t>* ids) const {
   const auto append = [&](std::string_view part) {
-    for (const AddedTokens::Segment& segment : parts_->added_tokens.Split(part)) {
+    const auto base = static_cast<size_t>(part.data() - text.data());
+    for (const AddedTokens::Segment& segment : parts_->added_tokens.Split(part, ordinary, base)) {
       if (segment.id >= 0) {
-        ids.push_back(segment.id);
+        ids->push_back(segment.id);
       } else {
-        AppendOrdinary(part.substr(segment.span.begin, segment.span.end - segment.span.begin), &ids);
+        AppendOrdinary(part.substr(segment.span.begin, segment.span.end - segment.span.begin), ids);
       }
     }
   };
@@ -107,7 +106,29 @@ std::vector<int32_t> Tokenizer::Encode(std::string_view utf8, bool add_special_t
   } else {
     append(text);
   }
+}
+
+std::vector<int32_t> Tokenizer::Encode(std::string_view utf8, bool add_special_tokens) const {
+  const std::string text = ValidText(utf8);
+  std::vector<int32_t> ids;
+  if (add_special_tokens) ids = parts_->prefix_ids;
+  AppendMixed(text, {}, &ids);
   if (add_special_tokens) ids.insert(ids.end(), parts_->suffix_ids.begin(), parts_->suffix_ids.end());
+  return ids;
+}
+
+std::vector<int32_t> Tokenizer::EncodePrompt(std::string_view utf8) const {
+  std::vector<int32_t> ids = Encode(utf8, false);
+  const std::vector<int32_t>& prefix = parts_->prefix_ids;
+  const bool has_prefix = ids.size() >= prefix.size() && std::equal(prefix.begin(), prefix.end(), ids.begin());
+  if (!has_prefix) ids.insert(ids.begin(), prefix.begin(), prefix.end());
+  ids.insert(ids.end(), parts_->suffix_ids.begin(), parts_->suffix_ids.end());
+  return ids;
+}
+
+std::vector<int32_t> Tokenizer::EncodeMixed(std::string_view utf8, std::span<const Span> ordinary) const {
+  std::vector<int32_t> ids;
+  AppendMixed(utf8, ordinary, &ids);
   return ids;
 }
 

@@ -10,6 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include "text/regex.h"
+
 namespace mxmla {
 
 struct TokenizerParts;
@@ -40,8 +42,16 @@ class Tokenizer {
   // PCRE2's limits.
   std::vector<int32_t> Encode(std::string_view utf8, bool add_special_tokens) const;
 
-  // The same without added tokens: text that spells out a special token stays text.
+  // Encode with the special tokens around it, of which those in front are left out where the text spells them itself: a
+  // prompt that was formatted by hand or rendered by a template begins with its own begin-of-text token.
+  std::vector<int32_t> EncodePrompt(std::string_view utf8) const;
+
+  // Encode without added tokens: text that spells out a special token stays text.
   std::vector<int32_t> EncodeOrdinary(std::string_view utf8) const;
+
+  // The same with added tokens found outside of the byte ranges `ordinary` only: in order and apart from each other.
+  // For valid UTF-8; the ranges end between characters.
+  std::vector<int32_t> EncodeMixed(std::string_view utf8, std::span<const Span> ordinary) const;
 
   // The tokens' bytes joined, which need not be whole UTF-8. An id without a token adds nothing. Throws kTokenRange
   // for a negative id.
@@ -69,6 +79,7 @@ class Tokenizer {
  private:
   explicit Tokenizer(std::unique_ptr<TokenizerParts> parts);
 
+  void AppendMixed(std::string_view text, std::span<const Span> ordinary, std::vector<int32_t>* ids) const;
   void AppendOrdinary(std::string_view text, std::vector<int32_t>* ids) const;
 
   std::unique_ptr<TokenizerParts> parts_;

@@ -78,6 +78,32 @@ def test_run_takes_a_system_message(model):
     assert out == run_text(model, formatted("Be kind.", [], QUESTION))
 
 
+def set_template(model, text):
+    config = json.loads((model / "tokenizer_config.json").read_text())
+    config["chat_template"] = text
+    (model / "tokenizer_config.json").write_text(json.dumps(config))
+
+
+def test_thinking_is_the_templates_to_know(model):
+    for command in (["run", model, "--chat", "--prompt", QUESTION], ["chat", model]):
+        result = run(*command, "--thinking", "on", check=False)
+        assert result.returncode == 17 and result.stderr.count(b"\n") == 1 and b"--thinking on" in result.stderr
+    set_template(model, "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}"
+                        "{% if thinking is defined %}{% if thinking %} Think.{% else %} Do not.{% endif %}{% endif %}")
+    for flags, said in ((["--thinking", "on"], " Think."), (["--thinking", "off"], " Do not."), ([], "")):
+        expected = run_text(model, QUESTION + said)
+        assert run("run", model, "--chat", "--prompt", QUESTION, *flags).stdout.decode() == expected
+        assert chat(model, [QUESTION], *flags)[0] == expected
+
+
+def test_a_message_that_the_template_refuses(model):
+    set_template(model, "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}"
+                        "{{ raise_exception('no system here') }}{% endif %}{{ m.content }}{% endfor %}")
+    out, err = chat(model, ["/system Be kind.", QUESTION, "/system", QUESTION], status=17)
+    assert out == run_text(model, QUESTION)
+    assert sum("no system here" in line for line in err.splitlines()) == 1
+
+
 def test_stop_and_limits(model):
     whole, _ = chat(model, [QUESTION])
     assert "####" in whole

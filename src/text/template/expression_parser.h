@@ -1,0 +1,76 @@
+// Expressions of a template.
+#pragma once
+
+#include <initializer_list>
+#include <string_view>
+#include <vector>
+
+#include "text/template/syntax.h"
+#include "text/template/token_stream.h"
+
+namespace mxmla::jinja {
+
+class ExpressionParser {
+ public:
+  // Both outlive the parser; names are added to the template.
+  ExpressionParser(TokenStream* tokens, Template* to) : tokens_(*tokens), template_(*to) {}
+
+  ExpressionPtr ParseExpression(bool with_conditional = true);
+  // An expression, or several with commas between them, which are a tuple; a name in `ends` ends it too.
+  ExpressionPtr ParseTuple(bool with_conditional = true, std::initializer_list<std::string_view> ends = {});
+  // What a value can be given to: a name, a tuple of them, NAMESPACE.ATTRIBUTE where that is allowed.
+  ExpressionPtr ParseTarget(bool with_namespace, std::initializer_list<std::string_view> ends = {});
+  ExpressionPtr ParseUnary(bool with_filters = true);
+  // `| filter | filter ...` around `operand`, which may be null; null where no filter follows. `begins` says that the
+  // first filter stands there without its bar.
+  ExpressionPtr ParseFilters(ExpressionPtr operand, bool begins);
+
+  Symbol SymbolOf(const std::string& name);
+
+  // The macros around the current place, which learn what their bodies read.
+  std::vector<MacroDefinition*> macros;
+
+  // Levels of the source around the current place; the constructor throws SyntaxFault where they are too many.
+  class Nesting {
+   public:
+    explicit Nesting(ExpressionParser& parser) : parser_(parser) {
+      if (++parser_.nesting_ > kDeepestSource) parser_.tokens_.Fail("source nested too deep");
+    }
+    ~Nesting() { --parser_.nesting_; }
+    Nesting(const Nesting&) = delete;
+    Nesting& operator=(const Nesting&) = delete;
+
+   private:
+    ExpressionParser& parser_;
+  };
+
+ private:
+  ExpressionPtr Make(Expression::Kind kind, int line, Expressions operands = {});
+  ExpressionPtr ReadName(const std::string& name, int line);
+
+  ExpressionPtr ParseOr();
+  ExpressionPtr ParseAnd();
+  ExpressionPtr ParseNot();
+  ExpressionPtr ParseCompare();
+  ExpressionPtr ParseSum();
+  ExpressionPtr ParseConcatenation();
+  ExpressionPtr ParseProduct();
+  ExpressionPtr ParsePower();
+  ExpressionPtr ParsePrimary();
+  ExpressionPtr ParseListOrDict();
+  ExpressionPtr ParsePostfix(ExpressionPtr operand);
+  ExpressionPtr ParseSubscript(ExpressionPtr operand);
+  ExpressionPtr ParseCall(ExpressionPtr callee);
+  ExpressionPtr ParseTest(ExpressionPtr operand);
+  std::unique_ptr<Arguments> ParseArguments();
+  std::string ParseDottedName();
+  bool IsTupleEnd(std::initializer_list<std::string_view> ends) const;
+  // Adds `child`'s levels to those of `parent`.
+  void Adopt(const ExpressionPtr& child, Expression* parent) const;
+
+  TokenStream& tokens_;
+  Template& template_;
+  int nesting_ = 0;
+};
+
+}  // namespace mxmla::jinja
