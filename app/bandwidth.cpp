@@ -1,5 +1,6 @@
 #include "bandwidth.h"
 
+#include <fmt/format.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -8,6 +9,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "common.h"
 #include "core/error.h"
 
 namespace mxmla::app {
@@ -51,6 +53,20 @@ double MeasureReadBandwidth(ThreadPool& pool) {
   munmap(memory, kBytes);
   if (total == 0) Fail(ErrorCode::kInternal, "bandwidth measurement", "the sum of what was written", "0");
   return best;
+}
+
+double ReadLimit::highest() const { return *std::max_element(samples_.begin(), samples_.end()); }
+double ReadLimit::lowest() const { return *std::min_element(samples_.begin(), samples_.end()); }
+
+std::string ReadLimit::Describe() const {
+  return fmt::format("{:.2f} GB/s, the highest of {} samples around the runs (lowest {:.2f})", highest() * 1e-9,
+                     samples_.size(), lowest() * 1e-9);
+}
+
+std::string ReadLimit::Share(double rate, double bytes) const {
+  std::string share = fmt::format("{:.1f}% of it", 100 * rate / highest());
+  if (rate > highest()) share += fmt::format(": the {} of a step stay in the caches", HumanBytes(bytes));
+  return share;
 }
 
 }  // namespace mxmla::app

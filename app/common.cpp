@@ -129,9 +129,9 @@ std::unique_ptr<Tokenizer> OpenTokenizer(const std::string& folder, const ModelC
   return tokenizer;
 }
 
-std::vector<int32_t> ParseTokens(const std::string& list) {
+std::vector<int32_t> ParseTokens(const std::string& list, const std::string& flag) {
   const bool from_file = list.starts_with("@");
-  const std::string text = from_file ? ReadText(list.substr(1), "--tokens") : list;
+  const std::string text = from_file ? ReadText(list.substr(1), flag) : list;
   const ErrorCode malformed = from_file ? ErrorCode::kData : ErrorCode::kUsage;
   std::vector<int32_t> tokens;
   const char* at = text.data();
@@ -145,16 +145,16 @@ std::vector<int32_t> ParseTokens(const std::string& list) {
     const auto [stop, error] = std::from_chars(at, end, id);
     const bool separated = stop == end || std::string_view(", \t\r\n[]").find(*stop) != std::string_view::npos;
     if (error == std::errc::invalid_argument || !separated) {
-      Fail(malformed, "--tokens", "numbers separated by commas",
-           fmt::format("'{}'", std::string(at, std::min<int64_t>(end - at, 20))), "for example --tokens 1,2,3");
+      Fail(malformed, flag, "numbers separated by commas",
+           fmt::format("'{}'", std::string(at, std::min<int64_t>(end - at, 20))), "for example 1,2,3");
     }
     if (error == std::errc::result_out_of_range || id < INT32_MIN || id > INT32_MAX) {
-      Fail(ErrorCode::kTokenRange, "--tokens", "ids of the vocabulary", std::string(at, stop));
+      Fail(ErrorCode::kTokenRange, flag, "ids of the vocabulary", std::string(at, stop));
     }
     tokens.push_back(static_cast<int32_t>(id));
     at = stop;
   }
-  if (tokens.empty()) Fail(malformed, "--tokens", "at least one token id", "none", "for example --tokens 1,2,3");
+  if (tokens.empty()) Fail(malformed, flag, "at least one token id", "none", "for example 1,2,3");
   return tokens;
 }
 

@@ -17,6 +17,12 @@
 
 namespace mxmla::app {
 
+// Thrown by a command that did its work and still ends with another status than 0.
+struct ExitStatus {
+  int status;
+};
+constexpr int kInterruptedStatus = 130;  // ended by SIGINT, as shells report it
+
 // The flags every command that computes takes.
 struct CommonFlags {
   DeviceOptions device;
@@ -45,7 +51,8 @@ std::unique_ptr<Tokenizer> OpenTokenizer(const std::string& folder, const ModelC
 
 // "1,2,3", separated by commas or white space, or "@FILE" with the same in a file (a JSON list is fine too). Errors:
 // kUsage for what is no number, kData for a file that cannot be read, kTokenRange for a number that fits no token.
-std::vector<int32_t> ParseTokens(const std::string& list);
+// `flag` names the list in them.
+std::vector<int32_t> ParseTokens(const std::string& list, const std::string& flag = "--tokens");
 
 // The text of a file, or of standard input for "-". Errors: kData, also where reading fails midway.
 std::string ReadText(const std::string& path, const std::string& flag);
@@ -68,6 +75,9 @@ std::string HumanBytes(double bytes);
 
 // Each adds its subcommand to `app`; its callback does the work and throws on failure.
 void AddRun(CLI::App& app);
+void AddChat(CLI::App& app);
+void AddTokenize(CLI::App& app);
+void AddDetokenize(CLI::App& app);
 void AddLogits(CLI::App& app);
 void AddInspect(CLI::App& app);
 void AddQuantize(CLI::App& app);

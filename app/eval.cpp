@@ -13,6 +13,7 @@
 
 #include "common.h"
 #include "engine/generate.h"
+#include "generation.h"
 #include "output_file.h"
 
 namespace mxmla::app {
@@ -83,7 +84,25 @@ bool Answered(const std::string& text) {
   return text.find("\nQuestion:") != std::string::npos;
 }
 
+// A problem as the JSON file holds it.
+nlohmann::json Describe(const Record& record, const GenerateRequest& request, const GenerateResult& result,
+                        std::optional<double> found, bool correct) {
+  const std::optional<double> expected = FinalNumber(record.answer);
+  const auto number = [](std::optional<double> value) { return value ? nlohmann::json(*value) : nlohmann::json(); };
+  return {{"question", record.question},
+          {"ids", result.tokens},
+          {"text", result.text},
+          {"answer", number(found)},
+          {"expected", number(expected)},
+          {"correct", correct},
+          {"end", EndName(result)},
+          {"prompt_tokens", request.prompt.size()},
+          {"cached_tokens", result.cached_tokens},
+          {"new_tokens", result.tokens.size()}};
+}
+
 struct Result {
+  std::vector<nlohmann::json> problems;  // in the records' order
   int64_t total = 0, correct = 0, unanswered = 0;
   double seconds = 0;
   GenerateStats stats;
@@ -115,10 +134,8 @@ Result Evaluate(const EvalFlags& flags, const LoadedModel& model, const Tokenize
     }
     request.max_tokens = std::min(flags.max_tokens, room);
     for (const int64_t id : model.config.eos_token_ids) request.stop_tokens.push_back(static_cast<int32_t>(id));
-    request.on_token = [&tokenizer, text = &texts[i]](int32_t token) {
-      *text += tokenizer.TokenBytes(token);
-      return !Answered(*text);
-    };
+    request.tokenizer = &tokenizer;
+    request.on_text = [text = &texts[i]](std::string_view piece) { return !Answered(*text += piece); };
     longest = std::max(longest, static_cast<int64_t>(request.prompt.size()) + request.max_tokens);
   }
 
@@ -128,12 +145,15 @@ Result Evaluate(const EvalFlags& flags, const LoadedModel& model, const Tokenize
   options.max_logit_rows = flags.batch;
   Scheduler scheduler(model, options);
   Result result;
+  result.problems.resize(records.size());
   const auto begin = std::chrono::steady_clock::now();
-  Generate(scheduler, requests, &result.stats, [&](size_t i, const GenerateResult&) {
-    const std::optional<double> found = FinalNumber(texts[i]);
+  Generate(scheduler, requests, &result.stats, [&](size_t i, const GenerateResult& generated) {
+    const std::optional<double> found = FinalNumber(generated.text);
+    const bool correct = SameNumber(found, FinalNumber(records[i].answer));
+    result.problems[i] = Describe(records[i], requests[i], generated, found, correct);
     ++result.total;
     if (!found) ++result.unanswered;
-    if (SameNumber(found, FinalNumber(records[i].answer))) ++result.correct;
+    if (correct) ++result.correct;
     PrintProgress(result, records.size());
   });
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
@@ -179,7 +199,15 @@ void Eval(const EvalFlags& flags) {
                                {"new_tokens", result.stats.new_tokens},
                                {"prompt_tokens", result.stats.prompt_tokens},
                                {"seconds", result.seconds},
-                               {"tokens_per_second", rate}};
+                               {"tokens_per_second", rate},
+                               {"stats",
+                                {{"prompt_tokens", result.stats.prompt_tokens},
+                                 {"cached_tokens", result.stats.cached_tokens},
+                                 {"prefill_seconds", result.stats.prefill_seconds},
+                                 {"new_tokens", result.stats.new_tokens},
+                                 {"decode_tokens", result.stats.decode_tokens},
+                                 {"decode_seconds", result.stats.decode_seconds}}},
+                               {"problems", result.problems}};
   file->Write(json.dump(2) + "\n");
   file->Commit();
 }
@@ -204,7 +232,8 @@ void AddEval(CLI::App& app) {
   command->add_option("--batch", flags->batch, "problems at a time; answers do not depend on it")
       ->check(CLI::Range(1, 256))
       ->capture_default_str();
-  command->add_option("--json", flags->json, "write the figures to a JSON file");
+  command->add_option("--json", flags->json,
+                      "write the figures, and each problem's ids, text and answer, to a JSON file");
   flags->common.AddTo(*command);
   command->footer("Example:\n  mxmla eval tiny-gsm models/tiny-gsm/heldout.jsonl --limit 100 --json eval.json");
   command->callback([flags] { Eval(*flags); });

@@ -69,6 +69,9 @@ int Main(int argc, char** argv) {
   app.footer(
       "Example:\n  mxmla run tiny-gsm --prompt \"Tom has 5 apples. He buys 7 more. How many apples does he have?\"");
   app::AddRun(app);
+  app::AddChat(app);
+  app::AddTokenize(app);
+  app::AddDetokenize(app);
   app::AddLogits(app);
   app::AddInspect(app);
   app::AddQuantize(app);
@@ -80,6 +83,9 @@ int Main(int argc, char** argv) {
     app.parse(argc, argv);
     if (std::fflush(stdout) != 0 || std::ferror(stdout)) app::FailStdout();
     return 0;
+  } catch (const app::ExitStatus& exit) {
+    if (std::fflush(stdout) != 0 || std::ferror(stdout)) return static_cast<int>(ErrorCode::kOutput);
+    return exit.status;
   } catch (const CLI::ParseError& error) {
     return ReportUsage(app, error);
   } catch (const Error& error) {

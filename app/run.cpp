@@ -5,24 +5,25 @@
 #include <chrono>
 #include <cstdio>
 #include <memory>
-#include <optional>
+#include <vector>
 
 #include "common.h"
 #include "engine/generate.h"
+#include "engine/generation_config.h"
 #include "engine/session.h"
-#include "text/chat.h"
-#include "text/stream_decoder.h"
+#include "generation.h"
+#include "interrupt.h"
+#include "sampling_flags.h"
 
 namespace mxmla::app {
 namespace {
 
 struct RunFlags {
-  std::string model, prompt, prompt_file, tokens;
+  std::string model, prompt, prompt_file, tokens, system, thinking;
   int64_t max_tokens = 256;
-  SamplingOptions sampling;
-  uint64_t seed = 0;
+  SamplingFlags sampling;
   bool chat = false, print_ids = false, stats = false;
-  bool has_prompt = false, has_prompt_file = false, has_tokens = false;
+  bool has_prompt = false, has_prompt_file = false, has_tokens = false, has_system = false;
   CommonFlags common;
 };
 
@@ -33,19 +34,16 @@ double SecondsSince(std::chrono::steady_clock::time_point begin) {
 std::vector<int32_t> PromptTokens(const RunFlags& flags, const std::string& folder, const Tokenizer& tokenizer) {
   const std::string text = flags.has_prompt_file ? ReadText(flags.prompt_file, "--prompt-file") : flags.prompt;
   if (flags.chat) {
-    const Message message{"user", text};
-    return ChatTemplate::Load(folder).Encode(tokenizer, {&message, 1});
+    std::vector<Message> messages;
+    if (flags.has_system) messages.push_back({"system", flags.system});
+    messages.push_back({"user", text});
+    return ChatPrompt(folder, flags.thinking).Encode(tokenizer, messages);
   }
   std::vector<int32_t> tokens = tokenizer.EncodePrompt(text);
   if (tokens.empty()) {
     Fail(ErrorCode::kUsage, "prompt", "some text (this tokenizer adds no first token)", "none", "give --prompt TEXT");
   }
   return tokens;
-}
-
-// A range lets NaN through.
-std::string IsNumber(const std::string& text) {
-  return text.find_first_of("nN") == std::string::npos ? std::string() : text + " is not a number";
 }
 
 // New tokens that fit after the prompt, at most --max-tokens.
@@ -62,18 +60,18 @@ int64_t RoomFor(const RunFlags& flags, int64_t prompt, const ModelConfig& config
   return std::min(flags.max_tokens, context - prompt);
 }
 
-void PrintStats(const LoadedModel& model, const Scheduler& scheduler, double load_seconds, const GenerateStats& stats) {
-  const auto rate = [](int64_t tokens, double seconds) {
-    return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
-  };
+void PrintLoadStats(const LoadedModel& model, const Scheduler& scheduler, double load_seconds) {
   PrintStderr("load     {:.2f} s, weights {}, buffers {}\n", load_seconds,
               HumanBytes(static_cast<double>(SummarizeWeights(model.weights, model.config).bytes)),
               HumanBytes(static_cast<double>(scheduler.buffer_bytes())));
   PrintStderr("device   {}, {} threads\n", model.backend->Name(), model.backend->pool().threads());
-  PrintStderr("prompt   {} tokens in {:.3f} s, {:.1f} tokens/s\n", stats.prompt_tokens, stats.prefill_seconds,
-              rate(stats.prompt_tokens, stats.prefill_seconds));
-  PrintStderr("decode   {} tokens in {:.3f} s, {:.1f} tokens/s\n", stats.decode_tokens, stats.decode_seconds,
-              rate(stats.decode_tokens, stats.decode_seconds));
+}
+
+// How the publishers of the model sample, where that is not what run does.
+void NoteSuggestedSampling(const std::string& folder) {
+  const std::string suggested = ReadSuggestedSampling(folder).Flags();
+  if (suggested.empty()) return;
+  Note(fmt::format("generation_config.json suggests {}; without such flags run is greedy", suggested));
 }
 
 void Run(const RunFlags& flags) {
@@ -84,22 +82,19 @@ void Run(const RunFlags& flags) {
   const LoadedModel model = OpenModel(folder, flags.common.device);
   // Ids in, ids out: such a run needs no tokenizer in the folder.
   std::unique_ptr<Tokenizer> tokenizer;
-  if (!flags.has_tokens || !flags.print_ids) tokenizer = OpenTokenizer(folder, model.config);
+  if (!flags.has_tokens || !flags.print_ids || !flags.sampling.stop_strings.empty()) {
+    tokenizer = OpenTokenizer(folder, model.config);
+  }
   if (!flags.has_tokens) prompt = PromptTokens(flags, folder, *tokenizer);
   CheckTokens(prompt, model.config.vocab_size);
 
   GenerateRequest request;
   request.prompt = prompt;
   request.max_tokens = RoomFor(flags, static_cast<int64_t>(prompt.size()), model.config);
-  request.sampling = flags.sampling;
-  request.seed = flags.seed;
-  request.stop_tokens.assign(model.config.eos_token_ids.begin(), model.config.eos_token_ids.end());
-  if (flags.chat) {
-    // The end of an answer in the chat formats; a config may name only the end of a document.
-    for (const char* end : {"<|im_end|>", "<｜end▁of▁sentence｜>"}) {
-      if (const auto id = tokenizer->TokenId(end)) request.stop_tokens.push_back(*id);
-    }
-  }
+  request.stop_tokens = StopTokens(model.config, tokenizer.get(), flags.chat);
+  request.tokenizer = tokenizer.get();
+  flags.sampling.ApplyTo(&request, {}, model.config.vocab_size);
+  if (!flags.sampling.given()) NoteSuggestedSampling(folder);
 
   ModelOptions options = flags.common.ToModelOptions();
   options.max_context = static_cast<int64_t>(prompt.size()) + request.max_tokens;
@@ -108,24 +103,40 @@ void Run(const RunFlags& flags) {
   Scheduler scheduler(model, options);
   const double load_seconds = SecondsSince(begin);
 
-  std::optional<StreamDecoder> decoder;
-  if (!flags.print_ids) decoder.emplace(*tokenizer);
-  bool first = true;
-  request.on_token = [&](int32_t token) {
-    if (flags.print_ids) {
-      fmt::print("{}{}", first ? "" : ",", token);
-    } else {
-      fmt::print("{}", decoder->Push(token));
-    }
-    first = false;
+  const auto print = [](std::string_view text) {
+    std::fwrite(text.data(), 1, text.size(), stdout);
     if (std::fflush(stdout) != 0) FailStdout();
     return true;
   };
+  if (flags.print_ids) {
+    request.on_token = [&print, first = true](int32_t token) mutable {
+      print(fmt::format("{}{}", first ? "" : ",", token));
+      first = false;
+      return true;
+    };
+  } else {
+    request.on_text = print;
+  }
   GenerateStats stats;
-  Generate(scheduler, {&request, 1}, &stats);
-  fmt::print("{}\n", flags.print_ids ? std::string() : decoder->Flush());
-  if (std::fflush(stdout) != 0) FailStdout();
-  if (flags.stats) PrintStats(model, scheduler, load_seconds, stats);
+  GenerateResult result;
+  std::exception_ptr failure;
+  {
+    const Interrupts interrupts(true);
+    try {
+      Generate(
+          scheduler, {&request, 1}, &stats, [&](size_t, const GenerateResult& done) { result = done; },
+          [&] { return interrupts.pending(); });
+    } catch (...) {
+      failure = std::current_exception();
+    }
+  }
+  if (!failure) print("\n");
+  if (flags.stats) {
+    PrintLoadStats(model, scheduler, load_seconds);
+    PrintGenerationStats(stats, failure ? "error" : DescribeEnd(request, result, tokenizer.get()));
+  }
+  if (failure) std::rethrow_exception(failure);
+  if (result.reason == FinishReason::kCancelled) throw ExitStatus{kInterruptedStatus};
 }
 
 }  // namespace
@@ -142,31 +153,25 @@ void AddRun(CLI::App& app) {
   command->add_option("--max-tokens", flags->max_tokens, "new tokens at most")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 31))
       ->capture_default_str();
-  command->add_option("--temperature", flags->sampling.temperature, "0 is greedy")
-      ->check(CLI::Range(0.0, 1000.0))
-      ->check(IsNumber)
-      ->capture_default_str();
-  command->add_option("--top-k", flags->sampling.top_k, "sample among the K likeliest tokens; 0 is all")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 31))
-      ->capture_default_str();
-  command->add_option("--top-p", flags->sampling.top_p, "sample among the likeliest tokens of this joint probability")
-      ->check(CLI::Range(1e-6, 1.0))
-      ->check(IsNumber)
-      ->capture_default_str();
-  command->add_option("--seed", flags->seed, "of the random numbers")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
   command->add_flag("--chat", flags->chat, "format the prompt as a user's message, by the model's chat template");
-  command->add_flag("--print-ids", flags->print_ids, "print the new token ids, comma-separated, instead of text");
-  command->add_flag("--stats", flags->stats, "print times and rates on stderr");
+  CLI::Option* system = command->add_option("--system", flags->system, "with --chat: the system message before it");
+  command->add_option("--thinking", flags->thinking, "with --chat: on or off, where the chat template knows it")
+      ->check(CLI::IsMember({"on", "off"}));
+  flags->sampling.AddTo(*command);
+  command->add_flag("--print-ids", flags->print_ids,
+                    "print the new token ids, comma-separated, instead of text; also those that spell a --stop");
+  command->add_flag("--stats", flags->stats, "print times, rates and the reason of the end on stderr");
   flags->common.AddTo(*command);
   command->footer(
       "Example:\n  mxmla run tiny-gsm --prompt \"Tom has 5 apples. He buys 7 more. How many apples does he have?\"");
-  command->callback([flags, prompt, file, tokens] {
+  command->callback([flags, prompt, file, tokens, system] {
     flags->has_prompt = prompt->count() > 0;
     flags->has_prompt_file = file->count() > 0;
     flags->has_tokens = tokens->count() > 0;
+    flags->has_system = system->count() > 0;
     if (flags->has_tokens && flags->chat) throw CLI::ValidationError("--chat", "needs --prompt or --prompt-file");
+    if (flags->has_system && !flags->chat) throw CLI::ValidationError("--system", "needs --chat");
+    if (!flags->thinking.empty() && !flags->chat) throw CLI::ValidationError("--thinking", "needs --chat");
     Run(*flags);
   });
 }

@@ -43,8 +43,12 @@ struct GenerateOptions {
   float temperature = 0;  // 0 is greedy
   int64_t top_k = 0;      // 0: all
   float top_p = 1;
+  float min_p = 0;  // tokens less likely than this times the likeliest are dropped
   uint64_t seed = 0;
   bool stop_at_eos = true;
+  // The generation ends when its text holds one of these; the tokens that spell it are returned. They need a tokenizer
+  // in the folder.
+  std::vector<std::string> stop_strings;
   std::function<bool(int32_t token)> on_token;  // each new token as it is chosen; false ends the generation
 };
 

@@ -26,6 +26,9 @@ auto Guard(const Body& body) {
                     "memory: expected room for the model's buffers, found too little");
   } catch (const std::exception& error) {
     throw Exception(static_cast<int>(ErrorCode::kInternal), "internal error: " + PrintableLine(error.what()));
+  } catch (...) {
+    throw Exception(static_cast<int>(ErrorCode::kInternal),
+                    "internal error: something thrown that is no std::exception");
   }
 }
 
@@ -75,7 +78,11 @@ std::vector<int32_t> Model::Generate(std::span<const int32_t> prompt, const Gene
     GenerateRequest request;
     request.prompt.assign(prompt.begin(), prompt.end());
     request.max_tokens = std::min(options.max_tokens, max_context() - static_cast<int64_t>(prompt.size()));
-    request.sampling = {options.temperature, options.top_k, options.top_p};
+    request.sampling = {options.temperature, options.top_k, options.top_p, options.min_p};
+    if (!options.stop_strings.empty()) {
+      request.stop_strings = options.stop_strings;
+      request.tokenizer = &state_->Text();
+    }
     request.seed = options.seed;
     request.on_token = options.on_token;
     const std::vector<int64_t>& eos = state_->model.config.eos_token_ids;

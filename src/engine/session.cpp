@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "engine/random_rows.h"
+
 namespace mxmla {
 
 ModelOptions CompleteOptions(const ModelConfig& config, ModelOptions options) {
@@ -53,8 +55,29 @@ Session::Sequence& Session::Live(int sequence) {
   return sequences_[sequence];
 }
 
+void Session::Reserve(Sequence& sequence, int64_t length) {
+  const int64_t most = decoder_.options().max_context;
+  if (length > most) {
+    Fail(ErrorCode::kPromptTooLong, "sequence", fmt::format("at most {} tokens", most), fmt::format("{}", length));
+  }
+  if (!pool_.TryReserve(sequence.lease, length)) {
+    Fail(ErrorCode::kMemory, "KV cache", fmt::format("pages for {} tokens of a sequence", length),
+         fmt::format("{} free pages", pool_.available_pages()));
+  }
+}
+
+void Session::AppendRandomRows(int sequence, int64_t rows, uint64_t seed) {
+  Sequence& appended = Live(sequence);
+  const int64_t length = appended.length + rows;
+  Reserve(appended, length);
+  model_.backend->pool().ParallelFor(model_.config.num_hidden_layers, [&](int64_t layer, int) {
+    WriteRandomRows(decoder_.activations().KvPages(layer), appended.lease.pages(), appended.length, length,
+                    seed + static_cast<uint64_t>(layer));
+  });
+  appended.length = length;
+}
+
 View<const float, 2> Session::Step(std::span<const StepInput> inputs) {
-  const ModelOptions& options = decoder_.options();
   std::vector<SequenceInput> batch;
   batch.reserve(inputs.size());
   for (size_t i = 0; i < inputs.size(); ++i) {
@@ -66,14 +89,7 @@ View<const float, 2> Session::Step(std::span<const StepInput> inputs) {
       Fail(ErrorCode::kInternal, "session", "each sequence once a step", fmt::format("{} twice", input.sequence));
     }
     const int64_t length = sequence.length + static_cast<int64_t>(input.tokens.size());
-    if (length > options.max_context) {
-      Fail(ErrorCode::kPromptTooLong, "sequence", fmt::format("at most {} tokens", options.max_context),
-           fmt::format("{}", length));
-    }
-    if (!pool_.TryReserve(sequence.lease, length)) {
-      Fail(ErrorCode::kMemory, "KV cache", fmt::format("pages for {} tokens of a sequence", length),
-           fmt::format("{} free pages", pool_.available_pages()));
-    }
+    Reserve(sequence, length);
     batch.push_back({input.tokens, sequence.length, sequence.lease.pages(), input.logit_rows, input.absorbed, {}});
   }
   const View<const float, 2> logits = decoder_.Forward(batch).logits;

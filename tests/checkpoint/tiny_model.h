@@ -11,6 +11,11 @@ namespace mxmla {
 
 enum class Precision { kBf16, kF32, kFp8, kMxfp4 };
 
+inline void PrintTo(Precision precision, std::ostream* out) {
+  constexpr const char* kNames[] = {"BF16", "F32", "FP8", "MXFP4"};
+  *out << kNames[static_cast<int>(precision)];
+}
+
 using TensorMap = std::map<std::string, TestTensor>;
 
 // DeepSeek-V3 in the published spelling: hidden 64, 3 layers (the first dense), 2 heads, q_lora 32, kv_lora 32, nope

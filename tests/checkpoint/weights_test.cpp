@@ -32,7 +32,7 @@ const std::byte* DataOf(const LinearWeight& weight) {
       weight);
 }
 
-class EveryPrecision : public testing::TestWithParam<std::tuple<Precision, bool>> {};
+class EveryPrecision : public testing::TestWithParam<std::tuple<Precision, bool>> {};  // and whether it is V2
 
 TEST_P(EveryPrecision, ViewsLieInTheMappedFile) {
   const auto [precision, v2] = GetParam();
@@ -91,7 +91,11 @@ TEST_P(EveryPrecision, ViewsLieInTheMappedFile) {
 INSTANTIATE_TEST_SUITE_P(Weights, EveryPrecision,
                          testing::Combine(testing::Values(Precision::kBf16, Precision::kF32, Precision::kFp8,
                                                           Precision::kMxfp4),
-                                          testing::Bool()));
+                                          testing::Bool()),
+                         [](const auto& test) {
+                           return testing::PrintToString(std::get<0>(test.param)) +
+                                  (std::get<1>(test.param) ? "_V2" : "_V3");
+                         });
 
 TEST(Weights, VectorsAreWidenedExactly) {
   nlohmann::json json = TinyConfig();

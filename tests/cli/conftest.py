@@ -21,10 +21,10 @@ needs_tiny_gsm = pytest.mark.skipif(
 
 def run(*args, cwd=None, timeout=120, check=True):
     """Runs mxmla; with `check`, a failure shows what it wrote."""
-    command = [str(BINARY), *map(str, args)]
+    command = [str(BINARY), *(arg if isinstance(arg, bytes) else str(arg) for arg in args)]
     result = subprocess.run(command, capture_output=True, cwd=cwd, timeout=timeout)
     if check and result.returncode != 0:
-        raise AssertionError(f"{' '.join(command)}: exit {result.returncode}\n{result.stderr.decode(errors='replace')}")
+        raise AssertionError(f"{command}: exit {result.returncode}\n{result.stderr.decode(errors='replace')}")
     return result
 
 

@@ -13,7 +13,7 @@ USAGE, NO_MODEL, MISSING_FILE, BAD_CONFIG, ARCHITECTURE, QUANTIZATION, SAFETENSO
 TENSOR, NAN_SCALE, VOCABULARY, PROMPT_TOO_LONG, TOKEN_RANGE, OUTPUT, DEVICE, TOKENIZER = 9, 10, 11, 12, 13, 14, 15, 16
 DATA = 18
 
-COMMANDS = ["run", "logits", "inspect", "quantize", "eval", "profile", "bench"]
+COMMANDS = ["run", "chat", "tokenize", "detokenize", "logits", "inspect", "quantize", "eval", "profile", "bench"]
 
 
 def expect(status, *args, names=(), **options):
@@ -574,9 +574,24 @@ def test_weights_that_are_a_pipe(model):
     expect_load_error(MISSING_FILE, model, ["model.safetensors"])
 
 
-@pytest.mark.parametrize("flags", [["--temperature", "nan"], ["--top-p", "nan"], ["--seed", "-1"]])
-def test_numbers_that_are_none(model, flags):
-    expect(USAGE, "run", model, "--tokens", "1", "--print-ids", *flags)
+@pytest.mark.parametrize("flags", [
+    ["--temperature", "nan"], ["--top-p", "nan"], ["--seed", "-2"], ["--min-p", "2"], ["--repetition-penalty", "0"],
+    ["--presence-penalty", "nan"], ["--frequency-penalty", "inf"], ["--logit-bias", "5"], ["--logit-bias", "5="],
+    ["--logit-bias", "=1"], ["--logit-bias", "5=nan"], ["--logit-bias", "5=1x"], ["--logit-bias", "x=1"],
+    ["--system", "x"], ["--thinking", "on"], ["--chat"],
+])
+def test_values_that_are_none(model, flags):
+    expect(USAGE, "run", model, "--tokens", "1", "--print-ids", *flags, names=[flags[0]])
+
+
+@pytest.mark.parametrize("bias", ["80=1", "-1=1", "99999999999999999999=1"])
+def test_bias_of_a_token_out_of_range(model, bias):
+    expect(TOKEN_RANGE, "run", model, "--tokens", "1", "--print-ids", f"--logit-bias={bias}", names=["--logit-bias"])
+
+
+def test_stop_strings_that_no_text_holds():
+    expect(USAGE, "run", "tiny-gsm", "--prompt", "x", "--stop", "", names=["stop"])
+    expect(USAGE, "run", "tiny-gsm", "--prompt", "x", "--stop", b"\xff", names=["UTF-8"])
 
 
 def test_benchmarks_of_a_checkpoint_are_not_cut_down(model):

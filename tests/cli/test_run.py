@@ -2,9 +2,12 @@
 
 import json
 import re
+import shutil
+import signal
+import subprocess
 
 import pytest
-from conftest import MODELS, TINY_GSM, edit_config, editable_copy, golden_info, needs_tiny_gsm, run, run_logits
+from conftest import BINARY, MODELS, TINY_GSM, edit_config, editable_copy, golden_info, needs_tiny_gsm, run, run_logits
 
 QUESTION = "Tom has 3 apples. He buys 4 more apples. How many apples does Tom have now?"
 FIXTURE = MODELS / "v3-mxfp4"
@@ -149,3 +152,68 @@ def test_tiny_gsm_same_ids(option):
     ids = new_ids("tiny-gsm", "--prompt", QUESTION)
     assert len(ids) > 3
     assert new_ids("tiny-gsm", "--prompt", QUESTION, *option) == ids
+
+
+@needs_tiny_gsm
+def test_stop_cuts_the_text_wherever_it_begins():
+    whole = run("run", "tiny-gsm", "--prompt", QUESTION).stdout.decode()
+    for begin in range(0, len(whole) - 4, 3):
+        stop = whole[begin : begin + 4]
+        out = run("run", "tiny-gsm", "--prompt", QUESTION, "--stop", "never said", "--stop", stop).stdout.decode()
+        assert out == whole[: whole.index(stop)] + "\n"
+
+
+@needs_tiny_gsm
+@pytest.mark.parametrize("args,end", [
+    ([], 'stop token 1 "<｜end▁of▁sentence｜>"'), (["--stop", "x", "--stop", "="], 'stop text "="'),
+    (["--max-tokens", 3], "length, 3 tokens"), (["--max-tokens", 0], "length, 0 tokens"),
+])
+def test_stats_say_why_it_ended(args, end):
+    error = run("run", "tiny-gsm", "--prompt", QUESTION, "--stats", *args).stderr.decode()
+    assert error.splitlines()[-1] == "end      " + end
+
+
+def test_stats_without_a_tokenizer_and_of_a_failure(tmp_path):
+    folder = editable_copy("v3-mxfp4", tmp_path / "model")
+    ids = new_ids(FIXTURE, "--tokens", tokens_argument(), "--max-tokens", 1)
+    edit_config(folder, lambda config: config.update(eos_token_id=ids[0]))
+    result = run("run", folder, "--tokens", tokens_argument(), "--print-ids", "--stats")
+    assert result.stderr.decode().splitlines()[-1] == f"end      stop token {ids[0]}"
+    with open("/dev/full", "wb") as full:
+        result = subprocess.run([BINARY, "run", FIXTURE, "--tokens", tokens_argument(), "--print-ids", "--stats"],
+                                stdout=full, stderr=subprocess.PIPE, timeout=60)
+    assert result.returncode == 14 and b"\nend      error\n" in result.stderr
+
+
+def test_a_random_seed_is_printed_and_can_be_given_again():
+    arguments = (FIXTURE, "--tokens", tokens_argument(), "--max-tokens", 24, "--temperature", 2, "--print-ids")
+    results = [run("run", *arguments, "--seed", -1) for _ in range(3)]
+    seeds = [re.search(r"--seed (\d+)", result.stderr.decode())[1] for result in results]
+    assert len(set(seeds)) > 1 and len({result.stdout for result in results}) > 1
+    for seed, result in zip(seeds, results):
+        again = run("run", *arguments, "--seed", seed)
+        assert again.stdout == result.stdout and again.stderr == b""
+
+
+def test_min_p_1_is_greedy():
+    arguments = (FIXTURE, "--tokens", tokens_argument(), "--max-tokens", 12)
+    assert new_ids(*arguments, "--temperature", 2, "--min-p", 1, "--seed", 3) == new_ids(*arguments)
+
+
+@needs_tiny_gsm
+def test_ctrl_c_ends_the_text_and_prints_the_statistics(tmp_path):
+    folder = tmp_path / "endless"
+    shutil.copytree(TINY_GSM, folder)
+    edit_config(folder, lambda config: config.update(eos_token_id=3))
+    (folder / "generation_config.json").unlink()
+    command = [BINARY, "run", folder, "--prompt", QUESTION, "--max-tokens", "900", "--stats", "--device", "ref"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    begin = process.stdout.read(8)
+    process.send_signal(signal.SIGINT)
+    rest, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.decode().splitlines()[-1] == "end      cancelled"
+    assert re.search(rb"^decode   \d+ tokens", error, flags=re.M)
+    whole = run("run", folder, "--prompt", QUESTION, "--max-tokens", 150, "--device", "ref").stdout
+    said = begin + rest
+    assert said.endswith(b"\n") and (whole.startswith(said[:-1]) or said.startswith(whole[:-1]))

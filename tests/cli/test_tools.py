@@ -3,11 +3,12 @@
 import json
 import math
 import os
+import re
 
 import checkpoint_files as files
 import numpy as np
 import pytest
-from conftest import (MODELS, TINY_GSM, editable_copy, edit_config, golden_info, needs_tiny_gsm, relative, run,
+from conftest import (MODELS, REPOSITORY, TINY_GSM, editable_copy, edit_config, golden_info, needs_tiny_gsm, relative, run,
                       run_logits)
 
 # inspect
@@ -273,6 +274,35 @@ def test_eval(tmp_path):
 
 
 @needs_tiny_gsm
+def test_eval_writes_down_each_problem(tmp_path):
+    output = tmp_path / "eval.json"
+    data = TINY_GSM / "heldout.jsonl"
+    run("eval", "tiny-gsm", data, "--limit", 6, "--max-tokens", 60, "--json", output)
+    report = json.loads(output.read_text())
+    records = [json.loads(line) for line in data.read_text().splitlines()[:6]]
+    assert [problem["question"] for problem in report["problems"]] == [record["question"] for record in records]
+    for problem in report["problems"]:
+        prompt = f"Question: {problem['question']}\nAnswer:"
+        alone = run("run", "tiny-gsm", "--prompt", prompt, "--max-tokens", 60, "--print-ids").stdout.decode()
+        alone = [int(i) for i in alone.split(",")]
+        assert problem["ids"] == alone[: len(problem["ids"])]
+        assert problem["text"] + "\n" == run("detokenize", "tiny-gsm", *problem["ids"]).stdout.decode()
+        found = re.search(r"#### (-?[\d.]+)", problem["text"])
+        assert problem["answer"] == (float(found[1]) if found else None)
+        assert problem["correct"] == (problem["answer"] == problem["expected"])
+        assert problem["new_tokens"] == len(problem["ids"])
+        assert problem["end"] == ("length" if len(problem["ids"]) == 60 else "stop token")
+        ids = run("tokenize", "tiny-gsm", prompt, "--ids").stdout.split(b",")
+        assert problem["prompt_tokens"] == len(ids)
+    assert {problem["end"] for problem in report["problems"]} == {"length", "stop token"}
+    assert report["correct"] == sum(problem["correct"] for problem in report["problems"])
+    stats = report["stats"]
+    assert stats["new_tokens"] == sum(problem["new_tokens"] for problem in report["problems"])
+    assert stats["prompt_tokens"] == sum(problem["prompt_tokens"] for problem in report["problems"])
+    assert stats["prefill_seconds"] > 0 and stats["decode_seconds"] > 0
+
+
+@needs_tiny_gsm
 def test_eval_compares_numbers_as_numbers(tmp_path):
     """The model's 7 is 7.0 and 7.00; its answer to another's question is wrong."""
     question = "Tom has 3 apples. He buys 4 more apples. How many apples does Tom have now?"
@@ -283,6 +313,8 @@ def test_eval_compares_numbers_as_numbers(tmp_path):
     run("eval", "tiny-gsm", data, "--json", output)
     report = json.loads(output.read_text())
     assert (report["correct"], report["total"]) == (3, 5)
+    assert [problem["correct"] for problem in report["problems"]] == [True, True, True, False, False]
+    assert [problem["expected"] for problem in report["problems"]] == [7, 7, 7, 8, 70]
 
 
 # profile and bench
@@ -365,6 +397,35 @@ def test_bench_vproj(tmp_path):
 def test_bench_model(kind, tmp_path):
     text, report = bench(tmp_path, kind, MODELS / "v3-mxfp4")
     assert "token" in text and "GB/s" in text and "token" in report
+
+
+@pytest.mark.parametrize("kind", ["decode", "prefill", "ops", "vproj"])
+def test_bench_samples_the_read_limit_around_the_runs(kind, tmp_path):
+    arguments = ["--heads", 2, "--batch", "1,2"] if kind == "vproj" else [MODELS / "v3-mxfp4"]
+    arguments += [] if kind == "ops" else ["--repeat", 3]
+    text, report = bench(tmp_path, kind, *arguments)
+    report = json.loads((tmp_path / "bench.json").read_text())
+    line = next(line for line in text.splitlines() if line.startswith("read limit"))
+    found = re.search(r"([\d.]+) GB/s, the highest of (\d+) samples around the runs \(lowest ([\d.]+)\)", line)
+    assert int(found[2]) == {"decode": 4, "prefill": 5, "ops": 3, "vproj": 3}[kind]
+    assert float(found[1]) == pytest.approx(report["read_bandwidth_gb_per_second"], abs=0.01)
+    assert float(found[3]) == pytest.approx(report["lowest_read_bandwidth_gb_per_second"], abs=0.01)
+    assert 0 < float(found[3]) <= float(found[1])
+
+
+@pytest.mark.parametrize("kv", ["bf16", "fp8"])
+def test_bench_decode_fills_the_cache_with_random_rows(kv, tmp_path):
+    """A context that would take minutes to prefill; the bytes a token grow with its rows."""
+    model = ["--dummy", REPOSITORY / "configs" / "deepseek-v2-lite.json", "--layers", 2, "--experts", 2]
+    options = ["--steps", 2, "--repeat", 1, "--kv-dtype", kv]
+    text, _ = bench(tmp_path, "decode", *model, *options, "--context", 64)
+    short = json.loads((tmp_path / "bench.json").read_text())
+    assert "random" in text
+    bench(tmp_path, "decode", *model, *options, "--context", 16384)
+    long = json.loads((tmp_path / "bench.json").read_text())
+    row = {"bf16": 2 * 576, "fp8": 656}[kv]
+    added = long["bytes_per_token"] - short["bytes_per_token"]
+    assert added == pytest.approx((16384 - 64) * 2 * row, rel=0.05)
 
 
 @pytest.mark.parametrize("name", ["v3-mxfp4", "v3-fp8", "v2-bf16"])

@@ -11,6 +11,8 @@ namespace {
 struct ModeCase {
   const char* name;
   ScaleMode mode;
+
+  friend void PrintTo(const ModeCase& mode_case, std::ostream* out) { *out << mode_case.name; }
 };
 
 class Mxfp4Quantize : public testing::TestWithParam<ModeCase> {};

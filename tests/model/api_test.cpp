@@ -32,6 +32,28 @@ TEST(Api, FailuresCarryTheExitStatus) {
   EXPECT_THROW(Model(Fixture("v3-mxfp4")).Encode("no tokenizer here"), Exception);
 }
 
+TEST(Api, WhatACallbackThrowsArrivesAsAnException) {
+  const Model model(Fixture("v3-mxfp4"));
+  GenerateOptions options;
+  options.on_token = [](int32_t) -> bool { throw 7; };
+  EXPECT_THROW(model.Generate(std::vector<int32_t>{1, 5}, options), Exception);
+  options.on_token = [](int32_t) -> bool { throw std::runtime_error("full"); };
+  EXPECT_THROW(model.Generate(std::vector<int32_t>{1, 5}, options), Exception);
+}
+
+TEST(Api, StopStringsEndAGeneration) {
+  const Model model(MXMLA_TINY_GSM);
+  const std::vector<int32_t> prompt =
+      model.Encode("Tom has 5 apples. He buys 7 more. How many apples does Tom have now?");
+  const std::string whole = model.Decode(model.Generate(prompt));
+  GenerateOptions options;
+  options.stop_strings = {"###"};
+  const std::string cut = model.Decode(model.Generate(prompt, options));
+  EXPECT_TRUE(whole.starts_with(cut));
+  EXPECT_LT(cut.size(), whole.size());
+  EXPECT_NE(cut.find("###"), std::string::npos);
+}
+
 TEST(Api, TextGoesThroughTheEmbeddedModel) {
   const Model model(MXMLA_TINY_GSM);
   const std::vector<int32_t> ids =

@@ -276,7 +276,7 @@ TEST_F(SchedulerTest, ARequestsTokensDependOnNothingElse) {
 }
 
 // Steps padded to buckets give the same bits as unpadded ones.
-class PaddedSteps : public testing::TestWithParam<std::pair<const char*, const char*>> {};
+class PaddedSteps : public testing::TestWithParam<std::pair<std::string, std::string>> {};
 
 TEST_P(PaddedSteps, GiveTheSameBits) {
   const auto [name, device] = GetParam();
@@ -325,7 +325,7 @@ INSTANTIATE_TEST_SUITE_P(Models, PaddedSteps,
                                          std::pair{"v2-bf16", "ref"}, std::pair{"v2-bf16", "cpu"},
                                          std::pair{"kimi-yarn", "cpu"}),
                          [](const auto& test) {
-                           std::string name = std::string(test.param.first) + "_" + test.param.second;
+                           std::string name = test.param.first + "_" + test.param.second;
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });

@@ -355,6 +355,8 @@ struct Backend {
   Format plain() const { return PlainFormat(kernels->activation_dtype); }
   // Inner strides other than 1 are for ref alone.
   Layout AnyLayout() const { return {true, is_ref() ? 2 : 1}; }
+
+  friend void PrintTo(const Backend& backend, std::ostream* out) { *out << backend.name; }
 };
 
 inline std::vector<Backend> Backends() {

@@ -129,7 +129,32 @@ TEST_P(LayoutTest, ColumnMajorScalesAreHonoured) {
   }
 }
 
-TEST(KernelTable, PicksTheFirstKernelThatHonoursAndExplainsTheRest) {
+// Each kernel writes its name down.
+TEST(KernelTable, PicksTheFirstKernelThatHonoursTheViews) {
+  using Args = std::string_view*;
+  const KernelTable<Args> table{
+      {"packed", {{"x", true}}, [](const ExecContext&, const Args& ran) { *ran = "packed"; }},
+      {"aligned", {{"x", false, 16}}, [](const ExecContext&, const Args& ran) { *ran = "aligned"; }},
+      {"aligned too", {{"x", false, 16}}, [](const ExecContext&, const Args& ran) { *ran = "aligned too"; }}};
+  alignas(16) float memory[64] = {};
+  const auto dispatch = [&](std::array<int64_t, 2> strides) {
+    OperandList operands;
+    operands.Add("x", View<float, 2>{memory, {3, 4}, strides});
+    std::string_view ran;
+    Dispatch(ExecContext{}, table, "op", &ran, operands, 0);
+    return ran;
+  };
+  EXPECT_EQ(dispatch({4, 1}), "packed") << "all three honour it";
+  EXPECT_EQ(dispatch({5, 1}), "packed") << "the others do not";
+  EXPECT_EQ(dispatch({8, 2}), "aligned") << "the first does not";
+  EXPECT_THAT(LayoutError([&] {
+                dispatch({9, 2});
+              }),
+              AllOf(HasSubstr("packed: x inner stride 1"), HasSubstr("aligned: x aligned to 16 bytes"),
+                    HasSubstr("aligned too: x"), HasSubstr("strides (9, 2)")));
+}
+
+TEST(KernelTable, RequirementsAreMetOrExplained) {
   float memory[64] = {};
   OperandList operands;
   operands.Add("x", View<float, 2>{memory, {4, 5}, {10, 2}});
