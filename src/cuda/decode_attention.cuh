@@ -1,0 +1,616 @@
+// The kernel of decode attention: K^T q and V^T p with the tokens and the latents in the tensor cores' 64 rows and kN
+// heads in their columns, so that few heads waste nothing.
+#pragma once
+
+#include "cuda/attention_schedule.cuh"
+#include "cuda/hopper_instructions.cuh"
+
+namespace mxmla::cuda {
+
+constexpr int kLatents = 512, kRotated = 64, kWidth = kLatents + kRotated;
+constexpr int kBlocks = kWidth / 64;  // of 64 columns, 128 bytes a row: what the swizzle spans
+constexpr int kBlockBytes = kTileTokens * 128;
+constexpr int kStageBytes = kBlocks * kBlockBytes;
+constexpr int kStages = 2;
+constexpr int kConsumers = 256;             // two warpgroups, half of the latents each
+constexpr int kThreads = kConsumers + 128;  // and a warpgroup of which one warp copies
+
+struct DecodeAttentionParams {
+  const int32_t* block_table;
+  int64_t table_row, table_column;
+  const int32_t* row_sequence;
+  int64_t sequence_step;
+  RowLengths lengths;
+  int heads, groups, lanes;
+  int page_size, box_rows;
+  float scale;  // softmax_scale * log2(e)
+  __nv_bfloat16* out;
+  int64_t out_row, out_head;
+  int* counters;    // (rows, groups) x {parts written, parts merged}: zero before and after a launch
+  float* totals;    // (CTAs, 64, 512), for kN = 64 only
+  float* partials;  // (slot rows, kMaxChunks, groups * kN, 512)
+  float2* sums;     // (slot rows, kMaxChunks, groups * kN): largest score, sum of exponentials
+};
+
+template <int kN>
+struct AttentionShape {
+  // Heads whose softmax a warpgroup computes: half, or all where 8 are the least.
+  static constexpr int kOwn = kN == 8 ? 8 : kN / 2;
+  // With fewer heads than 64 each warpgroup sums half of the products of k, and they exchange; with 64 there is no room
+  // for that, and each computes its heads' scores as the same two sums.
+  static constexpr bool kExchange = kN < 64;
+  static constexpr int kQuery = kStages * kStageBytes;
+  static constexpr int kProbabilities = kQuery + kN * kWidth * 2;
+  static constexpr int kPartialScores = kProbabilities + kN * 128;
+  static constexpr int kColumnValues = kPartialScores + (kExchange ? 2 * 128 * kOwn / 2 * 4 : 0);
+  static constexpr int kFactors = kColumnValues + 2 * 4 * kOwn * 4;
+  static constexpr int kBarriers = kFactors + 6 * kN * 4;
+  static constexpr int kScratch = kBarriers + (2 * kStages + 2) * 8;
+  static constexpr int kSharedBytes = kScratch + static_cast<int>(sizeof(ScheduleScratch));
+  static_assert(kSharedBytes <= 232448);
+};
+
+__device__ __forceinline__ float Exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// One more chunk (m, l) onto (maximum, sum): afterwards values = values * keep + chunk's values * add.
+struct Join {
+  float maximum, keep, add, sum;
+};
+__device__ __forceinline__ Join JoinChunk(float maximum, float sum, float m, float l) {
+  Join join;
+  join.maximum = fmaxf(maximum, m);
+  join.keep = Exp2(maximum - join.maximum);
+  join.add = Exp2(m - join.maximum);
+  join.sum = __fmaf_rn(sum, join.keep, __fmul_rn(l, join.add));
+  return join;
+}
+__device__ __forceinline__ float JoinValue(float value, float keep, float chunk, float add) {
+  return __fmaf_rn(value, keep, __fmul_rn(chunk, add));
+}
+
+// The copying warp: the query's rows and the tiles of the cache, into shared memory.
+template <int kN>
+__device__ void CopyParts(const DecodeAttentionParams& p, const CUtensorMap& query_map, const CUtensorMap& kv_map,
+                          const Schedule& schedule, int me, int group, uint32_t shared) {
+  using S = AttentionShape<kN>;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const uint32_t full = shared + S::kBarriers, empty = full + kStages * 8, query_full = empty + kStages * 8,
+                 query_empty = query_full + 8;
+  const int boxes_a_tile = kTileTokens / p.box_rows;
+  uint32_t copied = 0, queries = 0;
+  for (LaneParts parts(schedule, p.lengths, me); !parts.Done(); parts.Next()) {
+    const Part& part = *parts;
+    if (part.length == 0) continue;
+    const int32_t* const pages = p.block_table + p.row_sequence[part.row * p.sequence_step] * p.table_row;
+    if (queries > 0) BarrierWait(query_empty, (queries - 1) & 1);
+    ++queries;
+    if (lane == 0) BarrierExpect(query_full, kN * kWidth * 2);
+    __syncwarp();
+    if (lane < kBlocks) {
+      CopyBox(query_map, shared + S::kQuery + lane * kN * 128, query_full, lane * 64, group * kN, part.row);
+    }
+    const int first_box = part.begin() * part.chunk_tiles * boxes_a_tile;
+    const int end_tile = min(part.tiles, part.end() * part.chunk_tiles);
+    const int end_box = min(end_tile * boxes_a_tile, (part.length + p.box_rows - 1) / p.box_rows);
+    int page = 0;
+    for (int box = first_box; box < end_box; ++box) {
+      const int in_batch = (box - first_box) % 32;
+      if (in_batch == 0 && box + lane < end_box) page = pages[(box + lane) * p.box_rows / p.page_size * p.table_column];
+      const int in_tile = box % boxes_a_tile;
+      const uint32_t stage = copied % kStages;
+      if (in_tile == 0) {
+        if (copied >= kStages) BarrierWait(empty + stage * 8, (copied / kStages - 1) & 1);
+        const int boxes = min(boxes_a_tile, end_box - box);
+        if (lane == 0) BarrierExpect(full + stage * 8, boxes * p.box_rows * kWidth * 2);
+        __syncwarp();
+      }
+      const int from = __shfl_sync(~0u, page, in_batch);
+      if (lane < kBlocks) {
+        CopyBox(kv_map, shared + stage * kStageBytes + lane * kBlockBytes + in_tile * p.box_rows * 128,
+                full + stage * 8, lane * 64, box * p.box_rows % p.page_size, from);
+      }
+      if (in_tile == boxes_a_tile - 1 || box + 1 == end_box) ++copied;
+    }
+  }
+}
+
+// A warpgroup's accumulators of V^T p: d[m][4 j + i] is latent 64 (4 warpgroup + m) + 16 warp + g + 8 (i / 2) of head
+// 8 j + 2 t + i % 2, with g = lane / 4, t = lane % 4.
+template <int kN>
+using Accumulators = float[4][kN / 2];
+
+template <int kN>
+class Consumer {
+  using S = AttentionShape<kN>;
+  static constexpr int kOwn = S::kOwn;
+
+ public:
+  __device__ Consumer(const DecodeAttentionParams& p, int cta, int group, uint8_t* base)
+      : p_(p),
+        group_(group),
+        base_(base),
+        shared_(SharedAddress(base)),
+        full_(shared_ + S::kBarriers),
+        empty_(full_ + kStages * 8),
+        query_full_(empty_ + kStages * 8),
+        query_empty_(query_full_ + 8),
+        column_values_(reinterpret_cast<float*>(base + S::kColumnValues)),
+        alpha_(reinterpret_cast<float*>(base + S::kFactors)),
+        chunk_maximum_(alpha_ + kN),
+        keep_(alpha_ + 2 * kN),
+        add_(alpha_ + 3 * kN),
+        maximum_(alpha_ + 4 * kN),
+        sum_(alpha_ + 5 * kN),
+        totals_(kN == 64 ? reinterpret_cast<float4*>(p.totals) + int64_t{cta} * kConsumers * 32 + threadIdx.x
+                         : nullptr) {}
+
+  __device__ void Compute(const Part& part) {
+    if (part.length == 0) return WriteZeros(part.row);
+    BarrierWait(query_full_, queries_ & 1);
+    ++queries_;
+    const bool prefix = part.index == 0;
+    float o[4][kN / 2];
+    [[maybe_unused]] float total[kN == 64 ? 1 : 4][kN / 2];
+    for (int chunk = part.begin(); chunk < part.end(); ++chunk) {
+      const int end = min(part.tiles, (chunk + 1) * part.chunk_tiles);
+      float m[kOwn / 4], l[kOwn / 4];
+#pragma unroll
+      for (int j = 0; j < kOwn / 4; ++j) m[j] = __int_as_float(0xff800000), l[j] = 0;
+      for (int tile = chunk * part.chunk_tiles; tile < end; ++tile) {
+        Tile(o, m, l, part.length - tile * kTileTokens, tile == chunk * part.chunk_tiles);
+      }
+      const bool joins = prefix && chunk > 0;
+      EndChunk(m, l, joins);
+      if (joins) {
+        Recall(total, o);
+      }
+      if (!prefix) {
+        WritePartial(part, chunk, o);
+      } else if (chunk + 1 < part.end()) {
+        Remember(total, o);
+      } else if (part.count > 1) {
+        WritePartial(part, 0, o);
+      } else {
+        WriteOut(part.row, o);
+      }
+    }
+    // Ordinary accesses to the query's memory (WriteOut) come before the copy of the next.
+    FenceAsyncProxy();
+    __syncwarp();
+    if (lane_ == 0) BarrierArrive(query_empty_);
+    if (part.count > 1) {
+      __threadfence();
+      NamedBarrier<kConsumers>(1);
+      if (thread_ == 0) {
+        asm volatile("red.release.gpu.global.add.s32 [%0], 1;" ::"l"(Counter(part.row)) : "memory");
+      }
+    }
+  }
+
+  // This part's share of its row's merge, once every part is written.
+  __device__ void Merge(const Part& part) {
+    int* const counter = Counter(part.row);
+    if (thread_ == 0) {
+      int written = 0;
+      do {
+        asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(written) : "l"(counter) : "memory");
+      } while (written < part.count);
+    }
+    NamedBarrier<kConsumers>(1);
+    const int unjoined = part.Begin(1);
+    const int count = 1 + part.chunks - unjoined;
+    constexpr int kPairs = kN * kLatents / 2;
+    const int end = static_cast<int>(int64_t{kPairs} * (part.index + 1) / part.count);
+    for (int i = static_cast<int>(int64_t{kPairs} * part.index / part.count) + thread_; i < end; i += kConsumers) {
+      const int head = i / (kLatents / 2);
+      float2 value = make_float2(0, 0);
+      float maximum = 0, sum = 0;
+      constexpr int kAhead = 8;
+      for (int first = 0; first < count; first += kAhead) {
+        float2 ml[kAhead], v[kAhead];
+#pragma unroll
+        for (int s = 0; s < kAhead; ++s) {
+          if (first + s >= count) continue;
+          const int chunk = first + s == 0 ? 0 : unjoined + first + s - 1;
+          const int64_t slot = Slot(part.slot_row, chunk) + head;
+          ml[s] = __ldcg(p_.sums + slot);
+          v[s] = __ldcg(reinterpret_cast<const float2*>(p_.partials + slot * kLatents) + i % (kLatents / 2));
+        }
+#pragma unroll
+        for (int s = 0; s < kAhead; ++s) {
+          if (first + s >= count) continue;
+          if (first + s == 0) {
+            maximum = ml[s].x, sum = ml[s].y, value = v[s];
+            continue;
+          }
+          const Join join = JoinChunk(maximum, sum, ml[s].x, ml[s].y);
+          value.x = JoinValue(value.x, join.keep, v[s].x, join.add);
+          value.y = JoinValue(value.y, join.keep, v[s].y, join.add);
+          maximum = join.maximum, sum = join.sum;
+        }
+      }
+      const float inverse = __frcp_rn(sum);
+      const int global_head = group_ * kN + head;
+      if (global_head < p_.heads) {
+        *reinterpret_cast<uint32_t*>(p_.out + part.row * p_.out_row + global_head * p_.out_head +
+                                     i % (kLatents / 2) * 2) =
+            PackBf16(__fmul_rn(value.x, inverse), __fmul_rn(value.y, inverse));
+      }
+    }
+    if (thread_ == 0 && atomicAdd(counter + 1, 1) == part.count - 1) {
+      counter[0] = 0;
+      counter[1] = 0;
+    }
+  }
+
+ private:
+  __device__ int* Counter(int row) const { return p_.counters + (int64_t{row} * p_.groups + group_) * 2; }
+  __device__ int64_t Slot(int slot_row, int chunk) const {
+    return ((int64_t{slot_row} * kMaxChunks + chunk) * p_.groups + group_) * kN;
+  }
+
+  // One tile of the context: `valid` of its tokens exist.
+  __device__ __forceinline__ void Tile(float (&o)[4][kN / 2], float (&m)[kOwn / 4], float (&l)[kOwn / 4], int valid,
+                                       bool first) {
+    const uint32_t stage = tiles_ % kStages, kv = shared_ + stage * kStageBytes;
+    BarrierWait(full_ + stage * 8, tiles_ / kStages & 1);
+    ++tiles_;
+    float v[kOwn / 2];
+    Scores(v, kv);
+    if (valid < kTileTokens) ZeroTokens(stage, valid);
+
+    float top[kOwn / 4];
+    const int token = warp_ * 16 + g_;
+#pragma unroll
+    for (int j = 0; j < kOwn / 2; ++j) {
+      v[j] *= p_.scale;
+      if (token + j % 4 / 2 * 8 >= valid) v[j] = __int_as_float(0xff800000);
+    }
+#pragma unroll
+    for (int j = 0; j < kOwn / 4; ++j) {
+      const int at = j / 2 * 4 + j % 2;
+      top[j] = fmaxf(v[at], v[at + 2]);
+#pragma unroll
+      for (int step = 4; step < 32; step *= 2) top[j] = fmaxf(top[j], __shfl_xor_sync(~0u, top[j], step));
+    }
+    float* const column = column_values_ + warpgroup_ * 4 * kOwn + 2 * t_;
+    if (g_ == 0) {
+#pragma unroll
+      for (int j = 0; j < kOwn / 8; ++j) {
+        *reinterpret_cast<float2*>(column + warp_ * kOwn + 8 * j) = make_float2(top[2 * j], top[2 * j + 1]);
+      }
+    }
+    NamedBarrier<128>(2 + warpgroup_);
+#pragma unroll
+    for (int j = 0; j < kOwn / 8; ++j) {
+      float2 most = make_float2(m[2 * j], m[2 * j + 1]);
+#pragma unroll
+      for (int w = 0; w < 4; ++w) {
+        const float2 other = *reinterpret_cast<const float2*>(column + w * kOwn + 8 * j);
+        most.x = fmaxf(most.x, other.x);
+        most.y = fmaxf(most.y, other.y);
+      }
+      const float a0 = Exp2(m[2 * j] - most.x), a1 = Exp2(m[2 * j + 1] - most.y);
+      m[2 * j] = most.x, m[2 * j + 1] = most.y;
+      float* const p = v + 4 * j;
+      p[0] = Exp2(p[0] - most.x), p[1] = Exp2(p[1] - most.y);
+      p[2] = Exp2(p[2] - most.x), p[3] = Exp2(p[3] - most.y);
+      l[2 * j] = __fmaf_rn(l[2 * j], a0, __fadd_rn(p[0], p[2]));
+      l[2 * j + 1] = __fmaf_rn(l[2 * j + 1], a1, __fadd_rn(p[1], p[3]));
+      if (warp_ == 0 && g_ == 0) {
+        *reinterpret_cast<float2*>(alpha_ + own_head_ + 8 * j + 2 * t_) = make_float2(a0, a1);
+      }
+    }
+    StoreProbabilities(v);
+    FenceAsyncProxy();
+    NamedBarrier<kConsumers>(1);
+
+    if (!first) Rescale(o);
+    const SwizzledTile values(kv + warpgroup_ * 4 * kBlockBytes), p(shared_ + S::kProbabilities);
+    WgmmaFence();
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+#pragma unroll
+      for (int step = 0; step < kTileTokens / 16; ++step) {
+        Wgmma<kN, true>(o[i], values.At(i * kBlockBytes + step * 16 * 128), p.At(step * 32), !first || step > 0);
+      }
+    }
+    WgmmaCommit();
+    WgmmaWait<0>();
+    __syncwarp();
+    if (lane_ == 0) BarrierArrive(empty_ + stage * 8);
+  }
+
+  // This warpgroup's heads' scores: the products of every block's first 32 columns and of its last 32 are summed apart.
+  __device__ __forceinline__ void Scores(float (&v)[kOwn / 2], uint32_t kv) {
+    const uint32_t query = shared_ + S::kQuery;
+    if constexpr (S::kExchange) {
+      const SwizzledTile keys(kv + warpgroup_ * 64), queries(query + warpgroup_ * 64);
+      float s[kN / 2];
+      WgmmaFence();
+#pragma unroll
+      for (int block = 0; block < kBlocks; ++block) {
+#pragma unroll
+        for (int step = 0; step < 2; ++step) {
+          Wgmma<kN, false>(s, keys.At(block * kBlockBytes + step * 32), queries.At(block * kN * 128 + step * 32),
+                           block + step > 0);
+        }
+      }
+      WgmmaCommit();
+      WgmmaWait<0>();
+      constexpr int kSent = kOwn / 2;
+      float4* const exchange = reinterpret_cast<float4*>(base_ + S::kPartialScores) + thread_ % 128;
+#pragma unroll
+      for (int j = 0; j < kSent; j += 4) {
+        const int high = kN == 8 ? 0 : kN / 4;
+        exchange[((1 - warpgroup_) * (kSent / 4) + j / 4) * 128] =
+            warpgroup_ == 0 ? make_float4(s[high + j], s[high + j + 1], s[high + j + 2], s[high + j + 3])
+                            : make_float4(s[j], s[j + 1], s[j + 2], s[j + 3]);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) v[j + i] = warpgroup_ == 0 ? s[j + i] : s[high + j + i];
+      }
+      NamedBarrier<kConsumers>(1);
+#pragma unroll
+      for (int j = 0; j < kSent; j += 4) {
+        const float4 other = exchange[(warpgroup_ * (kSent / 4) + j / 4) * 128];
+        v[j] += other.x, v[j + 1] += other.y, v[j + 2] += other.z, v[j + 3] += other.w;
+      }
+    } else {
+      const SwizzledTile keys(kv), queries(query + own_head_ * 128);
+      float low[kOwn / 2], high[kOwn / 2];
+      WgmmaFence();
+#pragma unroll
+      for (int block = 0; block < kBlocks; ++block) {
+#pragma unroll
+        for (int step = 0; step < 4; ++step) {
+          const uint64_t a = keys.At(block * kBlockBytes + step * 32);
+          const uint64_t b = queries.At(block * kN * 128 + step * 32);
+          if (step < 2) {
+            Wgmma<kOwn, false>(low, a, b, block + step > 0);
+          } else {
+            Wgmma<kOwn, false>(high, a, b, block + step > 2);
+          }
+        }
+      }
+      WgmmaCommit();
+      WgmmaWait<0>();
+#pragma unroll
+      for (int j = 0; j < kOwn / 2; ++j) v[j] = low[j] + high[j];
+    }
+  }
+
+  // Rows that no token of this row's sequence fills may hold anything; p = 0 would not make a NaN 0.
+  __device__ __forceinline__ void ZeroTokens(uint32_t stage, int valid) {
+    for (int i = thread_; i < (kTileTokens - valid) * (kLatents / 8); i += kConsumers) {
+      const int token = valid + i / (kLatents / 8), block = i % (kLatents / 8) / 8;
+      *reinterpret_cast<uint4*>(base_ + stage * kStageBytes + block * kBlockBytes + token * 128 + i % 8 * 16) =
+          make_uint4(0, 0, 0, 0);
+    }
+  }
+
+  __device__ __forceinline__ void StoreProbabilities(const float (&v)[kOwn / 2]) {
+    if (kN == 8 && warpgroup_ == 1) return;
+    const int row = lane_ % 8, half = lane_ / 8 % 2;
+    const uint32_t to = shared_ + S::kProbabilities + own_head_ * 128 + row * 128 + (((warp_ * 2 + half) ^ row) * 16);
+    if constexpr (kOwn == 8) {
+      StoreTransposed(to, PackBf16(v[0], v[1]), PackBf16(v[2], v[3]));
+    } else {
+#pragma unroll
+      for (int j = 0; j < kOwn / 8; j += 2) {
+        const float* const p = v + 4 * j;
+        StoreTransposed(to + (j + lane_ / 16) * 1024, PackBf16(p[0], p[1]), PackBf16(p[2], p[3]), PackBf16(p[4], p[5]),
+                        PackBf16(p[6], p[7]));
+      }
+    }
+  }
+
+  __device__ __forceinline__ void Rescale(float (&o)[4][kN / 2]) {
+    float2 alpha[kN / 8];
+    bool changed = false;
+#pragma unroll
+    for (int j = 0; j < kN / 8; ++j) {
+      alpha[j] = *reinterpret_cast<const float2*>(alpha_ + 8 * j + 2 * t_);
+      changed |= alpha[j].x != 1.0f || alpha[j].y != 1.0f;
+    }
+    if (!__any_sync(~0u, changed)) return;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+#pragma unroll
+      for (int j = 0; j < kN / 2; ++j) o[i][j] *= j % 2 == 0 ? alpha[j / 4].x : alpha[j / 4].y;
+    }
+  }
+
+  // Sums the chunk's exponentials and joins its (maximum, sum) to the part's.
+  __device__ __forceinline__ void EndChunk(const float (&m)[kOwn / 4], float (&l)[kOwn / 4], bool joins) {
+    float* const column = column_values_ + warpgroup_ * 4 * kOwn;
+#pragma unroll
+    for (int j = 0; j < kOwn / 4; ++j) {
+#pragma unroll
+      for (int step = 4; step < 32; step *= 2) l[j] = __fadd_rn(l[j], __shfl_xor_sync(~0u, l[j], step));
+      if (g_ == 0) {
+        const int head = j / 2 * 8 + 2 * t_ + j % 2;
+        column[warp_ * kOwn + head] = l[j];
+        if (warp_ == 0) chunk_maximum_[own_head_ + head] = m[j];
+      }
+    }
+    NamedBarrier<kConsumers>(1);
+    if (thread_ < kN) {
+      const float* const sums = column_values_ + thread_ / kOwn * 4 * kOwn + thread_ % kOwn;
+      const float sum = __fadd_rn(__fadd_rn(sums[0], sums[kOwn]), __fadd_rn(sums[2 * kOwn], sums[3 * kOwn]));
+      if (joins) {
+        const Join join = JoinChunk(maximum_[thread_], sum_[thread_], chunk_maximum_[thread_], sum);
+        keep_[thread_] = join.keep;
+        add_[thread_] = join.add;
+        maximum_[thread_] = join.maximum;
+        sum_[thread_] = join.sum;
+      } else {
+        maximum_[thread_] = chunk_maximum_[thread_];
+        sum_[thread_] = sum;
+      }
+    }
+    NamedBarrier<kConsumers>(1);
+  }
+
+  // The sum of the part's earlier chunks: in registers, or for 64 heads in this thread's own words of memory.
+  template <int kRows>
+  __device__ __forceinline__ void Remember(float (&total)[kRows][kN / 2], const float (&o)[4][kN / 2]) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+#pragma unroll
+      for (int j = 0; j < kN / 2; j += 4) {
+        if constexpr (kN == 64) {
+          totals_[(i * (kN / 8) + j / 4) * kConsumers] = make_float4(o[i][j], o[i][j + 1], o[i][j + 2], o[i][j + 3]);
+        } else {
+#pragma unroll
+          for (int e = 0; e < 4; ++e) total[i][j + e] = o[i][j + e];
+        }
+      }
+    }
+  }
+  template <int kRows>
+  __device__ __forceinline__ void Recall(const float (&total)[kRows][kN / 2], float (&o)[4][kN / 2]) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+#pragma unroll
+      for (int j = 0; j < kN / 2; j += 4) {
+        const float2 keep = *reinterpret_cast<const float2*>(keep_ + j * 2 + 2 * t_);
+        const float2 add = *reinterpret_cast<const float2*>(add_ + j * 2 + 2 * t_);
+        float4 before;
+        if constexpr (kN == 64) {
+          before = totals_[(i * (kN / 8) + j / 4) * kConsumers];
+        } else {
+          before = make_float4(total[i][j], total[i][j + 1], total[i][j + 2], total[i][j + 3]);
+        }
+        o[i][j] = JoinValue(before.x, keep.x, o[i][j], add.x);
+        o[i][j + 1] = JoinValue(before.y, keep.y, o[i][j + 1], add.y);
+        o[i][j + 2] = JoinValue(before.z, keep.x, o[i][j + 2], add.x);
+        o[i][j + 3] = JoinValue(before.w, keep.y, o[i][j + 3], add.y);
+      }
+    }
+  }
+
+  __device__ __forceinline__ void WritePartial(const Part& part, int chunk, const float (&o)[4][kN / 2]) {
+    const int64_t slot = Slot(part.slot_row, chunk);
+    float* const to = p_.partials + slot * kLatents + warpgroup_ * 256 + warp_ * 16 + g_;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+#pragma unroll
+      for (int j = 0; j < kN / 2; ++j) {
+        to[(j / 4 * 8 + 2 * t_ + j % 2) * kLatents + i * 64 + j % 4 / 2 * 8] = o[i][j];
+      }
+    }
+    if (thread_ < kN) p_.sums[slot + thread_] = make_float2(maximum_[thread_], sum_[thread_]);
+  }
+
+  // Through the query's memory, which nothing reads any more, to rows of 16-byte pieces.
+  __device__ __forceinline__ void WriteOut(int row, const float (&o)[4][kN / 2]) {
+    constexpr int kPitch = kLatents * 2 + 16;
+    const uint32_t to = shared_ + S::kQuery + (lane_ % 8 + lane_ / 16 * 8) * kPitch +
+                        (warpgroup_ * 256 + warp_ * 16 + lane_ / 8 % 2 * 8) * 2;
+#pragma unroll
+    for (int j = 0; j < kN / 2; j += kN == 8 ? 4 : 8) {
+      float inverse[4];
+#pragma unroll
+      for (int e = 0; e < (kN == 8 ? 2 : 4); ++e) inverse[e] = __frcp_rn(sum_[j * 2 + e / 2 * 8 + 2 * t_ + e % 2]);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        uint32_t packed[4];
+#pragma unroll
+        for (int e = 0; e < (kN == 8 ? 2 : 4); ++e) {
+          packed[e] = PackBf16(__fmul_rn(o[i][j + 2 * e], inverse[e / 2 * 2]),
+                               __fmul_rn(o[i][j + 2 * e + 1], inverse[e / 2 * 2 + 1]));
+        }
+        const uint32_t at = to + j * 2 * kPitch + i * 128;
+        if constexpr (kN == 8) {
+          StoreTransposed(at, packed[0], packed[1]);
+        } else {
+          StoreTransposed(at, packed[0], packed[1], packed[2], packed[3]);
+        }
+      }
+    }
+    NamedBarrier<kConsumers>(1);
+    const uint8_t* const from = base_ + S::kQuery;
+    for (int head = thread_ / 32; head < kN && group_ * kN + head < p_.heads; head += kConsumers / 32) {
+      __nv_bfloat16* const out = p_.out + row * p_.out_row + (group_ * kN + head) * p_.out_head;
+#pragma unroll
+      for (int i = lane_; i < kLatents / 8; i += 32) {
+        reinterpret_cast<uint4*>(out)[i] = *reinterpret_cast<const uint4*>(from + head * kPitch + i * 16);
+      }
+    }
+  }
+  __device__ __forceinline__ void WriteZeros(int row) {
+    for (int head = thread_ / 32; head < kN && group_ * kN + head < p_.heads; head += kConsumers / 32) {
+      __nv_bfloat16* const out = p_.out + row * p_.out_row + (group_ * kN + head) * p_.out_head;
+      for (int i = lane_; i < kLatents / 8; i += 32) reinterpret_cast<uint4*>(out)[i] = make_uint4(0, 0, 0, 0);
+    }
+  }
+
+  const DecodeAttentionParams& p_;
+  const int thread_ = static_cast<int>(threadIdx.x), lane_ = thread_ % 32, g_ = lane_ / 4, t_ = lane_ % 4;
+  // The same in all lanes, and known to be.
+  const int warpgroup_ = __shfl_sync(~0u, thread_ / 128, 0), warp_ = __shfl_sync(~0u, thread_ / 32 % 4, 0);
+  const int own_head_ = kN == 8 ? 0 : warpgroup_ * kOwn;
+  const int group_;
+  uint8_t* const base_;
+  const uint32_t shared_, full_, empty_, query_full_, query_empty_;
+  float* const column_values_;  // (warpgroups, warps, own heads)
+  float *const alpha_, *const chunk_maximum_, *const keep_, *const add_, *const maximum_, *const sum_;  // (heads) each
+  float4* const totals_;
+  uint32_t tiles_ = 0, queries_ = 0;
+};
+
+template <int kN>
+__global__ void __launch_bounds__(kThreads, 1)
+    DecodeAttentionKernel(const __grid_constant__ DecodeAttentionParams p,
+                          const __grid_constant__ CUtensorMap query_map, const __grid_constant__ CUtensorMap kv_map) {
+  using S = AttentionShape<kN>;
+  extern __shared__ __align__(1024) uint8_t memory[];
+  AllowDependents();
+  const uint32_t shared = SharedAddress(memory);
+  const int group = static_cast<int>(blockIdx.x) % p.groups, me = static_cast<int>(blockIdx.x) / p.groups;
+  if (threadIdx.x == kConsumers) {
+    PrefetchMap(query_map);
+    PrefetchMap(kv_map);
+    const uint32_t full = shared + S::kBarriers;
+    for (int i = 0; i < kStages; ++i) {
+      BarrierInit(full + i * 8, 1);
+      BarrierInit(full + (kStages + i) * 8, kConsumers / 32);
+    }
+    BarrierInit(full + 2 * kStages * 8, 1);
+    BarrierInit(full + (2 * kStages + 1) * 8, kConsumers / 32);
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    FenceAsyncProxy();
+  }
+  const Schedule schedule =
+      MakeSchedule<kThreads>(p.lengths, p.lanes, *reinterpret_cast<ScheduleScratch*>(memory + S::kScratch));
+  __syncthreads();
+  if (threadIdx.x >= kConsumers) {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 48;");
+    if (threadIdx.x < kConsumers + 32) {
+      WaitForPredecessor();
+      CopyParts<kN>(p, query_map, kv_map, schedule, me, group, shared);
+    }
+  } else {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 224;");
+    Consumer<kN> consumer(p, static_cast<int>(blockIdx.x), group, memory);
+    bool split = false;
+    LaneParts parts(schedule, p.lengths, me);
+    WaitForPredecessor();
+    for (; !parts.Done(); parts.Next()) {
+      consumer.Compute(*parts);
+      split |= (*parts).count > 1;
+    }
+    // All CTAs run at once, so every part that these wait for is written in the end.
+    if (split) {
+      for (LaneParts again(schedule, p.lengths, me); !again.Done(); again.Next()) {
+        if ((*again).count > 1) consumer.Merge(*again);
+      }
+    }
+  }
+}
+
+}  // namespace mxmla::cuda
