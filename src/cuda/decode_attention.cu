@@ -1,7 +1,7 @@
 #include "cuda/decode_attention.h"
 
 #include <algorithm>
-#include <bit>
+#include <cstdlib>
 #include <string>
 
 #include "cuda/decode_attention.cuh"
@@ -9,8 +9,8 @@
 namespace mxmla::cuda {
 namespace {
 
-constexpr int kMultiprocessors = 132;
-constexpr int64_t kMostHeads = 64;  // of a CTA
+constexpr int kMultiprocessors = kMaxLanes;
+constexpr int64_t kMostHeads = 32;  // of a CTA
 
 void Check(bool honoured, const std::string& what, const std::string& expected, const std::string& found) {
   if (!honoured) Fail(ErrorCode::kLayout, "cuda decode_attention, " + what, expected, found);
@@ -62,43 +62,39 @@ CUtensorMap Map(const std::string& what, const View<const bf16, 3>& view, int64_
   return map;
 }
 
-// Heads of a CTA. The results' bits do not depend on it.
-int64_t HeadsOfCta(int64_t rows, int64_t heads, int64_t most_tokens) {
-  const auto groups = [&](int64_t n) { return (heads + n - 1) / n; };
-  const int64_t chunks = ChunksOf(static_cast<int>(std::min<int64_t>(most_tokens, 1 << 30)));
-  int64_t n = kMostHeads;
-  // Fewer heads a CTA read the cache more often, from the L2: worth it while multiprocessors would idle, twice worth it
-  // against cutting rows.
-  const auto busy = [&](int64_t heads_of_cta) {
-    const int64_t parts = rows >= 24 ? rows : rows * chunks;
-    return std::min<int64_t>(parts * groups(heads_of_cta), kMultiprocessors);
-  };
-  const int64_t least = rows >= 24 ? 32 : 8;
-  while (n > least && (n / 2 >= heads || busy(n) < 96)) n /= 2;
-  while (n > 8 && n / 2 >= heads) n /= 2;
-  return n;
+// Heads of a CTA: fewer read the cache more often, from the L2, which is worth it while multiprocessors would idle.
+// Results do not depend on it.
+int64_t HeadsOfCta(int64_t rows, int64_t heads, int64_t most_tokens, bool invariant) {
+#ifdef MXMLA_TUNE
+  if (const char* n = std::getenv("HEADS_OF_CTA")) return std::atoi(n);
+#endif
+  const int64_t tiles = TilesOf(static_cast<int>(std::min<int64_t>(most_tokens, 1 << 30)));
+  const int64_t chunk = invariant ? InvariantChunkTiles(static_cast<int>(tiles)) : 1;
+  const int64_t chunks = std::min<int64_t>((tiles + chunk - 1) / chunk, kMaxChunks);
+  if (heads <= 8) return 8;
+  if (rows * chunks * ((heads + 15) / 16) < 100) return 8;
+  return rows < 24 || heads <= 16 ? 16 : 32;
 }
 
 struct Workspace {
   Workspace(int64_t rows, int64_t heads) {
-    // Whatever the heads of a CTA are, groups * kN is at most heads rounded up to 64.
+    // Whatever the heads of a CTA are, groups * kN is at most heads rounded up.
     const int64_t padded_heads = (heads + kMostHeads - 1) / kMostHeads * kMostHeads;
     const int64_t slots = SlotRows(rows, kMultiprocessors) * kMaxChunks * padded_heads;
     sums = Align(rows * ((heads + 7) / 8) * 2 * 4);
-    totals = sums + Align(slots * 8);
-    partials = totals + int64_t{kMultiprocessors} * kMostHeads * kLatents * 4;
+    partials = sums + Align(slots * 8);
     bytes = partials + slots * kLatents * 4;
   }
   static int64_t Align(int64_t size) { return (size + 1023) / 1024 * 1024; }
-  int64_t sums, totals, partials, bytes;  // offsets; the counters come first
+  int64_t sums, partials, bytes;  // offsets; the counters come first
 };
 
-template <int kN>
+template <int kN, bool kJoins>
 void Launch(const DecodeAttentionParams& p, const CUtensorMap& query, const CUtensorMap& kv,
             const DecodeAttentionOptions& options) {
-  constexpr auto kKernel = DecodeAttentionKernel<kN>;
-  static const cudaError_t prepared =
-      cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, AttentionShape<kN>::kSharedBytes);
+  constexpr auto kKernel = DecodeAttentionKernel<kN, kJoins>;
+  static const cudaError_t prepared = cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                           AttentionShape<kN>::kSharedBytes);
   CheckCuda(prepared);
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(p.groups * p.lanes));
@@ -139,7 +135,7 @@ void DecodeAttention(const DecodeAttentionArgs& args, const DecodeAttentionOptio
   Check(heads <= 8 * kMultiprocessors, "query", "at most 1056 heads", std::to_string(heads));
   Check(options.workspace != nullptr, "workspace", "device memory", "none");
 
-  const int64_t n = HeadsOfCta(rows, heads, args.block_table.shape[1] * page_size);
+  const int64_t n = HeadsOfCta(rows, heads, args.block_table.shape[1] * page_size, options.batch_invariant);
   const Workspace at(rows, heads);
   auto* const workspace = static_cast<uint8_t*>(options.workspace);
   DecodeAttentionParams p{};
@@ -158,15 +154,17 @@ void DecodeAttention(const DecodeAttentionArgs& args, const DecodeAttentionOptio
   p.out = reinterpret_cast<__nv_bfloat16*>(out.data);
   p.out_row = out.stride[0];
   p.out_head = out.stride[1];
+  p.invariant = options.batch_invariant;
   p.counters = reinterpret_cast<int*>(workspace);
   p.sums = reinterpret_cast<float2*>(workspace + at.sums);
-  p.totals = reinterpret_cast<float*>(workspace + at.totals);
   p.partials = reinterpret_cast<float*>(workspace + at.partials);
   const CUtensorMap query_map = Map("query", query, n), kv_map = Map("kv_pages", kv, p.box_rows);
-  if (n == 8) return Launch<8>(p, query_map, kv_map, options);
-  if (n == 16) return Launch<16>(p, query_map, kv_map, options);
-  if (n == 32) return Launch<32>(p, query_map, kv_map, options);
-  Launch<64>(p, query_map, kv_map, options);
+  const auto launch = [&]<int kN>() {
+    p.invariant ? Launch<kN, true>(p, query_map, kv_map, options) : Launch<kN, false>(p, query_map, kv_map, options);
+  };
+  if (n == 8) return launch.operator()<8>();
+  if (n == 16) return launch.operator()<16>();
+  launch.operator()<32>();
 }
 
 }  // namespace mxmla::cuda

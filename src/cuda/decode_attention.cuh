@@ -26,23 +26,20 @@ struct DecodeAttentionParams {
   float scale;  // softmax_scale * log2(e)
   __nv_bfloat16* out;
   int64_t out_row, out_head;
+  bool invariant;
   int* counters;    // (rows, groups) x {parts written, parts merged}: zero before and after a launch
-  float* totals;    // (CTAs, 64, 512), for kN = 64 only
-  float* partials;  // (slot rows, kMaxChunks, groups * kN, 512)
-  float2* sums;     // (slot rows, kMaxChunks, groups * kN): largest score, sum of exponentials
+  float* partials;  // (slots, groups * kN, 512)
+  float2* sums;     // (slots, groups * kN): largest score, sum of exponentials
 };
 
 template <int kN>
 struct AttentionShape {
   // Heads whose softmax a warpgroup computes: half, or all where 8 are the least.
   static constexpr int kOwn = kN == 8 ? 8 : kN / 2;
-  // With fewer heads than 64 each warpgroup sums half of the products of k, and they exchange; with 64 there is no room
-  // for that, and each computes its heads' scores as the same two sums.
-  static constexpr bool kExchange = kN < 64;
   static constexpr int kQuery = kStages * kStageBytes;
   static constexpr int kProbabilities = kQuery + kN * kWidth * 2;
   static constexpr int kPartialScores = kProbabilities + kN * 128;
-  static constexpr int kColumnValues = kPartialScores + (kExchange ? 2 * 128 * kOwn / 2 * 4 : 0);
+  static constexpr int kColumnValues = kPartialScores + 2 * 128 * kOwn / 2 * 4;
   static constexpr int kFactors = kColumnValues + 2 * 4 * kOwn * 4;
   static constexpr int kBarriers = kFactors + 6 * kN * 4;
   static constexpr int kScratch = kBarriers + (2 * kStages + 2) * 8;
@@ -75,7 +72,7 @@ __device__ __forceinline__ float JoinValue(float value, float keep, float chunk,
 // The copying warp: the query's rows and the tiles of the cache, into shared memory.
 template <int kN>
 __device__ void CopyParts(const DecodeAttentionParams& p, const CUtensorMap& query_map, const CUtensorMap& kv_map,
-                          const Schedule& schedule, int me, int group, uint32_t shared) {
+                          const Schedule& schedule, int me, int group, int first_sequence, uint32_t shared) {
   using S = AttentionShape<kN>;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const uint32_t full = shared + S::kBarriers, empty = full + kStages * 8, query_full = empty + kStages * 8,
@@ -85,7 +82,8 @@ __device__ void CopyParts(const DecodeAttentionParams& p, const CUtensorMap& que
   for (LaneParts parts(schedule, p.lengths, me); !parts.Done(); parts.Next()) {
     const Part& part = *parts;
     if (part.length == 0) continue;
-    const int32_t* const pages = p.block_table + p.row_sequence[part.row * p.sequence_step] * p.table_row;
+    const int sequence = p.lengths.rows == 1 ? first_sequence : __ldg(p.row_sequence + part.row * p.sequence_step);
+    const int32_t* const pages = p.block_table + sequence * p.table_row;
     if (queries > 0) BarrierWait(query_empty, (queries - 1) & 1);
     ++queries;
     if (lane == 0) BarrierExpect(query_full, kN * kWidth * 2);
@@ -123,13 +121,15 @@ __device__ void CopyParts(const DecodeAttentionParams& p, const CUtensorMap& que
 template <int kN>
 using Accumulators = float[4][kN / 2];
 
-template <int kN>
+// kJoins: parts of several chunks, whose sum takes further registers.
+template <int kN, bool kJoins>
 class Consumer {
   using S = AttentionShape<kN>;
   static constexpr int kOwn = S::kOwn;
+  static constexpr float kSlack = 8;
 
  public:
-  __device__ Consumer(const DecodeAttentionParams& p, int cta, int group, uint8_t* base)
+  __device__ Consumer(const DecodeAttentionParams& p, int group, uint8_t* base)
       : p_(p),
         group_(group),
         base_(base),
@@ -144,9 +144,7 @@ class Consumer {
         keep_(alpha_ + 2 * kN),
         add_(alpha_ + 3 * kN),
         maximum_(alpha_ + 4 * kN),
-        sum_(alpha_ + 5 * kN),
-        totals_(kN == 64 ? reinterpret_cast<float4*>(p.totals) + int64_t{cta} * kConsumers * 32 + threadIdx.x
-                         : nullptr) {}
+        sum_(alpha_ + 5 * kN) {}
 
   __device__ void Compute(const Part& part) {
     if (part.length == 0) return WriteZeros(part.row);
@@ -154,26 +152,27 @@ class Consumer {
     ++queries_;
     const bool prefix = part.index == 0;
     float o[4][kN / 2];
-    [[maybe_unused]] float total[kN == 64 ? 1 : 4][kN / 2];
+    [[maybe_unused]] float total[4][kN / 2];
     for (int chunk = part.begin(); chunk < part.end(); ++chunk) {
       const int end = min(part.tiles, (chunk + 1) * part.chunk_tiles);
       float m[kOwn / 4], l[kOwn / 4];
 #pragma unroll
       for (int j = 0; j < kOwn / 4; ++j) m[j] = __int_as_float(0xff800000), l[j] = 0;
+#pragma unroll 1
       for (int tile = chunk * part.chunk_tiles; tile < end; ++tile) {
         Tile(o, m, l, part.length - tile * kTileTokens, tile == chunk * part.chunk_tiles);
       }
-      const bool joins = prefix && chunk > 0;
+      const bool joins = kJoins && prefix && chunk > 0;
       EndChunk(m, l, joins);
-      if (joins) {
-        Recall(total, o);
+      if constexpr (kJoins) {
+        if (joins) JoinTotal(total, o);
+        if (prefix && chunk + 1 < part.end()) {
+          Copy(total, o);
+          continue;
+        }
       }
-      if (!prefix) {
-        WritePartial(part, chunk, o);
-      } else if (chunk + 1 < part.end()) {
-        Remember(total, o);
-      } else if (part.count > 1) {
-        WritePartial(part, 0, o);
+      if (part.count > 1) {
+        WritePartial(part, prefix ? 0 : chunk, o);
       } else {
         WriteOut(part.row, o);
       }
@@ -183,9 +182,9 @@ class Consumer {
     __syncwarp();
     if (lane_ == 0) BarrierArrive(query_empty_);
     if (part.count > 1) {
-      __threadfence();
       NamedBarrier<kConsumers>(1);
       if (thread_ == 0) {
+        __threadfence();
         asm volatile("red.release.gpu.global.add.s32 [%0], 1;" ::"l"(Counter(part.row)) : "memory");
       }
     }
@@ -209,14 +208,14 @@ class Consumer {
       const int head = i / (kLatents / 2);
       float2 value = make_float2(0, 0);
       float maximum = 0, sum = 0;
-      constexpr int kAhead = 8;
+      constexpr int kAhead = 16;
       for (int first = 0; first < count; first += kAhead) {
         float2 ml[kAhead], v[kAhead];
 #pragma unroll
         for (int s = 0; s < kAhead; ++s) {
           if (first + s >= count) continue;
           const int chunk = first + s == 0 ? 0 : unjoined + first + s - 1;
-          const int64_t slot = Slot(part.slot_row, chunk) + head;
+          const int64_t slot = Slot(part, chunk) + head;
           ml[s] = __ldcg(p_.sums + slot);
           v[s] = __ldcg(reinterpret_cast<const float2*>(p_.partials + slot * kLatents) + i % (kLatents / 2));
         }
@@ -249,8 +248,8 @@ class Consumer {
 
  private:
   __device__ int* Counter(int row) const { return p_.counters + (int64_t{row} * p_.groups + group_) * 2; }
-  __device__ int64_t Slot(int slot_row, int chunk) const {
-    return ((int64_t{slot_row} * kMaxChunks + chunk) * p_.groups + group_) * kN;
+  __device__ int64_t Slot(const Part& part, int chunk) const {
+    return (int64_t{part.slot + chunk} * p_.groups + group_) * kN;
   }
 
   // One tile of the context: `valid` of its tokens exist.
@@ -287,13 +286,16 @@ class Consumer {
     NamedBarrier<128>(2 + warpgroup_);
 #pragma unroll
     for (int j = 0; j < kOwn / 8; ++j) {
-      float2 most = make_float2(m[2 * j], m[2 * j + 1]);
+      float2 most = *reinterpret_cast<const float2*>(column + 8 * j);
 #pragma unroll
-      for (int w = 0; w < 4; ++w) {
+      for (int w = 1; w < 4; ++w) {
         const float2 other = *reinterpret_cast<const float2*>(column + w * kOwn + 8 * j);
         most.x = fmaxf(most.x, other.x);
         most.y = fmaxf(most.y, other.y);
       }
+      // What is summed so far is only scaled down when exponentials would grow beyond 2^8.
+      most.x = most.x > m[2 * j] + kSlack ? most.x : m[2 * j];
+      most.y = most.y > m[2 * j + 1] + kSlack ? most.y : m[2 * j + 1];
       const float a0 = Exp2(m[2 * j] - most.x), a1 = Exp2(m[2 * j + 1] - most.y);
       m[2 * j] = most.x, m[2 * j + 1] = most.y;
       float* const p = v + 4 * j;
@@ -328,7 +330,7 @@ class Consumer {
   // This warpgroup's heads' scores: the products of every block's first 32 columns and of its last 32 are summed apart.
   __device__ __forceinline__ void Scores(float (&v)[kOwn / 2], uint32_t kv) {
     const uint32_t query = shared_ + S::kQuery;
-    if constexpr (S::kExchange) {
+    {
       const SwizzledTile keys(kv + warpgroup_ * 64), queries(query + warpgroup_ * 64);
       float s[kN / 2];
       WgmmaFence();
@@ -359,27 +361,6 @@ class Consumer {
         const float4 other = exchange[(warpgroup_ * (kSent / 4) + j / 4) * 128];
         v[j] += other.x, v[j + 1] += other.y, v[j + 2] += other.z, v[j + 3] += other.w;
       }
-    } else {
-      const SwizzledTile keys(kv), queries(query + own_head_ * 128);
-      float low[kOwn / 2], high[kOwn / 2];
-      WgmmaFence();
-#pragma unroll
-      for (int block = 0; block < kBlocks; ++block) {
-#pragma unroll
-        for (int step = 0; step < 4; ++step) {
-          const uint64_t a = keys.At(block * kBlockBytes + step * 32);
-          const uint64_t b = queries.At(block * kN * 128 + step * 32);
-          if (step < 2) {
-            Wgmma<kOwn, false>(low, a, b, block + step > 0);
-          } else {
-            Wgmma<kOwn, false>(high, a, b, block + step > 2);
-          }
-        }
-      }
-      WgmmaCommit();
-      WgmmaWait<0>();
-#pragma unroll
-      for (int j = 0; j < kOwn / 2; ++j) v[j] = low[j] + high[j];
     }
   }
 
@@ -455,46 +436,31 @@ class Consumer {
     NamedBarrier<kConsumers>(1);
   }
 
-  // The sum of the part's earlier chunks: in registers, or for 64 heads in this thread's own words of memory.
-  template <int kRows>
-  __device__ __forceinline__ void Remember(float (&total)[kRows][kN / 2], const float (&o)[4][kN / 2]) {
+  __device__ __forceinline__ static void Copy(float (&to)[4][kN / 2], const float (&from)[4][kN / 2]) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
 #pragma unroll
-      for (int j = 0; j < kN / 2; j += 4) {
-        if constexpr (kN == 64) {
-          totals_[(i * (kN / 8) + j / 4) * kConsumers] = make_float4(o[i][j], o[i][j + 1], o[i][j + 2], o[i][j + 3]);
-        } else {
-#pragma unroll
-          for (int e = 0; e < 4; ++e) total[i][j + e] = o[i][j + e];
-        }
-      }
+      for (int j = 0; j < kN / 2; ++j) to[i][j] = from[i][j];
     }
   }
-  template <int kRows>
-  __device__ __forceinline__ void Recall(const float (&total)[kRows][kN / 2], float (&o)[4][kN / 2]) {
+  // The sum of the part's earlier chunks onto this chunk's.
+  __device__ __forceinline__ void JoinTotal(const float (&total)[4][kN / 2], float (&o)[4][kN / 2]) const {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
+    for (int j = 0; j < kN / 2; j += 4) {
+      const float2 keep = *reinterpret_cast<const float2*>(keep_ + j * 2 + 2 * t_);
+      const float2 add = *reinterpret_cast<const float2*>(add_ + j * 2 + 2 * t_);
 #pragma unroll
-      for (int j = 0; j < kN / 2; j += 4) {
-        const float2 keep = *reinterpret_cast<const float2*>(keep_ + j * 2 + 2 * t_);
-        const float2 add = *reinterpret_cast<const float2*>(add_ + j * 2 + 2 * t_);
-        float4 before;
-        if constexpr (kN == 64) {
-          before = totals_[(i * (kN / 8) + j / 4) * kConsumers];
-        } else {
-          before = make_float4(total[i][j], total[i][j + 1], total[i][j + 2], total[i][j + 3]);
+      for (int i = 0; i < 4; ++i) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          o[i][j + e] = JoinValue(total[i][j + e], e % 2 == 0 ? keep.x : keep.y, o[i][j + e], e % 2 == 0 ? add.x : add.y);
         }
-        o[i][j] = JoinValue(before.x, keep.x, o[i][j], add.x);
-        o[i][j + 1] = JoinValue(before.y, keep.y, o[i][j + 1], add.y);
-        o[i][j + 2] = JoinValue(before.z, keep.x, o[i][j + 2], add.x);
-        o[i][j + 3] = JoinValue(before.w, keep.y, o[i][j + 3], add.y);
       }
     }
   }
 
   __device__ __forceinline__ void WritePartial(const Part& part, int chunk, const float (&o)[4][kN / 2]) {
-    const int64_t slot = Slot(part.slot_row, chunk);
+    const int64_t slot = Slot(part, chunk);
     float* const to = p_.partials + slot * kLatents + warpgroup_ * 256 + warp_ * 16 + g_;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
@@ -559,19 +525,19 @@ class Consumer {
   const uint32_t shared_, full_, empty_, query_full_, query_empty_;
   float* const column_values_;  // (warpgroups, warps, own heads)
   float *const alpha_, *const chunk_maximum_, *const keep_, *const add_, *const maximum_, *const sum_;  // (heads) each
-  float4* const totals_;
   uint32_t tiles_ = 0, queries_ = 0;
 };
 
-template <int kN>
+template <int kN, bool kJoins>
 __global__ void __launch_bounds__(kThreads, 1)
-    DecodeAttentionKernel(const __grid_constant__ DecodeAttentionParams p,
-                          const __grid_constant__ CUtensorMap query_map, const __grid_constant__ CUtensorMap kv_map) {
+    DecodeAttentionKernel(const __grid_constant__ DecodeAttentionParams p, const __grid_constant__ CUtensorMap query_map,
+                          const __grid_constant__ CUtensorMap kv_map) {
   using S = AttentionShape<kN>;
   extern __shared__ __align__(1024) uint8_t memory[];
   AllowDependents();
   const uint32_t shared = SharedAddress(memory);
   const int group = static_cast<int>(blockIdx.x) % p.groups, me = static_cast<int>(blockIdx.x) / p.groups;
+  const int first_sequence = __ldg(p.row_sequence);
   if (threadIdx.x == kConsumers) {
     PrefetchMap(query_map);
     PrefetchMap(kv_map);
@@ -585,29 +551,36 @@ __global__ void __launch_bounds__(kThreads, 1)
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     FenceAsyncProxy();
   }
-  const Schedule schedule =
-      MakeSchedule<kThreads>(p.lengths, p.lanes, *reinterpret_cast<ScheduleScratch*>(memory + S::kScratch));
+  const Schedule schedule = MakeSchedule<kThreads>(p.lengths, p.lanes, me, p.invariant,
+                                                   *reinterpret_cast<ScheduleScratch*>(memory + S::kScratch));
   __syncthreads();
   if (threadIdx.x >= kConsumers) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 48;");
     if (threadIdx.x < kConsumers + 32) {
       WaitForPredecessor();
-      CopyParts<kN>(p, query_map, kv_map, schedule, me, group, shared);
+      CopyParts<kN>(p, query_map, kv_map, schedule, me, group, first_sequence, shared);
     }
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 224;");
-    Consumer<kN> consumer(p, static_cast<int>(blockIdx.x), group, memory);
-    bool split = false;
+    Consumer<kN, kJoins> consumer(p, group, memory);
     LaneParts parts(schedule, p.lengths, me);
     WaitForPredecessor();
-    for (; !parts.Done(); parts.Next()) {
-      consumer.Compute(*parts);
-      split |= (*parts).count > 1;
-    }
-    // All CTAs run at once, so every part that these wait for is written in the end.
-    if (split) {
-      for (LaneParts again(schedule, p.lengths, me); !again.Done(); again.Next()) {
-        if ((*again).count > 1) consumer.Merge(*again);
+    // All CTAs run at once, so every part that a merge waits for is written in the end.
+    if (schedule.one_each) {
+      if (!parts.Done()) {
+        consumer.Compute(*parts);
+        if ((*parts).count > 1) consumer.Merge(*parts);
+      }
+    } else {
+      bool split = false;
+      for (; !parts.Done(); parts.Next()) {
+        consumer.Compute(*parts);
+        split |= (*parts).count > 1;
+      }
+      if (split) {
+        for (LaneParts again(schedule, p.lengths, me); !again.Done(); again.Next()) {
+          if ((*again).count > 1) consumer.Merge(*again);
+        }
       }
     }
   }

@@ -120,11 +120,11 @@ struct Case {
   DecodeAttentionArgs args;
 };
 
-std::vector<bf16> Attend(const Case& c, DecodeAttentionArgs args, bool programmatic = false) {
+std::vector<bf16> Attend(const Case& c, DecodeAttentionArgs args, bool programmatic = false, bool invariant = true) {
   const int64_t rows = args.row_length.shape[0];
   Memory out(static_cast<size_t>(rows * c.heads * kLatents) * 2);
   args.out = FloatOutput<3>(View<bf16, 3>::Contiguous(out.As<bf16>(), {rows, c.heads, kLatents}));
-  cuda::DecodeAttention(args, {nullptr, programmatic, c.workspace.As<void>()});
+  cuda::DecodeAttention(args, {nullptr, programmatic, invariant, c.workspace.As<void>()});
   EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
   return {out.As<bf16>(), out.As<bf16>() + rows * c.heads * kLatents};
 }
@@ -169,17 +169,22 @@ void ExpectNear(const Case& c, const View<bf16, 3>& out, const std::vector<float
 // Output rows and heads with gaps; everything but the results must keep its bytes.
 void CheckAgainstRef(const Case& c) {
   const int64_t head_step = kLatents + 8, row_step = c.heads * head_step + 24;
-  Memory found(static_cast<size_t>(c.rows * row_step) * 2);
-  const View<bf16, 3> out{found.As<bf16>(16), {c.rows, c.heads, kLatents}, {row_step, head_step, 1}};
-  DecodeAttentionArgs args = c.args;
-  args.out = FloatOutput<3>(out);
-  cuda::DecodeAttention(args, {nullptr, false, c.workspace.As<void>()});
-  ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
-  ExpectNear(c, out, Expected(c));
-  for (int64_t r = 0; r < c.rows; ++r) {
-    for (int64_t h = 0; h < c.heads; ++h) std::fill_n(&out(r, h, 0), kLatents, bf16{0xffff});
+  const std::vector<float> expected = Expected(c);
+  for (bool invariant : {true, false}) {
+    SCOPED_TRACE(invariant ? "batch-invariant" : "not batch-invariant");
+    Memory found(static_cast<size_t>(c.rows * row_step) * 2);
+    const View<bf16, 3> out{found.As<bf16>(16), {c.rows, c.heads, kLatents}, {row_step, head_step, 1}};
+    DecodeAttentionArgs args = c.args;
+    args.out = FloatOutput<3>(out);
+    cuda::DecodeAttention(args, {nullptr, false, invariant, c.workspace.As<void>()});
+    ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+    ExpectNear(c, out, expected);
+    if (testing::Test::HasFatalFailure()) return;
+    for (int64_t r = 0; r < c.rows; ++r) {
+      for (int64_t h = 0; h < c.heads; ++h) std::fill_n(&out(r, h, 0), kLatents, bf16{0xffff});
+    }
+    for (size_t i = 0; i < found.bytes(); ++i) ASSERT_EQ(found.As<uint8_t>()[i], 0xff);
   }
-  for (size_t i = 0; i < found.bytes(); ++i) ASSERT_EQ(found.As<uint8_t>()[i], 0xff);
 }
 
 TEST_F(CudaDecodeAttentionTest, OneSequenceAgreesWithRef) {
@@ -259,36 +264,40 @@ TEST_F(CudaDecodeAttentionTest, ARowDoesNotDependOnItsBatch) {
 TEST_F(CudaDecodeAttentionTest, AGraphTakesNewLengthsAndRepeatsItsBits) {
   const Case c(rng_, 64, 64, {3000, 3000}, {0, 1}, {3000, 1});
   const std::vector<std::vector<int32_t>> lengths = {{3000, 1}, {64, 2999}, {0, 0}, {1700, 1700}};
-  std::vector<std::vector<bf16>> plain;
   auto* const row_length = const_cast<int32_t*>(c.args.row_length.data);
   const auto set = [&](const std::vector<int32_t>& to) { row_length[0] = to[0], row_length[2] = to[1]; };
-  for (const auto& l : lengths) {
-    set(l);
-    plain.push_back(Attend(c, c.args));
-  }
   Memory out(2 * 64 * kLatents * 2);
   DecodeAttentionArgs args = c.args;
   args.out = FloatOutput<3>(View<bf16, 3>::Contiguous(out.As<bf16>(), {2, 64, kLatents}));
-  for (bool programmatic : {false, true}) {
-    cudaStream_t stream = nullptr;
-    cudaGraph_t graph = nullptr;
-    cudaGraphExec_t exec = nullptr;
-    ASSERT_EQ(cudaStreamCreate(&stream), cudaSuccess);
-    ASSERT_EQ(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal), cudaSuccess);
-    for (int i = 0; i < 5; ++i) cuda::DecodeAttention(args, {stream, programmatic, c.workspace.As<void>()});
-    ASSERT_EQ(cudaStreamEndCapture(stream, &graph), cudaSuccess);
-    ASSERT_EQ(cudaGraphInstantiate(&exec, graph, 0), cudaSuccess);
-    for (int i = 0; i < 40; ++i) {
-      const auto which = static_cast<size_t>(i) % lengths.size();
-      set(lengths[which]);
-      std::memset(out.As<void>(), 0xff, out.bytes());
-      ASSERT_EQ(cudaGraphLaunch(exec, stream), cudaSuccess);
-      ASSERT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
-      ASSERT_EQ(std::memcmp(out.As<bf16>(), plain[which].data(), plain[which].size() * 2), 0) << i;
+  for (bool invariant : {false, true}) {
+    std::vector<std::vector<bf16>> plain;
+    for (const auto& l : lengths) {
+      set(l);
+      plain.push_back(Attend(c, c.args, false, invariant));
     }
-    cudaGraphExecDestroy(exec);
-    cudaGraphDestroy(graph);
-    cudaStreamDestroy(stream);
+    for (bool programmatic : {false, true}) {
+      cudaStream_t stream = nullptr;
+      cudaGraph_t graph = nullptr;
+      cudaGraphExec_t exec = nullptr;
+      ASSERT_EQ(cudaStreamCreate(&stream), cudaSuccess);
+      ASSERT_EQ(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal), cudaSuccess);
+      for (int i = 0; i < 5; ++i) {
+        cuda::DecodeAttention(args, {stream, programmatic, invariant, c.workspace.As<void>()});
+      }
+      ASSERT_EQ(cudaStreamEndCapture(stream, &graph), cudaSuccess);
+      ASSERT_EQ(cudaGraphInstantiate(&exec, graph, 0), cudaSuccess);
+      for (int i = 0; i < 40; ++i) {
+        const auto which = static_cast<size_t>(i) % lengths.size();
+        set(lengths[which]);
+        std::memset(out.As<void>(), 0xff, out.bytes());
+        ASSERT_EQ(cudaGraphLaunch(exec, stream), cudaSuccess);
+        ASSERT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
+        ASSERT_EQ(std::memcmp(out.As<bf16>(), plain[which].data(), plain[which].size() * 2), 0) << i;
+      }
+      cudaGraphExecDestroy(exec);
+      cudaGraphDestroy(graph);
+      cudaStreamDestroy(stream);
+    }
   }
 }
 
@@ -309,7 +318,7 @@ TEST_F(CudaDecodeAttentionTest, EmptyBatchAndRefusals) {
   const auto refused = [&](const auto& change) {
     DecodeAttentionArgs args = c.args;
     args.out = FloatOutput<3>(View<bf16, 3>::Contiguous(out.As<bf16>(), {1, 2, kLatents}));
-    cuda::DecodeAttentionOptions options{nullptr, false, c.workspace.As<void>()};
+    cuda::DecodeAttentionOptions options{nullptr, false, true, c.workspace.As<void>()};
     change(args, options);
     try {
       cuda::DecodeAttention(args, options);
@@ -336,7 +345,7 @@ TEST_F(CudaDecodeAttentionTest, EmptyBatchAndRefusals) {
   }));
   DecodeAttentionArgs none = c.Rows(0, 0);
   none.out = FloatOutput<3>(View<bf16, 3>::Contiguous(out.As<bf16>(), {0, 2, kLatents}));
-  cuda::DecodeAttention(none, {nullptr, false, c.workspace.As<void>()});
+  cuda::DecodeAttention(none, {nullptr, false, true, c.workspace.As<void>()});
   ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
   for (size_t i = 0; i < out.bytes(); ++i) ASSERT_EQ(out.As<uint8_t>()[i], 0xff);
 }
