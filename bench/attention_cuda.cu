@@ -82,13 +82,9 @@ int main(int argc, char** argv) {
   const size_t workspace_bytes = cuda::DecodeAttentionWorkspaceBytes(128, 128);
   Must(cudaMalloc(&workspace, workspace_bytes));
   Must(cudaMemset(workspace, 0, workspace_bytes));
-  int32_t *tables = nullptr, *rows = nullptr;
-  Must(cudaMalloc(&tables, kPool * 4));
+  int32_t *table = nullptr, *rows = nullptr;
+  Must(cudaMalloc(&table, kPool * 4));
   Must(cudaMalloc(&rows, 256 * 4));
-  // Pages of the pool in an order that no stride predicts.
-  std::vector<int32_t> pages(kPool);
-  for (int64_t i = 0; i < kPool; ++i) pages[static_cast<size_t>(i)] = static_cast<int32_t>(i * 40503 % kPool);
-  Must(cudaMemcpy(tables, pages.data(), kPool * 4, cudaMemcpyHostToDevice));
   auto* const sink = reinterpret_cast<uint32_t*>(out);
   Must(cudaDeviceSynchronize());
   const double read =
@@ -111,8 +107,14 @@ int main(int argc, char** argv) {
       host[static_cast<size_t>(128 + r)] = static_cast<int32_t>(context);
     }
     Must(cudaMemcpy(rows, host.data(), host.size() * 4, cudaMemcpyHostToDevice));
+    // As in a model, the layers share a block table and have a cache each.
     const int64_t pages_a_row = context / kPage, pages_a_launch = batch * pages_a_row;
     const int64_t launches = std::clamp<int64_t>(kPool / pages_a_launch, 1, 61);
+    std::vector<int32_t> pages(static_cast<size_t>(pages_a_launch));
+    for (int64_t i = 0; i < pages_a_launch; ++i) {
+      pages[static_cast<size_t>(i)] = static_cast<int32_t>(i * 40503 % pages_a_launch);
+    }
+    Must(cudaMemcpy(table, pages.data(), pages.size() * 4, cudaMemcpyHostToDevice));
     double us[4];
     for (int way = 0; way < 4; ++way) {
       cudaGraph_t graph;
@@ -121,8 +123,8 @@ int main(int argc, char** argv) {
       for (int64_t l = 0; l < launches; ++l) {
         DecodeAttentionArgs args;
         args.query = View<const bf16, 3>::Contiguous(query, {batch, heads, kWidth});
-        args.kv_pages = View<const bf16, 3>::Contiguous(kv, {kPool, kPage, kWidth});
-        args.block_table = View<const int32_t, 2>::Contiguous(tables + l * pages_a_launch, {batch, pages_a_row});
+        args.kv_pages = View<const bf16, 3>::Contiguous(kv + l * pages_a_launch * kPage * kWidth, {pages_a_launch, kPage, kWidth});
+        args.block_table = View<const int32_t, 2>::Contiguous(table, {batch, pages_a_row});
         args.row_sequence = View<const int32_t, 1>{rows, {batch}, {1}};
         args.row_length = View<const int32_t, 1>{rows + 128, {batch}, {1}};
         args.kv_lora_rank = kLatents;

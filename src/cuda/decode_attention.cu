@@ -4,13 +4,14 @@
 #include <cstdlib>
 #include <string>
 
-#include "cuda/decode_attention.cuh"
+#include "cuda/decode_attention_narrow.cuh"
+#include "cuda/decode_attention_wide.cuh"
 
 namespace mxmla::cuda {
 namespace {
 
 constexpr int kMultiprocessors = kMaxLanes;
-constexpr int64_t kMostHeads = 32;  // of a CTA
+constexpr int64_t kMostHeads = WideShape::kHeads;  // of a CTA
 
 void Check(bool honoured, const std::string& what, const std::string& expected, const std::string& found) {
   if (!honoured) Fail(ErrorCode::kLayout, "cuda decode_attention, " + what, expected, found);
@@ -73,7 +74,9 @@ int64_t HeadsOfCta(int64_t rows, int64_t heads, int64_t most_tokens, bool invari
   const int64_t chunks = std::min<int64_t>((tiles + chunk - 1) / chunk, kMaxChunks);
   if (heads <= 8) return 8;
   if (rows * chunks * ((heads + 15) / 16) < 100) return 8;
-  return rows < 24 || heads <= 16 ? 16 : 32;
+  if (heads <= 16) return 16;
+  if (!invariant && rows >= 8) return WideShape::kHeads;
+  return rows < 24 ? 16 : 32;
 }
 
 struct Workspace {
@@ -89,17 +92,16 @@ struct Workspace {
   int64_t sums, partials, bytes;  // offsets; the counters come first
 };
 
-template <int kN, bool kJoins>
+template <auto kKernel, int kSharedBytes>
 void Launch(const DecodeAttentionParams& p, const CUtensorMap& query, const CUtensorMap& kv,
             const DecodeAttentionOptions& options) {
-  constexpr auto kKernel = DecodeAttentionKernel<kN, kJoins>;
-  static const cudaError_t prepared = cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                           AttentionShape<kN>::kSharedBytes);
+  static const cudaError_t prepared =
+      cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
   CheckCuda(prepared);
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(p.groups * p.lanes));
   config.blockDim = dim3(kThreads);
-  config.dynamicSmemBytes = AttentionShape<kN>::kSharedBytes;
+  config.dynamicSmemBytes = kSharedBytes;
   config.stream = options.stream;
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
@@ -149,7 +151,7 @@ void DecodeAttention(const DecodeAttentionArgs& args, const DecodeAttentionOptio
   p.groups = static_cast<int>((heads + n - 1) / n);
   p.lanes = kMultiprocessors / p.groups;
   p.page_size = static_cast<int>(page_size);
-  p.box_rows = std::min(p.page_size, kTileTokens);
+  p.box_rows = std::min(p.page_size, n == WideShape::kHeads ? WideShape::kHalfTokens : kTileTokens);
   p.scale = static_cast<float>(static_cast<double>(args.softmax_scale) * 1.4426950408889634);
   p.out = reinterpret_cast<__nv_bfloat16*>(out.data);
   p.out_row = out.stride[0];
@@ -160,11 +162,14 @@ void DecodeAttention(const DecodeAttentionArgs& args, const DecodeAttentionOptio
   p.partials = reinterpret_cast<float*>(workspace + at.partials);
   const CUtensorMap query_map = Map("query", query, n), kv_map = Map("kv_pages", kv, p.box_rows);
   const auto launch = [&]<int kN>() {
-    p.invariant ? Launch<kN, true>(p, query_map, kv_map, options) : Launch<kN, false>(p, query_map, kv_map, options);
+    constexpr int kBytes = NarrowShape<kN>::kSharedBytes;
+    p.invariant ? Launch<DecodeAttentionNarrowKernel<kN, true>, kBytes>(p, query_map, kv_map, options)
+                : Launch<DecodeAttentionNarrowKernel<kN, false>, kBytes>(p, query_map, kv_map, options);
   };
   if (n == 8) return launch.operator()<8>();
   if (n == 16) return launch.operator()<16>();
-  launch.operator()<32>();
+  if (n == 32) return launch.operator()<32>();
+  Launch<DecodeAttentionWideKernel, WideShape::kSharedBytes>(p, query_map, kv_map, options);
 }
 
 }  // namespace mxmla::cuda

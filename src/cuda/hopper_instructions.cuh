@@ -105,16 +105,61 @@ __device__ __forceinline__ void Wgmma(float (&d)[kN / 2], uint64_t a, uint64_t b
         : "l"(a), "l"(b), "r"(accumulate), "n"(kTransposedA ? 1 : 0));
   }
 }
+// d (64 x 256) = a (64 x 16) b (16 x 256) + (accumulate ? d : 0); a in registers or in shared memory.
+__device__ __forceinline__ void WgmmaWide(float (&d)[128], const uint32_t* a, uint64_t b, int accumulate) {
+  asm volatile(
+      "{.reg .pred p; setp.ne.b32 p, %133, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {"
+      "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,"
+      "%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,"
+      "%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,"
+      "%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95,%96,%97,%98,%99,%100,"
+      "%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,%112,%113,%114,%115,%116,%117,%118,%119,%120,"
+      "%121,%122,%123,%124,%125,%126,%127"
+      "}, {%128,%129,%130,%131}, %132, p, 1, 1, 1;}"
+      : MXMLA_D16(0), MXMLA_D16(16),
+        MXMLA_D16(32), MXMLA_D16(48),
+        MXMLA_D16(64), MXMLA_D16(80),
+        MXMLA_D16(96), MXMLA_D16(112)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
+}
+__device__ __forceinline__ void WgmmaWide(float (&d)[128], uint64_t a, uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {"
+      "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,"
+      "%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,"
+      "%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,"
+      "%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95,%96,%97,%98,%99,%100,"
+      "%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,%112,%113,%114,%115,%116,%117,%118,%119,%120,"
+      "%121,%122,%123,%124,%125,%126,%127"
+      "}, %128, %129, 1, 1, 1, 0, 1;"
+      : MXMLA_D16(0), MXMLA_D16(16),
+        MXMLA_D16(32), MXMLA_D16(48),
+        MXMLA_D16(64), MXMLA_D16(80),
+        MXMLA_D16(96), MXMLA_D16(112)
+      : "l"(a), "l"(b));
+}
 #undef MXMLA_D16
 #undef MXMLA_D4
 
-// --- 8 x 8 matrices of bf16, transposed on their way to shared memory: lane l gives the address of row l % 8 of matrix
+// `address` is 1024-byte aligned; the right operand's rows k hold 64 columns each, the next 64 lie `stride` bytes on.
+struct StridedTile {
+  uint32_t low;
+  __device__ StridedTile(uint32_t address, uint32_t stride) : low((address & 0x3ffffu) >> 4 | stride >> 4 << 16) {}
+  __device__ __forceinline__ uint64_t At(uint32_t bytes) const {
+    return static_cast<uint64_t>(1024u >> 4 | 1u << 30) << 32 | (low + (bytes >> 4));
+  }
+};
+
+// --- 8 x 8 matrices of bf16, as they are or transposed, to shared memory: lane l gives the address of row l % 8 of matrix
 // l / 8 as stored ---
 
 __device__ __forceinline__ uint32_t PackBf16(float low, float high) {
   __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
   return *reinterpret_cast<uint32_t*>(&pair);
 }
+__device__ __forceinline__ float LowBf16(uint32_t pair) { return __uint_as_float(pair << 16); }
+__device__ __forceinline__ float HighBf16(uint32_t pair) { return __uint_as_float(pair & 0xffff0000u); }
 __device__ __forceinline__ void StoreTransposed(uint32_t address, uint32_t m0, uint32_t m1) {
   asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1, %2};" ::"r"(address), "r"(m0), "r"(m1)
                : "memory");
@@ -122,6 +167,11 @@ __device__ __forceinline__ void StoreTransposed(uint32_t address, uint32_t m0, u
 __device__ __forceinline__ void StoreTransposed(uint32_t address, uint32_t m0, uint32_t m1, uint32_t m2, uint32_t m3) {
   asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(m0),
                "r"(m1), "r"(m2), "r"(m3)
+               : "memory");
+}
+__device__ __forceinline__ void StoreMatrices(uint32_t address, uint32_t m0, uint32_t m1, uint32_t m2, uint32_t m3) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(m0), "r"(m1),
+               "r"(m2), "r"(m3)
                : "memory");
 }
 

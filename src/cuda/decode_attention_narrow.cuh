@@ -1,39 +1,15 @@
-// The kernel of decode attention: K^T q and V^T p with the tokens and the latents in the tensor cores' 64 rows and kN
-// heads in their columns, so that few heads waste nothing.
+// Decode attention for up to 32 heads a CTA: K q and V^T p with the tokens and the latents in the tensor cores' 64 rows
+// and the heads in their columns, so that few heads waste nothing.
 #pragma once
 
-#include "cuda/attention_schedule.cuh"
-#include "cuda/hopper_instructions.cuh"
+#include "cuda/decode_attention_parts.cuh"
 
 namespace mxmla::cuda {
 
-constexpr int kLatents = 512, kRotated = 64, kWidth = kLatents + kRotated;
-constexpr int kBlocks = kWidth / 64;  // of 64 columns, 128 bytes a row: what the swizzle spans
 constexpr int kBlockBytes = kTileTokens * 128;
-constexpr int kStageBytes = kBlocks * kBlockBytes;
-constexpr int kStages = 2;
-constexpr int kConsumers = 256;             // two warpgroups, half of the latents each
-constexpr int kThreads = kConsumers + 128;  // and a warpgroup of which one warp copies
-
-struct DecodeAttentionParams {
-  const int32_t* block_table;
-  int64_t table_row, table_column;
-  const int32_t* row_sequence;
-  int64_t sequence_step;
-  RowLengths lengths;
-  int heads, groups, lanes;
-  int page_size, box_rows;
-  float scale;  // softmax_scale * log2(e)
-  __nv_bfloat16* out;
-  int64_t out_row, out_head;
-  bool invariant;
-  int* counters;    // (rows, groups) x {parts written, parts merged}: zero before and after a launch
-  float* partials;  // (slots, groups * kN, 512)
-  float2* sums;     // (slots, groups * kN): largest score, sum of exponentials
-};
 
 template <int kN>
-struct AttentionShape {
+struct NarrowShape {
   // Heads whose softmax a warpgroup computes: half, or all where 8 are the least.
   static constexpr int kOwn = kN == 8 ? 8 : kN / 2;
   static constexpr int kQuery = kStages * kStageBytes;
@@ -42,102 +18,28 @@ struct AttentionShape {
   static constexpr int kColumnValues = kPartialScores + 2 * 128 * kOwn / 2 * 4;
   static constexpr int kFactors = kColumnValues + 2 * 4 * kOwn * 4;
   static constexpr int kBarriers = kFactors + 6 * kN * 4;
-  static constexpr int kScratch = kBarriers + (2 * kStages + 2) * 8;
+  static constexpr int kScratch = kBarriers + CopyPlaces::kBarrierBytes;
   static constexpr int kSharedBytes = kScratch + static_cast<int>(sizeof(ScheduleScratch));
   static_assert(kSharedBytes <= 232448);
 };
 
-__device__ __forceinline__ float Exp2(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
-// One more chunk (m, l) onto (maximum, sum): afterwards values = values * keep + chunk's values * add.
-struct Join {
-  float maximum, keep, add, sum;
-};
-__device__ __forceinline__ Join JoinChunk(float maximum, float sum, float m, float l) {
-  Join join;
-  join.maximum = fmaxf(maximum, m);
-  join.keep = Exp2(maximum - join.maximum);
-  join.add = Exp2(m - join.maximum);
-  join.sum = __fmaf_rn(sum, join.keep, __fmul_rn(l, join.add));
-  return join;
-}
-__device__ __forceinline__ float JoinValue(float value, float keep, float chunk, float add) {
-  return __fmaf_rn(value, keep, __fmul_rn(chunk, add));
-}
-
-// The copying warp: the query's rows and the tiles of the cache, into shared memory.
-template <int kN>
-__device__ void CopyParts(const DecodeAttentionParams& p, const CUtensorMap& query_map, const CUtensorMap& kv_map,
-                          const Schedule& schedule, int me, int group, int first_sequence, uint32_t shared) {
-  using S = AttentionShape<kN>;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const uint32_t full = shared + S::kBarriers, empty = full + kStages * 8, query_full = empty + kStages * 8,
-                 query_empty = query_full + 8;
-  const int boxes_a_tile = kTileTokens / p.box_rows;
-  uint32_t copied = 0, queries = 0;
-  for (LaneParts parts(schedule, p.lengths, me); !parts.Done(); parts.Next()) {
-    const Part& part = *parts;
-    if (part.length == 0) continue;
-    const int sequence = p.lengths.rows == 1 ? first_sequence : __ldg(p.row_sequence + part.row * p.sequence_step);
-    const int32_t* const pages = p.block_table + sequence * p.table_row;
-    if (queries > 0) BarrierWait(query_empty, (queries - 1) & 1);
-    ++queries;
-    if (lane == 0) BarrierExpect(query_full, kN * kWidth * 2);
-    __syncwarp();
-    if (lane < kBlocks) {
-      CopyBox(query_map, shared + S::kQuery + lane * kN * 128, query_full, lane * 64, group * kN, part.row);
-    }
-    const int first_box = part.begin() * part.chunk_tiles * boxes_a_tile;
-    const int end_tile = min(part.tiles, part.end() * part.chunk_tiles);
-    const int end_box = min(end_tile * boxes_a_tile, (part.length + p.box_rows - 1) / p.box_rows);
-    int page = 0;
-    for (int box = first_box; box < end_box; ++box) {
-      const int in_batch = (box - first_box) % 32;
-      if (in_batch == 0 && box + lane < end_box) page = pages[(box + lane) * p.box_rows / p.page_size * p.table_column];
-      const int in_tile = box % boxes_a_tile;
-      const uint32_t stage = copied % kStages;
-      if (in_tile == 0) {
-        if (copied >= kStages) BarrierWait(empty + stage * 8, (copied / kStages - 1) & 1);
-        const int boxes = min(boxes_a_tile, end_box - box);
-        if (lane == 0) BarrierExpect(full + stage * 8, boxes * p.box_rows * kWidth * 2);
-        __syncwarp();
-      }
-      const int from = __shfl_sync(~0u, page, in_batch);
-      if (lane < kBlocks) {
-        CopyBox(kv_map, shared + stage * kStageBytes + lane * kBlockBytes + in_tile * p.box_rows * 128,
-                full + stage * 8, lane * 64, box * p.box_rows % p.page_size, from);
-      }
-      if (in_tile == boxes_a_tile - 1 || box + 1 == end_box) ++copied;
-    }
-  }
-}
-
 // A warpgroup's accumulators of V^T p: d[m][4 j + i] is latent 64 (4 warpgroup + m) + 16 warp + g + 8 (i / 2) of head
 // 8 j + 2 t + i % 2, with g = lane / 4, t = lane % 4.
-template <int kN>
-using Accumulators = float[4][kN / 2];
-
+//
 // kJoins: parts of several chunks, whose sum takes further registers.
 template <int kN, bool kJoins>
-class Consumer {
-  using S = AttentionShape<kN>;
+class NarrowConsumer {
+  using S = NarrowShape<kN>;
   static constexpr int kOwn = S::kOwn;
   static constexpr float kSlack = 8;
 
  public:
-  __device__ Consumer(const DecodeAttentionParams& p, int group, uint8_t* base)
+  __device__ NarrowConsumer(const DecodeAttentionParams& p, int group, uint8_t* base)
       : p_(p),
         group_(group),
         base_(base),
         shared_(SharedAddress(base)),
-        full_(shared_ + S::kBarriers),
-        empty_(full_ + kStages * 8),
-        query_full_(empty_ + kStages * 8),
-        query_empty_(query_full_ + 8),
+        at_(shared_, shared_ + S::kQuery, shared_ + S::kBarriers),
         column_values_(reinterpret_cast<float*>(base + S::kColumnValues)),
         alpha_(reinterpret_cast<float*>(base + S::kFactors)),
         chunk_maximum_(alpha_ + kN),
@@ -147,8 +49,8 @@ class Consumer {
         sum_(alpha_ + 5 * kN) {}
 
   __device__ void Compute(const Part& part) {
-    if (part.length == 0) return WriteZeros(part.row);
-    BarrierWait(query_full_, queries_ & 1);
+    if (part.length == 0) return WriteZeros(p_, part.row, group_ * kN, kN);
+    BarrierWait(at_.query_full, queries_ & 1);
     ++queries_;
     const bool prefix = part.index == 0;
     float o[4][kN / 2];
@@ -180,74 +82,11 @@ class Consumer {
     // Ordinary accesses to the query's memory (WriteOut) come before the copy of the next.
     FenceAsyncProxy();
     __syncwarp();
-    if (lane_ == 0) BarrierArrive(query_empty_);
-    if (part.count > 1) {
-      NamedBarrier<kConsumers>(1);
-      if (thread_ == 0) {
-        __threadfence();
-        asm volatile("red.release.gpu.global.add.s32 [%0], 1;" ::"l"(Counter(part.row)) : "memory");
-      }
-    }
-  }
-
-  // This part's share of its row's merge, once every part is written.
-  __device__ void Merge(const Part& part) {
-    int* const counter = Counter(part.row);
-    if (thread_ == 0) {
-      int written = 0;
-      do {
-        asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(written) : "l"(counter) : "memory");
-      } while (written < part.count);
-    }
-    NamedBarrier<kConsumers>(1);
-    const int unjoined = part.Begin(1);
-    const int count = 1 + part.chunks - unjoined;
-    constexpr int kPairs = kN * kLatents / 2;
-    const int end = static_cast<int>(int64_t{kPairs} * (part.index + 1) / part.count);
-    for (int i = static_cast<int>(int64_t{kPairs} * part.index / part.count) + thread_; i < end; i += kConsumers) {
-      const int head = i / (kLatents / 2);
-      float2 value = make_float2(0, 0);
-      float maximum = 0, sum = 0;
-      constexpr int kAhead = 16;
-      for (int first = 0; first < count; first += kAhead) {
-        float2 ml[kAhead], v[kAhead];
-#pragma unroll
-        for (int s = 0; s < kAhead; ++s) {
-          if (first + s >= count) continue;
-          const int chunk = first + s == 0 ? 0 : unjoined + first + s - 1;
-          const int64_t slot = Slot(part, chunk) + head;
-          ml[s] = __ldcg(p_.sums + slot);
-          v[s] = __ldcg(reinterpret_cast<const float2*>(p_.partials + slot * kLatents) + i % (kLatents / 2));
-        }
-#pragma unroll
-        for (int s = 0; s < kAhead; ++s) {
-          if (first + s >= count) continue;
-          if (first + s == 0) {
-            maximum = ml[s].x, sum = ml[s].y, value = v[s];
-            continue;
-          }
-          const Join join = JoinChunk(maximum, sum, ml[s].x, ml[s].y);
-          value.x = JoinValue(value.x, join.keep, v[s].x, join.add);
-          value.y = JoinValue(value.y, join.keep, v[s].y, join.add);
-          maximum = join.maximum, sum = join.sum;
-        }
-      }
-      const float inverse = __frcp_rn(sum);
-      const int global_head = group_ * kN + head;
-      if (global_head < p_.heads) {
-        *reinterpret_cast<uint32_t*>(p_.out + part.row * p_.out_row + global_head * p_.out_head +
-                                     i % (kLatents / 2) * 2) =
-            PackBf16(__fmul_rn(value.x, inverse), __fmul_rn(value.y, inverse));
-      }
-    }
-    if (thread_ == 0 && atomicAdd(counter + 1, 1) == part.count - 1) {
-      counter[0] = 0;
-      counter[1] = 0;
-    }
+    if (lane_ == 0) BarrierArrive(at_.query_empty);
+    if (part.count > 1) PublishPart(p_, part.row, group_);
   }
 
  private:
-  __device__ int* Counter(int row) const { return p_.counters + (int64_t{row} * p_.groups + group_) * 2; }
   __device__ int64_t Slot(const Part& part, int chunk) const {
     return (int64_t{part.slot + chunk} * p_.groups + group_) * kN;
   }
@@ -256,7 +95,7 @@ class Consumer {
   __device__ __forceinline__ void Tile(float (&o)[4][kN / 2], float (&m)[kOwn / 4], float (&l)[kOwn / 4], int valid,
                                        bool first) {
     const uint32_t stage = tiles_ % kStages, kv = shared_ + stage * kStageBytes;
-    BarrierWait(full_ + stage * 8, tiles_ / kStages & 1);
+    BarrierWait(at_.full + stage * 8, tiles_ / kStages & 1);
     ++tiles_;
     float v[kOwn / 2];
     Scores(v, kv);
@@ -284,6 +123,7 @@ class Consumer {
       }
     }
     NamedBarrier<128>(2 + warpgroup_);
+    uint32_t packed[kOwn / 4];
 #pragma unroll
     for (int j = 0; j < kOwn / 8; ++j) {
       float2 most = *reinterpret_cast<const float2*>(column + 8 * j);
@@ -298,16 +138,17 @@ class Consumer {
       most.y = most.y > m[2 * j + 1] + kSlack ? most.y : m[2 * j + 1];
       const float a0 = Exp2(m[2 * j] - most.x), a1 = Exp2(m[2 * j + 1] - most.y);
       m[2 * j] = most.x, m[2 * j + 1] = most.y;
-      float* const p = v + 4 * j;
-      p[0] = Exp2(p[0] - most.x), p[1] = Exp2(p[1] - most.y);
-      p[2] = Exp2(p[2] - most.x), p[3] = Exp2(p[3] - most.y);
-      l[2 * j] = __fmaf_rn(l[2 * j], a0, __fadd_rn(p[0], p[2]));
-      l[2 * j + 1] = __fmaf_rn(l[2 * j + 1], a1, __fadd_rn(p[1], p[3]));
+      const float* const p = v + 4 * j;
+      // The sums are of the rounded probabilities, so that the weights of the values add up to 1.
+      packed[2 * j] = PackBf16(Exp2(p[0] - most.x), Exp2(p[1] - most.y));
+      packed[2 * j + 1] = PackBf16(Exp2(p[2] - most.x), Exp2(p[3] - most.y));
+      l[2 * j] = __fmaf_rn(l[2 * j], a0, __fadd_rn(LowBf16(packed[2 * j]), LowBf16(packed[2 * j + 1])));
+      l[2 * j + 1] = __fmaf_rn(l[2 * j + 1], a1, __fadd_rn(HighBf16(packed[2 * j]), HighBf16(packed[2 * j + 1])));
       if (warp_ == 0 && g_ == 0) {
         *reinterpret_cast<float2*>(alpha_ + own_head_ + 8 * j + 2 * t_) = make_float2(a0, a1);
       }
     }
-    StoreProbabilities(v);
+    StoreProbabilities(packed);
     FenceAsyncProxy();
     NamedBarrier<kConsumers>(1);
 
@@ -324,7 +165,7 @@ class Consumer {
     WgmmaCommit();
     WgmmaWait<0>();
     __syncwarp();
-    if (lane_ == 0) BarrierArrive(empty_ + stage * 8);
+    if (lane_ == 0) BarrierArrive(at_.empty + stage * 8);
   }
 
   // This warpgroup's heads' scores: the products of every block's first 32 columns and of its last 32 are summed apart.
@@ -373,18 +214,16 @@ class Consumer {
     }
   }
 
-  __device__ __forceinline__ void StoreProbabilities(const float (&v)[kOwn / 2]) {
+  __device__ __forceinline__ void StoreProbabilities(const uint32_t (&packed)[kOwn / 4]) {
     if (kN == 8 && warpgroup_ == 1) return;
     const int row = lane_ % 8, half = lane_ / 8 % 2;
     const uint32_t to = shared_ + S::kProbabilities + own_head_ * 128 + row * 128 + (((warp_ * 2 + half) ^ row) * 16);
     if constexpr (kOwn == 8) {
-      StoreTransposed(to, PackBf16(v[0], v[1]), PackBf16(v[2], v[3]));
+      StoreTransposed(to, packed[0], packed[1]);
     } else {
 #pragma unroll
-      for (int j = 0; j < kOwn / 8; j += 2) {
-        const float* const p = v + 4 * j;
-        StoreTransposed(to + (j + lane_ / 16) * 1024, PackBf16(p[0], p[1]), PackBf16(p[2], p[3]), PackBf16(p[4], p[5]),
-                        PackBf16(p[6], p[7]));
+      for (int j = 0; j < kOwn / 4; j += 4) {
+        StoreTransposed(to + (j / 2 + lane_ / 16) * 1024, packed[j], packed[j + 1], packed[j + 2], packed[j + 3]);
       }
     }
   }
@@ -474,8 +313,7 @@ class Consumer {
 
   // Through the query's memory, which nothing reads any more, to rows of 16-byte pieces.
   __device__ __forceinline__ void WriteOut(int row, const float (&o)[4][kN / 2]) {
-    constexpr int kPitch = kLatents * 2 + 16;
-    const uint32_t to = shared_ + S::kQuery + (lane_ % 8 + lane_ / 16 * 8) * kPitch +
+    const uint32_t to = shared_ + S::kQuery + (lane_ % 8 + lane_ / 16 * 8) * kOutPitch +
                         (warpgroup_ * 256 + warp_ * 16 + lane_ / 8 % 2 * 8) * 2;
 #pragma unroll
     for (int j = 0; j < kN / 2; j += kN == 8 ? 4 : 8) {
@@ -490,7 +328,7 @@ class Consumer {
           packed[e] = PackBf16(__fmul_rn(o[i][j + 2 * e], inverse[e / 2 * 2]),
                                __fmul_rn(o[i][j + 2 * e + 1], inverse[e / 2 * 2 + 1]));
         }
-        const uint32_t at = to + j * 2 * kPitch + i * 128;
+        const uint32_t at = to + j * 2 * kOutPitch + i * 128;
         if constexpr (kN == 8) {
           StoreTransposed(at, packed[0], packed[1]);
         } else {
@@ -499,20 +337,7 @@ class Consumer {
       }
     }
     NamedBarrier<kConsumers>(1);
-    const uint8_t* const from = base_ + S::kQuery;
-    for (int head = thread_ / 32; head < kN && group_ * kN + head < p_.heads; head += kConsumers / 32) {
-      __nv_bfloat16* const out = p_.out + row * p_.out_row + (group_ * kN + head) * p_.out_head;
-#pragma unroll
-      for (int i = lane_; i < kLatents / 8; i += 32) {
-        reinterpret_cast<uint4*>(out)[i] = *reinterpret_cast<const uint4*>(from + head * kPitch + i * 16);
-      }
-    }
-  }
-  __device__ __forceinline__ void WriteZeros(int row) {
-    for (int head = thread_ / 32; head < kN && group_ * kN + head < p_.heads; head += kConsumers / 32) {
-      __nv_bfloat16* const out = p_.out + row * p_.out_row + (group_ * kN + head) * p_.out_head;
-      for (int i = lane_; i < kLatents / 8; i += 32) reinterpret_cast<uint4*>(out)[i] = make_uint4(0, 0, 0, 0);
-    }
+    WriteRows(p_, row, group_ * kN, kN, base_ + S::kQuery);
   }
 
   const DecodeAttentionParams& p_;
@@ -522,7 +347,8 @@ class Consumer {
   const int own_head_ = kN == 8 ? 0 : warpgroup_ * kOwn;
   const int group_;
   uint8_t* const base_;
-  const uint32_t shared_, full_, empty_, query_full_, query_empty_;
+  const uint32_t shared_;
+  const CopyPlaces at_;
   float* const column_values_;  // (warpgroups, warps, own heads)
   float *const alpha_, *const chunk_maximum_, *const keep_, *const add_, *const maximum_, *const sum_;  // (heads) each
   uint32_t tiles_ = 0, queries_ = 0;
@@ -530,26 +356,19 @@ class Consumer {
 
 template <int kN, bool kJoins>
 __global__ void __launch_bounds__(kThreads, 1)
-    DecodeAttentionKernel(const __grid_constant__ DecodeAttentionParams p, const __grid_constant__ CUtensorMap query_map,
+    DecodeAttentionNarrowKernel(const __grid_constant__ DecodeAttentionParams p, const __grid_constant__ CUtensorMap query_map,
                           const __grid_constant__ CUtensorMap kv_map) {
-  using S = AttentionShape<kN>;
+  using S = NarrowShape<kN>;
   extern __shared__ __align__(1024) uint8_t memory[];
   AllowDependents();
   const uint32_t shared = SharedAddress(memory);
+  const CopyPlaces at(shared, shared + S::kQuery, shared + S::kBarriers);
   const int group = static_cast<int>(blockIdx.x) % p.groups, me = static_cast<int>(blockIdx.x) / p.groups;
   const int first_sequence = __ldg(p.row_sequence);
   if (threadIdx.x == kConsumers) {
     PrefetchMap(query_map);
     PrefetchMap(kv_map);
-    const uint32_t full = shared + S::kBarriers;
-    for (int i = 0; i < kStages; ++i) {
-      BarrierInit(full + i * 8, 1);
-      BarrierInit(full + (kStages + i) * 8, kConsumers / 32);
-    }
-    BarrierInit(full + 2 * kStages * 8, 1);
-    BarrierInit(full + (2 * kStages + 1) * 8, kConsumers / 32);
-    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-    FenceAsyncProxy();
+    at.Init();
   }
   const Schedule schedule = MakeSchedule<kThreads>(p.lengths, p.lanes, me, p.invariant,
                                                    *reinterpret_cast<ScheduleScratch*>(memory + S::kScratch));
@@ -558,31 +377,12 @@ __global__ void __launch_bounds__(kThreads, 1)
     asm volatile("setmaxnreg.dec.sync.aligned.u32 48;");
     if (threadIdx.x < kConsumers + 32) {
       WaitForPredecessor();
-      CopyParts<kN>(p, query_map, kv_map, schedule, me, group, first_sequence, shared);
+      CopyParts<kN, kTileTokens>(p, query_map, kv_map, schedule, me, group, first_sequence, at);
     }
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 224;");
-    Consumer<kN, kJoins> consumer(p, group, memory);
-    LaneParts parts(schedule, p.lengths, me);
-    WaitForPredecessor();
-    // All CTAs run at once, so every part that a merge waits for is written in the end.
-    if (schedule.one_each) {
-      if (!parts.Done()) {
-        consumer.Compute(*parts);
-        if ((*parts).count > 1) consumer.Merge(*parts);
-      }
-    } else {
-      bool split = false;
-      for (; !parts.Done(); parts.Next()) {
-        consumer.Compute(*parts);
-        split |= (*parts).count > 1;
-      }
-      if (split) {
-        for (LaneParts again(schedule, p.lengths, me); !again.Done(); again.Next()) {
-          if ((*again).count > 1) consumer.Merge(*again);
-        }
-      }
-    }
+    NarrowConsumer<kN, kJoins> consumer(p, group, memory);
+    ConsumeParts<kN>(consumer, p, schedule, me, group);
   }
 }
 
