@@ -96,7 +96,8 @@ int main(int argc, char** argv) {
               properties.multiProcessorCount, read, workspace_bytes >> 20);
   std::printf(
       "TB/s counts the cache, query and result once; of the read bandwidth in %%\n"
-      "| heads | batch | context | floor, us | us | TB/s | of read | TFLOP/s | PDL chain, us | batch-invariant, us | PDL "
+      "| heads | batch | context | floor, us | us | TB/s | of read | TFLOP/s | PDL chain, us | batch-invariant, us | "
+      "PDL "
       "chain, us |\n"
       "|---|---|---|---|---|---|---|---|---|---|---|\n");
 
@@ -123,7 +124,8 @@ int main(int argc, char** argv) {
       for (int64_t l = 0; l < launches; ++l) {
         DecodeAttentionArgs args;
         args.query = View<const bf16, 3>::Contiguous(query, {batch, heads, kWidth});
-        args.kv_pages = View<const bf16, 3>::Contiguous(kv + l * pages_a_launch * kPage * kWidth, {pages_a_launch, kPage, kWidth});
+        args.kv_pages =
+            View<const bf16, 3>::Contiguous(kv + l * pages_a_launch * kPage * kWidth, {pages_a_launch, kPage, kWidth});
         args.block_table = View<const int32_t, 2>::Contiguous(table, {batch, pages_a_row});
         args.row_sequence = View<const int32_t, 1>{rows, {batch}, {1}};
         args.row_length = View<const int32_t, 1>{rows + 128, {batch}, {1}};

@@ -1,8 +1,8 @@
 // Who works on what: the rows of decode attention, cut into parts on the device from the rows' lengths.
 //
-// A row's context is cut into chunks, which are summed apart and meet in order. A part is consecutive chunks of one row;
-// a lane (one CTA for each group of heads) takes consecutive parts. Batch-invariant chunks follow from the row's length
-// alone, so that a row's bits do not depend on who sums what; otherwise a chunk is a part.
+// A row's context is cut into chunks, which are summed apart and meet in order. A part is consecutive chunks of one
+// row; a lane (one CTA for each group of heads) takes consecutive parts. Batch-invariant chunks follow from the row's
+// length alone, so that a row's bits do not depend on who sums what; otherwise a chunk is a part.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +11,8 @@ namespace mxmla::cuda {
 
 constexpr int kTileTokens = 64;
 constexpr int kMaxChunks = 32;  // of a row: a merge reads them all
+// Of a row of more than 128 tiles, where chunks are parts and a lane has one: computing weighs more than merging.
+constexpr int kMaxChunksOfLongRow = 66;
 constexpr int kMaxLanes = 132;
 
 __host__ __device__ inline int CeilDiv(int a, int b) { return (a + b - 1) / b; }
@@ -49,10 +51,10 @@ struct Part {
 
 struct Schedule {
   int lanes;
-  int share;        // the most cost of a part; the same for all lanes
-  bool one_each;    // a lane has at most one part
-  bool invariant;   // chunks follow from the row's length
-  Part first;       // this lane's part, if one_each; of no row if it has none
+  int share;       // the most cost of a part; the same for all lanes
+  bool one_each;   // a lane has at most one part
+  bool invariant;  // chunks follow from the row's length
+  Part first;      // this lane's part, if one_each; of no row if it has none
 
   // All of a part but its index and slot.
   __device__ Part Cut(int row, int length, int most_parts) const {
@@ -63,7 +65,8 @@ struct Schedule {
       part.chunks = CeilDiv(part.tiles, part.chunk_tiles);
       part.count = min(part.chunks, most_parts);
     } else {
-      part.chunk_tiles = CeilDiv(part.tiles, min(most_parts, kMaxChunks));
+      part.chunk_tiles =
+          CeilDiv(part.tiles, min(most_parts, one_each && part.tiles > 128 ? kMaxChunksOfLongRow : kMaxChunks));
       part.chunks = part.count = CeilDiv(part.tiles, part.chunk_tiles);
     }
     return part;
@@ -82,7 +85,8 @@ struct ScheduleScratch {
 
 // All threads of the CTA call; those of rows at most `lanes` need no more than one pass over the lengths.
 template <int kThreads>
-__device__ Schedule MakeSchedule(const RowLengths& length, int lanes, int me, bool invariant, ScheduleScratch& scratch) {
+__device__ Schedule MakeSchedule(const RowLengths& length, int lanes, int me, bool invariant,
+                                 ScheduleScratch& scratch) {
   static_assert(kThreads >= kMaxLanes);
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
   Schedule schedule{lanes, 1, length.rows <= lanes, invariant, {}};

@@ -1,7 +1,6 @@
 #include "cuda/decode_attention.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <string>
 
 #include "cuda/decode_attention_narrow.cuh"
@@ -64,26 +63,22 @@ CUtensorMap Map(const std::string& what, const View<const bf16, 3>& view, int64_
 }
 
 // Heads of a CTA: fewer read the cache more often, from the L2, which is worth it while multiprocessors would idle.
-// Results do not depend on it.
+// Batch-invariant results do not depend on it.
 int64_t HeadsOfCta(int64_t rows, int64_t heads, int64_t most_tokens, bool invariant) {
-#ifdef MXMLA_TUNE
-  if (const char* n = std::getenv("HEADS_OF_CTA")) return std::atoi(n);
-#endif
   const int64_t tiles = TilesOf(static_cast<int>(std::min<int64_t>(most_tokens, 1 << 30)));
   const int64_t chunk = invariant ? InvariantChunkTiles(static_cast<int>(tiles)) : 1;
   const int64_t chunks = std::min<int64_t>((tiles + chunk - 1) / chunk, kMaxChunks);
-  if (heads <= 8) return 8;
-  if (rows * chunks * ((heads + 15) / 16) < 100) return 8;
+  if (heads <= 8 || rows * chunks * ((heads + 15) / 16) < 100) return 8;
   if (heads <= 16) return 16;
-  if (!invariant && rows >= 8) return WideShape::kHeads;
-  return rows < 24 ? 16 : 32;
+  if (!invariant && (rows >= 24 || (rows >= 8 && heads > 64))) return WideShape::kHeads;
+  return rows >= 8 || (heads > 64 && tiles > 128) ? 32 : 16;
 }
 
 struct Workspace {
   Workspace(int64_t rows, int64_t heads) {
     // Whatever the heads of a CTA are, groups * kN is at most heads rounded up.
     const int64_t padded_heads = (heads + kMostHeads - 1) / kMostHeads * kMostHeads;
-    const int64_t slots = SlotRows(rows, kMultiprocessors) * kMaxChunks * padded_heads;
+    const int64_t slots = std::max<int64_t>(SlotRows(rows, kMultiprocessors) * kMaxChunks, kMaxLanes) * padded_heads;
     sums = Align(rows * ((heads + 7) / 8) * 2 * 4);
     partials = sums + Align(slots * 8);
     bytes = partials + slots * kLatents * 4;

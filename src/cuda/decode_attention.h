@@ -16,8 +16,8 @@ struct DecodeAttentionOptions {
   // Launches as a link of a chain of programmatic dependent launches: the work is divided while the kernel before it in
   // the stream still runs. That kernel must not write row_length or row_sequence.
   bool programmatic = false;
-  // A row's bits depend on its own query and context alone. Otherwise they also depend on how the batch shares the card,
-  // which costs less where many rows are long.
+  // A row's bits depend on its own query and context alone. Otherwise they also depend on how the batch shares the
+  // card, which costs less where many rows are long.
   bool batch_invariant = true;
   void* workspace = nullptr;  // of DecodeAttentionWorkspaceBytes, used by one call at a time
 };

@@ -292,7 +292,8 @@ class NarrowConsumer {
       for (int i = 0; i < 4; ++i) {
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
-          o[i][j + e] = JoinValue(total[i][j + e], e % 2 == 0 ? keep.x : keep.y, o[i][j + e], e % 2 == 0 ? add.x : add.y);
+          o[i][j + e] =
+              JoinValue(total[i][j + e], e % 2 == 0 ? keep.x : keep.y, o[i][j + e], e % 2 == 0 ? add.x : add.y);
         }
       }
     }
@@ -356,11 +357,12 @@ class NarrowConsumer {
 
 template <int kN, bool kJoins>
 __global__ void __launch_bounds__(kThreads, 1)
-    DecodeAttentionNarrowKernel(const __grid_constant__ DecodeAttentionParams p, const __grid_constant__ CUtensorMap query_map,
-                          const __grid_constant__ CUtensorMap kv_map) {
+    DecodeAttentionNarrowKernel(const __grid_constant__ DecodeAttentionParams p,
+                                const __grid_constant__ CUtensorMap query_map,
+                                const __grid_constant__ CUtensorMap kv_map) {
   using S = NarrowShape<kN>;
   extern __shared__ __align__(1024) uint8_t memory[];
-  AllowDependents();
+  if (LetsDependentsInEarly(p)) AllowDependents();
   const uint32_t shared = SharedAddress(memory);
   const CopyPlaces at(shared, shared + S::kQuery, shared + S::kBarriers);
   const int group = static_cast<int>(blockIdx.x) % p.groups, me = static_cast<int>(blockIdx.x) / p.groups;

@@ -249,6 +249,12 @@ __device__ __forceinline__ void WriteRows(const DecodeAttentionParams& p, int ro
   }
 }
 
+// Waiting CTAs of the next launch start wherever a multiprocessor is free. The groups of one lane then start apart, and
+// no longer read the same tiles at the same time.
+__device__ __forceinline__ bool LetsDependentsInEarly(const DecodeAttentionParams& p) {
+  return p.groups == 1 || p.lengths.rows <= 8;
+}
+
 // A consumer's parts: all computed, then those of cut rows merged. All CTAs run at once, so every part that a merge
 // waits for is written in the end.
 template <int kN, class Consumer>
@@ -259,6 +265,7 @@ __device__ __forceinline__ void ConsumeParts(Consumer& consumer, const DecodeAtt
   if (schedule.one_each) {
     if (parts.Done()) return;
     consumer.Compute(*parts);
+    AllowDependents();
     if ((*parts).count > 1) MergePart<kN>(p, *parts, group);
     return;
   }
@@ -267,6 +274,7 @@ __device__ __forceinline__ void ConsumeParts(Consumer& consumer, const DecodeAtt
     consumer.Compute(*parts);
     split |= (*parts).count > 1;
   }
+  AllowDependents();
   if (!split) return;
   for (LaneParts again(schedule, p.lengths, me); !again.Done(); again.Next()) {
     if ((*again).count > 1) MergePart<kN>(p, *again, group);

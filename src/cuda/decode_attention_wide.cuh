@@ -21,8 +21,8 @@ struct WideShape {
 };
 
 // A warpgroup has the scores of half of a tile's tokens, and sums half of the latents over all of them. With g = lane /
-// 4, t = lane % 4 and head(i) = 16 warp + g + 8 i: s[4 j + 2 i + e] is of head(i) and token 8 j + 2 t + e, o[4 j + 2 i +
-// e] of head(i) and latent 8 j + 2 t + e of the half.
+// 4, t = lane % 4 and head(i) = 16 warp + g + 8 i: s[4 j + 2 i + e] is of head(i) and token 8 j + 2 t + e, o[4 j + 2 i
+// + e] of head(i) and latent 8 j + 2 t + e of the half.
 class WideConsumer {
   using S = WideShape;
   static constexpr float kSlack = 8;
@@ -46,7 +46,7 @@ class WideConsumer {
 #pragma unroll 1
     for (int tile = begin; tile < end; ++tile) Tile(o, m, l, part.length - tile * kTileTokens, tile == begin);
 
-    // Both warpgroups' sums, in one order.
+      // Both warpgroups' sums, in one order.
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       l[i] += __shfl_xor_sync(~0u, l[i], 1);
@@ -185,7 +185,8 @@ class WideConsumer {
   // Through the query's memory, which nothing reads any more, to rows of 16-byte pieces.
   __device__ __forceinline__ void WriteOut(int row, const float (&o)[128], const float (&l)[2]) const {
     const float inverse[2] = {__frcp_rn(l[0]), __frcp_rn(l[1])};
-    const uint32_t to = shared_ + S::kQuery + (warp_ * 16 + lane_ % 16) * kOutPitch + warpgroup_ * 512 + lane_ / 16 * 16;
+    const uint32_t to =
+        shared_ + S::kQuery + (warp_ * 16 + lane_ % 16) * kOutPitch + warpgroup_ * 512 + lane_ / 16 * 16;
 #pragma unroll
     for (int j = 0; j < 32; j += 2) {
       uint32_t packed[4];
@@ -219,7 +220,7 @@ __global__ void __launch_bounds__(kThreads, 1)
                               const __grid_constant__ CUtensorMap kv_map) {
   using S = WideShape;
   extern __shared__ __align__(1024) uint8_t memory[];
-  AllowDependents();
+  if (LetsDependentsInEarly(p)) AllowDependents();
   const uint32_t shared = SharedAddress(memory);
   const CopyPlaces at(shared, shared + S::kQuery, shared + S::kBarriers);
   const int group = static_cast<int>(blockIdx.x) % p.groups, me = static_cast<int>(blockIdx.x) / p.groups;

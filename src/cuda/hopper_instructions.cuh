@@ -117,10 +117,8 @@ __device__ __forceinline__ void WgmmaWide(float (&d)[128], const uint32_t* a, ui
       "%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,%112,%113,%114,%115,%116,%117,%118,%119,%120,"
       "%121,%122,%123,%124,%125,%126,%127"
       "}, {%128,%129,%130,%131}, %132, p, 1, 1, 1;}"
-      : MXMLA_D16(0), MXMLA_D16(16),
-        MXMLA_D16(32), MXMLA_D16(48),
-        MXMLA_D16(64), MXMLA_D16(80),
-        MXMLA_D16(96), MXMLA_D16(112)
+      : MXMLA_D16(0), MXMLA_D16(16), MXMLA_D16(32), MXMLA_D16(48), MXMLA_D16(64), MXMLA_D16(80), MXMLA_D16(96),
+        MXMLA_D16(112)
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
 }
 __device__ __forceinline__ void WgmmaWide(float (&d)[128], uint64_t a, uint64_t b) {
@@ -133,10 +131,8 @@ __device__ __forceinline__ void WgmmaWide(float (&d)[128], uint64_t a, uint64_t 
       "%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,%112,%113,%114,%115,%116,%117,%118,%119,%120,"
       "%121,%122,%123,%124,%125,%126,%127"
       "}, %128, %129, 1, 1, 1, 0, 1;"
-      : MXMLA_D16(0), MXMLA_D16(16),
-        MXMLA_D16(32), MXMLA_D16(48),
-        MXMLA_D16(64), MXMLA_D16(80),
-        MXMLA_D16(96), MXMLA_D16(112)
+      : MXMLA_D16(0), MXMLA_D16(16), MXMLA_D16(32), MXMLA_D16(48), MXMLA_D16(64), MXMLA_D16(80), MXMLA_D16(96),
+        MXMLA_D16(112)
       : "l"(a), "l"(b));
 }
 #undef MXMLA_D16
@@ -151,8 +147,8 @@ struct StridedTile {
   }
 };
 
-// --- 8 x 8 matrices of bf16, as they are or transposed, to shared memory: lane l gives the address of row l % 8 of matrix
-// l / 8 as stored ---
+// --- 8 x 8 matrices of bf16, as they are or transposed, to shared memory: lane l gives the address of row l % 8 of
+// matrix l / 8 as stored ---
 
 __device__ __forceinline__ uint32_t PackBf16(float low, float high) {
   __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
