@@ -71,7 +71,7 @@ int64_t HeadsOfCta(int64_t rows, int64_t heads, int64_t most_tokens, bool invari
   if (heads <= 8 || rows * chunks * ((heads + 15) / 16) < 100) return 8;
   if (heads <= 16) return 16;
   if (!invariant && (rows >= 24 || (rows >= 8 && heads > 64))) return WideShape::kHeads;
-  return rows >= 8 || (heads > 64 && tiles > 128) ? 32 : 16;
+  return rows >= (invariant ? 24 : 8) || (heads > 64 && tiles > 128) ? 32 : 16;
 }
 
 struct Workspace {
