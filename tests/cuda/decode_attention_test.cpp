@@ -1,0 +1,354 @@
+// Decode attention on the GPU against ref on the same bytes (managed memory: both read the very same views).
+#include "cuda/decode_attention.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <numeric>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "core/thread_pool.h"
+#include "ref/kernels.h"
+
+namespace mxmla {
+namespace {
+
+constexpr int64_t kLatents = 512, kWidth = 576;
+
+// Managed memory filled with 0xff: NaN as bf16.
+class Memory {
+ public:
+  explicit Memory(size_t bytes, int fill = 0xff) : bytes_(bytes) {
+    if (cudaMallocManaged(&data_, bytes + 64) != cudaSuccess) throw std::bad_alloc();
+    std::memset(data_, fill, bytes + 64);
+  }
+  ~Memory() { cudaFree(data_); }
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+  template <class T>
+  T* As(size_t offset_bytes = 0) const {
+    return reinterpret_cast<T*>(static_cast<uint8_t*>(data_) + offset_bytes);
+  }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  void* data_ = nullptr;
+  size_t bytes_;
+};
+
+class CudaDecodeAttentionTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    int devices = 0;
+    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) GTEST_SKIP() << "no CUDA device";
+    cudaDeviceProp properties{};
+    ASSERT_EQ(cudaGetDeviceProperties(&properties, 0), cudaSuccess);
+    if (properties.major != 9) GTEST_SKIP() << "no device of compute capability 9.x";
+  }
+  std::mt19937_64 rng_{42};
+};
+
+// Rows over `contexts` of one length each in pages in a random order; what no token fills stays NaN, and a block table
+// names no page behind its context.
+struct Case {
+  Case(std::mt19937_64& rng, int64_t head_count, int64_t tokens_a_page, const std::vector<int64_t>& contexts,
+       std::vector<int32_t> sequences, std::vector<int32_t> lengths)
+      : heads(head_count),
+        rows(static_cast<int64_t>(lengths.size())),
+        page_size(tokens_a_page),
+        max_pages((std::max<int64_t>(1, *std::max_element(contexts.begin(), contexts.end())) + page_size - 1) /
+                  page_size),
+        pages(static_cast<int64_t>(contexts.size()) * max_pages + 3),
+        // Heads and rows of the query, rows and pages of the cache are padded.
+        query_memory(static_cast<size_t>(rows * (heads * (kWidth + 8) + 16)) * 2 + 64),
+        kv_memory(static_cast<size_t>(pages * (page_size * (kWidth + 16) + 24)) * 2),
+        table_memory(contexts.size() * static_cast<size_t>(max_pages + 1) * 8),
+        row_memory(static_cast<size_t>(rows) * 16 + 16),
+        workspace(cuda::DecodeAttentionWorkspaceBytes(rows, heads), 0) {
+    std::normal_distribution<float> normal(0, 1);
+    const View<bf16, 3> q{query_memory.As<bf16>(32), {rows, heads, kWidth}, {heads * (kWidth + 8) + 16, kWidth + 8, 1}};
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t h = 0; h < heads; ++h) {
+        for (int64_t k = 0; k < kWidth; ++k) q(r, h, k) = bf16::FromFloat(normal(rng));
+      }
+    }
+    const View<bf16, 3> kv{
+        kv_memory.As<bf16>(16), {pages, page_size, kWidth}, {page_size * (kWidth + 16) + 24, kWidth + 16, 1}};
+    std::vector<int32_t> order(static_cast<size_t>(pages));
+    std::iota(order.begin(), order.end(), 0);
+    std::shuffle(order.begin(), order.end(), rng);
+    View<int32_t, 2> table{
+        table_memory.As<int32_t>(), {static_cast<int64_t>(contexts.size()), max_pages}, {(max_pages + 1) * 2, 2}};
+    size_t next = 0;
+    for (size_t s = 0; s < contexts.size(); ++s) {
+      for (int64_t j = 0; j < max_pages; ++j) {
+        const bool used = j * page_size < contexts[s];
+        table(static_cast<int64_t>(s), j) = used ? order[next++] : std::numeric_limits<int32_t>::max();
+      }
+      for (int64_t t = 0; t < contexts[s]; ++t) {
+        const int64_t page = table(static_cast<int64_t>(s), t / page_size);
+        for (int64_t k = 0; k < kWidth; ++k) kv(page, t % page_size, k) = bf16::FromFloat(normal(rng));
+      }
+    }
+    auto* const row = row_memory.As<int32_t>();
+    std::copy(sequences.begin(), sequences.end(), row);
+    for (int64_t r = 0; r < rows; ++r) row[rows + 2 * r] = lengths[static_cast<size_t>(r)];
+    args.query = View<const bf16, 3>(q);
+    args.kv_pages = View<const bf16, 3>(kv);
+    args.block_table = table;
+    args.row_sequence = View<const int32_t, 1>{row, {rows}, {1}};
+    args.row_length = View<const int32_t, 1>{row + rows, {rows}, {2}};
+    args.kv_lora_rank = kLatents;
+    args.softmax_scale = 0.09f;
+  }
+
+  // Rows first .. first + count.
+  DecodeAttentionArgs Rows(int64_t first, int64_t count) const {
+    DecodeAttentionArgs part = args;
+    part.query = std::get<View<const bf16, 3>>(args.query).Slice(0, first, count);
+    part.row_sequence = args.row_sequence.Slice(0, first, count);
+    part.row_length = args.row_length.Slice(0, first, count);
+    return part;
+  }
+
+  int64_t heads, rows, page_size, max_pages, pages;
+  Memory query_memory, kv_memory, table_memory, row_memory, workspace;
+  DecodeAttentionArgs args;
+};
+
+std::vector<bf16> Attend(const Case& c, DecodeAttentionArgs args, bool programmatic = false, bool invariant = true) {
+  const int64_t rows = args.row_length.shape[0];
+  Memory out(static_cast<size_t>(rows * c.heads * kLatents) * 2);
+  args.out = FloatOutput<3>(View<bf16, 3>::Contiguous(out.As<bf16>(), {rows, c.heads, kLatents}));
+  cuda::DecodeAttention(args, {nullptr, programmatic, invariant, c.workspace.As<void>()});
+  EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+  return {out.As<bf16>(), out.As<bf16>() + rows * c.heads * kLatents};
+}
+
+std::vector<float> Expected(const Case& c) {
+  std::vector<float> expected(static_cast<size_t>(c.rows * c.heads * kLatents));
+  const int workers = static_cast<int>(std::max(2u, std::thread::hardware_concurrency()));
+  ThreadPool pool(workers);
+  ExecContext context;
+  context.pool = &pool;
+  DecodeAttentionArgs args = c.args;
+  args.out = FloatOutput<3>(View<float, 3>::Contiguous(expected.data(), {c.rows, c.heads, kLatents}));
+  context.workspace.size = ref::DecodeAttentionWorkspace(args, workers);
+  context.workspace.size.per_worker = (context.workspace.size.per_worker + 63) / 64 * 64;
+  std::vector<std::byte> scratch(context.workspace.size.per_worker * static_cast<size_t>(workers));
+  context.workspace.workers = scratch.data();
+  ref::DecodeAttention(context, args);
+  return expected;
+}
+
+// Probabilities are rounded to bf16 before the second product, results after it.
+void ExpectNear(const Case& c, const View<bf16, 3>& out, const std::vector<float>& expected) {
+  int64_t i = 0;
+  for (int64_t r = 0; r < c.rows; ++r) {
+    for (int64_t h = 0; h < c.heads; ++h) {
+      double squares = 0;
+      for (int64_t j = 0; j < kLatents; ++j) {
+        squares += std::pow(static_cast<double>(expected[static_cast<size_t>(i + j)]), 2);
+      }
+      const double rms = std::sqrt(squares / kLatents);
+      double error = 0;
+      for (int64_t j = 0; j < kLatents; ++j, ++i) {
+        const double e = expected[static_cast<size_t>(i)], found = out(r, h, j).ToFloat();
+        ASSERT_NEAR(found, e, 0.004 * std::abs(e) + 0.01 * rms) << "row " << r << " head " << h << " column " << j;
+        error += (found - e) * (found - e);
+      }
+      ASSERT_LE(std::sqrt(error), 4e-3 * std::sqrt(squares)) << "row " << r << " head " << h;
+    }
+  }
+}
+
+// Output rows and heads with gaps; everything but the results must keep its bytes.
+void CheckAgainstRef(const Case& c) {
+  const int64_t head_step = kLatents + 8, row_step = c.heads * head_step + 24;
+  const std::vector<float> expected = Expected(c);
+  for (bool invariant : {true, false}) {
+    SCOPED_TRACE(invariant ? "batch-invariant" : "not batch-invariant");
+    Memory found(static_cast<size_t>(c.rows * row_step) * 2);
+    const View<bf16, 3> out{found.As<bf16>(16), {c.rows, c.heads, kLatents}, {row_step, head_step, 1}};
+    DecodeAttentionArgs args = c.args;
+    args.out = FloatOutput<3>(out);
+    cuda::DecodeAttention(args, {nullptr, false, invariant, c.workspace.As<void>()});
+    ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+    ExpectNear(c, out, expected);
+    if (testing::Test::HasFatalFailure()) return;
+    for (int64_t r = 0; r < c.rows; ++r) {
+      for (int64_t h = 0; h < c.heads; ++h) std::fill_n(&out(r, h, 0), kLatents, bf16{0xffff});
+    }
+    for (size_t i = 0; i < found.bytes(); ++i) ASSERT_EQ(found.As<uint8_t>()[i], 0xff);
+  }
+}
+
+TEST_F(CudaDecodeAttentionTest, OneSequenceAgreesWithRef) {
+  for (int64_t heads : {1, 5, 16, 24, 64, 128}) {
+    for (int32_t length : {0, 1, 15, 63, 64, 65, 200, 511, 1000, 2100, 4096}) {
+      if (heads > 16 && length > 2100) continue;
+      SCOPED_TRACE(testing::Message() << "heads " << heads << " length " << length);
+      CheckAgainstRef(Case(rng_, heads, 64, {length}, {0}, {length}));
+      if (HasFatalFailure()) return;
+    }
+  }
+  CheckAgainstRef(Case(rng_, 2, 64, {40000}, {0}, {40000}));
+}
+
+TEST_F(CudaDecodeAttentionTest, OtherPageSizesAgreeWithRef) {
+  for (int64_t page_size : {8, 16, 32, 128, 192}) {
+    for (int64_t heads : {8, 64}) {
+      SCOPED_TRACE(testing::Message() << "page size " << page_size << " heads " << heads);
+      CheckAgainstRef(Case(rng_, heads, page_size, {777, 130, 9}, {1, 0, 2, 0}, {130, 777, 9, 641}));
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+// Every number of heads a CTA takes, rows cut and whole, more rows than CTAs, very unequal rows, rows of length 0.
+TEST_F(CudaDecodeAttentionTest, RaggedBatchesAgreeWithRef) {
+  for (const auto& [heads, rows] :
+       {std::pair{16, 3}, {64, 7}, {4, 20}, {64, 30}, {16, 132}, {8, 133}, {3, 300}, {72, 110}}) {
+    SCOPED_TRACE(testing::Message() << "heads " << heads << " rows " << rows);
+    std::vector<int32_t> sequences, lengths;
+    for (int r = 0; r < rows; ++r) {
+      const auto any = [&](int most) { return std::uniform_int_distribution<int32_t>(0, most)(rng_); };
+      sequences.push_back(any(2));
+      lengths.push_back(r % 7 == 3 ? 0 : r % 11 == 5 ? any(1500) : any(130));
+    }
+    lengths[static_cast<size_t>(rows) / 2] = 1500;
+    CheckAgainstRef(Case(rng_, heads, 64, {1500, 1500, 1500}, sequences, lengths));
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST_F(CudaDecodeAttentionTest, ARowDoesNotDependOnItsBatch) {
+  std::vector<int32_t> sequences, lengths;
+  for (int r = 0; r < 300; ++r) {
+    sequences.push_back(r % 3);
+    lengths.push_back(r % 5 == 0   ? 40 * r
+                      : r % 5 == 1 ? 64 * (r % 40)
+                                   : std::uniform_int_distribution<int32_t>(1, 900)(rng_));
+  }
+  for (int64_t heads : {16, 64}) {
+    const Case c(rng_, heads, 64, {12000, 12000, 12000}, sequences, lengths);
+    const std::vector<bf16> all = Attend(c, c.args);
+    const auto size = static_cast<size_t>(heads * kLatents);
+    for (const auto& [first, count] : {std::pair{0, 132},
+                                       {0, 131},
+                                       {100, 64},
+                                       {7, 25},
+                                       {200, 20},
+                                       {290, 5},
+                                       {280, 2},
+                                       {295, 1},
+                                       {290, 1},
+                                       {231, 1},
+                                       {3, 1},
+                                       {11, 1},
+                                       {0, 1}}) {
+      const std::vector<bf16> some = Attend(c, c.Rows(first, count));
+      for (int r = 0; r < count; ++r) {
+        ASSERT_EQ(std::memcmp(some.data() + size * r, all.data() + size * (first + r), size * 2), 0)
+            << "heads " << heads << " row " << first + r << " of length " << lengths[static_cast<size_t>(first + r)]
+            << " in " << count << " rows from " << first;
+      }
+    }
+  }
+}
+
+TEST_F(CudaDecodeAttentionTest, AGraphTakesNewLengthsAndRepeatsItsBits) {
+  const Case c(rng_, 64, 64, {3000, 3000}, {0, 1}, {3000, 1});
+  const std::vector<std::vector<int32_t>> lengths = {{3000, 1}, {64, 2999}, {0, 0}, {1700, 1700}};
+  auto* const row_length = const_cast<int32_t*>(c.args.row_length.data);
+  const auto set = [&](const std::vector<int32_t>& to) { row_length[0] = to[0], row_length[2] = to[1]; };
+  Memory out(2 * 64 * kLatents * 2);
+  DecodeAttentionArgs args = c.args;
+  args.out = FloatOutput<3>(View<bf16, 3>::Contiguous(out.As<bf16>(), {2, 64, kLatents}));
+  for (bool invariant : {false, true}) {
+    std::vector<std::vector<bf16>> plain;
+    for (const auto& l : lengths) {
+      set(l);
+      plain.push_back(Attend(c, c.args, false, invariant));
+    }
+    for (bool programmatic : {false, true}) {
+      cudaStream_t stream = nullptr;
+      cudaGraph_t graph = nullptr;
+      cudaGraphExec_t exec = nullptr;
+      ASSERT_EQ(cudaStreamCreate(&stream), cudaSuccess);
+      ASSERT_EQ(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal), cudaSuccess);
+      for (int i = 0; i < 5; ++i) {
+        cuda::DecodeAttention(args, {stream, programmatic, invariant, c.workspace.As<void>()});
+      }
+      ASSERT_EQ(cudaStreamEndCapture(stream, &graph), cudaSuccess);
+      ASSERT_EQ(cudaGraphInstantiate(&exec, graph, 0), cudaSuccess);
+      for (int i = 0; i < 40; ++i) {
+        const auto which = static_cast<size_t>(i) % lengths.size();
+        set(lengths[which]);
+        std::memset(out.As<void>(), 0xff, out.bytes());
+        ASSERT_EQ(cudaGraphLaunch(exec, stream), cudaSuccess);
+        ASSERT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
+        ASSERT_EQ(std::memcmp(out.As<bf16>(), plain[which].data(), plain[which].size() * 2), 0) << i;
+      }
+      cudaGraphExecDestroy(exec);
+      cudaGraphDestroy(graph);
+      cudaStreamDestroy(stream);
+    }
+  }
+}
+
+// A NaN in the cache is seen by the rows that read it, and by no others.
+TEST_F(CudaDecodeAttentionTest, PoisonStaysInItsRows) {
+  const Case c(rng_, 16, 64, {500, 500}, {0, 0, 1}, {300, 400, 500});
+  const auto& kv = std::get<View<const bf16, 3>>(c.args.kv_pages);
+  const_cast<bf16&>(kv(c.args.block_table(0, 350 / 64), 350 % 64, 7)) = {0x7fc0};
+  const std::vector<bf16> out = Attend(c, c.args);
+  for (size_t i = 0; i < out.size(); ++i) {
+    ASSERT_EQ(std::isnan(out[i].ToFloat()), i / (16 * kLatents) == 1) << i;
+  }
+}
+
+TEST_F(CudaDecodeAttentionTest, EmptyBatchAndRefusals) {
+  Case c(rng_, 2, 64, {70}, {0}, {70});
+  Memory out(4096);
+  const auto refused = [&](const auto& change) {
+    DecodeAttentionArgs args = c.args;
+    args.out = FloatOutput<3>(View<bf16, 3>::Contiguous(out.As<bf16>(), {1, 2, kLatents}));
+    cuda::DecodeAttentionOptions options{nullptr, false, true, c.workspace.As<void>()};
+    change(args, options);
+    try {
+      cuda::DecodeAttention(args, options);
+    } catch (const Error& error) {
+      return error.code() == ErrorCode::kLayout;
+    }
+    return false;
+  };
+  using Args = DecodeAttentionArgs;
+  using Options = cuda::DecodeAttentionOptions;
+  EXPECT_TRUE(refused([](Args& a, Options&) { std::get<View<const bf16, 3>>(a.query).stride[1] = 577; }));
+  EXPECT_TRUE(refused([](Args& a, Options&) { std::get<View<const bf16, 3>>(a.query).shape[2] = 512; }));
+  EXPECT_TRUE(refused([](Args& a, Options&) { std::get<View<const bf16, 3>>(a.kv_pages).stride[2] = 2; }));
+  EXPECT_TRUE(refused([](Args& a, Options&) { std::get<View<const bf16, 3>>(a.kv_pages).shape[1] = 48; }));
+  EXPECT_TRUE(refused([](Args& a, Options&) { std::get<View<const bf16, 3>>(a.kv_pages).data += 1; }));
+  EXPECT_TRUE(refused([](Args& a, Options&) { a.kv_lora_rank = 448; }));
+  EXPECT_TRUE(refused([](Args& a, Options&) { a.row_length.shape[0] = 2; }));
+  EXPECT_TRUE(refused([](Args&, Options& o) { o.workspace = nullptr; }));
+  EXPECT_TRUE(refused([&](Args& a, Options&) {
+    a.out = FloatOutput<3>(View<float, 3>::Contiguous(out.As<float>(), {1, 2, kLatents}));
+  }));
+  EXPECT_TRUE(refused([&](Args& a, Options&) {
+    a.out = FloatOutput<3>(View<bf16, 3>{out.As<bf16>(), {1, 2, kLatents}, {2048, kLatents + 4, 1}});
+  }));
+  DecodeAttentionArgs none = c.Rows(0, 0);
+  none.out = FloatOutput<3>(View<bf16, 3>::Contiguous(out.As<bf16>(), {0, 2, kLatents}));
+  cuda::DecodeAttention(none, {nullptr, false, true, c.workspace.As<void>()});
+  ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+  for (size_t i = 0; i < out.bytes(); ++i) ASSERT_EQ(out.As<uint8_t>()[i], 0xff);
+}
+
+}  // namespace
+}  // namespace mxmla
