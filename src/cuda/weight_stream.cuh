@@ -161,11 +161,12 @@ __device__ __forceinline__ void InitBarrier(uint32_t barrier) {
 __device__ __forceinline__ void ExpectBytes(uint32_t barrier, int bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
-__device__ __forceinline__ void WaitForBytes(uint32_t barrier) {
+__device__ __forceinline__ void WaitForBytes(uint32_t barrier, int parity) {
   asm volatile(
       "{.reg .pred p;\n"
-      "W: mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%0], 0;\n"
-      "@!p bra W;}" ::"r"(barrier)
+      "W: mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%0], %1;\n"
+      "@!p bra W;}" ::"r"(barrier),
+      "r"(parity)
       : "memory");
 }
 __device__ __forceinline__ void SendToRank(uint32_t address, uint32_t barrier, int rank, const float4& v) {
@@ -217,13 +218,15 @@ struct Stream {
   static constexpr int kMostWarps = kSlice == 256 ? 8 : 12;  // of a round
 
   // Columns: the activation rows and where their results go.
+  // `pass` counts the calls of a kernel, each of which begins when the one before has returned.
+  //   static constexpr bool kWaits                 whether Wait may take long
   //   void Wait()                                  until the activations may be read
   //   int count() const                            rows, at most kColumns, after Wait
   //   const uint8_t* Row(int c) const              bf16 row c
   //   void Store(int c, int row, const float4&)    4 results of column c, rows below n
   template <class Columns>
   __device__ static void Run(const WeightPlanes& w, int n, int k, const StreamSplit& split, int tile0, int tiles,
-                             uint8_t* shared, Columns& columns) {
+                             uint8_t* shared, Columns& columns, int pass) {
     const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
     const int warp = static_cast<int>(threadIdx.x) / 32;
     const int rank = split.ranks > 1 ? static_cast<int>(ClusterRank()) : 0;
@@ -231,7 +234,7 @@ struct Stream {
     float* const partials = reinterpret_cast<float*>(scales + split.scale_bytes);
     float* const inbox = partials + split.partial_bytes / 4;
     float* const carried = inbox + split.inbox_bytes / 4;
-    __shared__ uint64_t inbox_barrier;
+    __shared__ uint64_t inbox_barrier;  // the same in every call
     const uint32_t inbox_full = SharedAddress(&inbox_barrier);
 
     const int row0 = tile0 * kTileRows;
@@ -270,7 +273,7 @@ struct Stream {
     };
     fetch(std::integral_constant<int, 0>{});  // the first request is on its way before all else
     if (split.ranks > 1) {
-      if (threadIdx.x == 0) InitBarrier(inbox_full);
+      if (pass == 0 && threadIdx.x == 0) InitBarrier(inbox_full);
       ClusterArrive();  // every rank runs, its barrier ready, before the first of another's results comes
     }
     if constexpr (kKind == WeightKind::kMxfp4) {
@@ -323,7 +326,8 @@ struct Stream {
         }
       }
     };
-    if (!split.programmatic) {  // then the few activations need not queue behind many weights
+    const bool late = Columns::kWaits && split.programmatic;
+    if (!late) {  // then the few activations need not queue behind many weights
       columns.Wait();
       count = columns.count();
       load_columns();
@@ -332,7 +336,7 @@ struct Stream {
       (fetch(std::integral_constant<int, (kStep + 1) % kSteps>{}), ...);
     }
     (std::make_integer_sequence<int, kStages - 2>{});
-    if (split.programmatic) {
+    if (late) {
       columns.Wait();
       count = columns.count();
       load_columns();
@@ -504,7 +508,7 @@ struct Stream {
       }
     }
     if (split.ranks == 1) return;
-    WaitForBytes(inbox_full);
+    WaitForBytes(inbox_full, pass % 2);
     const int first = rank * rows_a_rank;
     for (int id = static_cast<int>(threadIdx.x); id < count * rows_a_rank / 4; id += static_cast<int>(blockDim.x)) {
       const int c = static_cast<int>((static_cast<float>(id * 4) + 0.5f) * ranks_a_row);
