@@ -1,18 +1,10 @@
 // The V projection of decode on the GPU (sm_90a): attn[b, h, :] x w_vc[h]^T written straight into o_proj's input.
 #pragma once
 
-#include <cuda_runtime_api.h>
-
+#include "cuda/launch_options.h"
 #include "ops/head_product.h"
 
 namespace mxmla::cuda {
-
-struct LaunchOptions {
-  cudaStream_t stream = nullptr;
-  // Launches as a link of a chain of programmatic dependent launches: the weights are read while the kernel before it
-  // in the stream still runs. That kernel must not write them.
-  bool programmatic = false;
-};
 
 // As mxmla::ValueProject, over views of device memory. Honoured: attn bf16 with kv_lora_rank 512; weights MXFP4, BF16
 // or FP8 block-128; the last dimension of every plane but FP8 scales has stride 1; 16-byte aligned rows of attn and

@@ -1,0 +1,182 @@
+// The experts' products of a decode step against the read bandwidth of the same run: microseconds a product in a CUDA
+// graph of 16 products, each with a choice of experts of its own; bytes are those of the chosen experts' weights.
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "cuda/grouped_linear.h"
+
+namespace {
+
+using namespace mxmla;  // NOLINT(google-build-using-namespace): a program of one file
+
+void Must(cudaError_t status) {
+  if (status != cudaSuccess) std::printf("CUDA: %s\n", cudaGetErrorString(status)), std::exit(1);
+}
+
+__global__ void Fill(uint32_t* to, int64_t words, uint32_t keep, uint32_t set) {
+  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < words; i += int64_t{gridDim.x} * blockDim.x) {
+    uint32_t h = static_cast<uint32_t>(i) * 2654435761u + keep;
+    h ^= h >> 15, h *= 2246822519u, h ^= h >> 13, h *= 3266489917u, h ^= h >> 16;
+    to[i] = (h & keep) | set;
+  }
+}
+template <class T>
+T* Random(int64_t bytes, uint32_t keep, uint32_t set) {
+  void* data = nullptr;
+  Must(cudaMalloc(&data, static_cast<size_t>(bytes)));
+  Fill<<<1024, 256>>>(static_cast<uint32_t*>(data), bytes / 4, keep, set);
+  Must(cudaGetLastError());
+  return static_cast<T*>(data);
+}
+
+__global__ void ReadAll(const uint4* from, int64_t count, uint32_t* sink) {
+  uint32_t sum = 0;
+  const int64_t step = int64_t{gridDim.x} * blockDim.x;
+  int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x;
+  for (; i + 3 * step < count; i += 4 * step) {
+    const uint4 a = from[i], b = from[i + step], c = from[i + 2 * step], d = from[i + 3 * step];
+    sum += a.x ^ b.y ^ c.z ^ d.w ^ a.y ^ b.x ^ c.w ^ d.z;
+  }
+  if (sum == 0x12345678u) *sink = sum;
+}
+
+cudaStream_t stream;
+constexpr int kLinks = 16;
+
+double Microseconds(const std::function<void(int)>& link) {
+  cudaGraph_t graph;
+  cudaGraphExec_t exec;
+  Must(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
+  for (int l = 0; l < kLinks; ++l) link(l);
+  Must(cudaStreamEndCapture(stream, &graph));
+  Must(cudaGraphInstantiate(&exec, graph, 0));
+  cudaEvent_t begin, end;
+  Must(cudaEventCreate(&begin));
+  Must(cudaEventCreate(&end));
+  std::vector<float> times;
+  for (int i = 0; i < 25; ++i) {
+    Must(cudaEventRecord(begin, stream));
+    Must(cudaGraphLaunch(exec, stream));
+    Must(cudaEventRecord(end, stream));
+    Must(cudaEventSynchronize(end));
+    float ms = 0;
+    Must(cudaEventElapsedTime(&ms, begin, end));
+    if (i >= 5) times.push_back(ms);
+  }
+  std::sort(times.begin(), times.end());
+  Must(cudaGraphExecDestroy(exec));
+  Must(cudaGraphDestroy(graph));
+  return times[times.size() / 2] * 1e3 / kLinks;
+}
+
+}  // namespace
+
+int main() {
+  Must(cudaStreamCreate(&stream));
+  constexpr int64_t kMost = int64_t{256} * 2048 * 7168;  // elements
+  auto* fp8 = Random<e4m3>(kMost, 0xb7b7b7b7u, 0);
+  auto* codes = Random<e2m1x2>(kMost / 2, ~0u, 0);
+  auto* scales = Random<e8m0>(kMost / 32, 0x03030303u, 0x78787878u);
+  auto* squares = Random<float>(kMost / 4096, 0x007fffffu, 0x3b000000u);
+  auto* x = Random<bf16>(1024 * 8192 * 2, 0x80ff80ffu, 0x3f003f00u);
+  auto* out = Random<bf16>(int64_t{1024} * 8192 * 2, 0, 0);
+  int32_t* lists = nullptr;
+  constexpr int64_t kListInts = 4096;
+  Must(cudaMallocManaged(&lists, kLinks * kListInts * 4));
+  cudaEvent_t begin, end;
+  Must(cudaEventCreate(&begin));
+  Must(cudaEventCreate(&end));
+  float best = 1e9f;
+  for (int i = 0; i < 8; ++i) {
+    Must(cudaEventRecord(begin, stream));
+    ReadAll<<<132 * 8, 512, 0, stream>>>(reinterpret_cast<const uint4*>(fp8), kMost / 16,
+                                         reinterpret_cast<uint32_t*>(x));
+    Must(cudaEventRecord(end, stream));
+    Must(cudaEventSynchronize(end));
+    float ms = 0;
+    Must(cudaEventElapsedTime(&ms, begin, end));
+    best = std::min(best, ms);
+  }
+  const double bandwidth = static_cast<double>(kMost) / best / 1e9;
+  std::printf("read bandwidth %.3f TB/s\n", bandwidth);
+  std::printf(
+      "| experts, top | n x k | tokens | chosen | weights | floor, us | launch | of the floor | PDL | of the floor |\n"
+      "|---|---|---|---|---|---|---|---|---|---|\n");
+  struct Shape {
+    int64_t experts, top_k, n, k;
+    bool down;
+  };
+  for (const Shape& s : {Shape{256, 8, 2048, 7168, false}, Shape{256, 8, 7168, 2048, true},
+                         Shape{64, 6, 1408, 2048, false}, Shape{64, 6, 2048, 1408, true}}) {
+    for (int format : {0, 1}) {
+      std::vector<LinearWeight> weights;
+      for (int64_t e = 0; e < s.experts; ++e) {
+        const int64_t down = s.n / 128, across = s.k / 128;
+        if (format == 0) {
+          weights.push_back(
+              Mxfp4<const e2m1x2, 2>{View<const e2m1x2, 2>::Contiguous(codes + e * s.n * s.k / 2, {s.n, s.k / 2}),
+                                     View<const e8m0, 2>::Contiguous(scales + e * s.n * s.k / 32, {s.n, s.k / 32})});
+        } else {
+          weights.push_back(Fp8Block{View<const e4m3, 2>::Contiguous(fp8 + e * s.n * s.k, {s.n, s.k}),
+                                     View<const float, 2>::Contiguous(squares + e * down * across, {down, across})});
+        }
+      }
+      const cuda::ExpertTable table(weights);
+      for (int64_t tokens : {1, 8, 32, 128}) {
+        Must(cudaDeviceSynchronize());
+        std::mt19937_64 rng(7);
+        double chosen = 0;
+        for (int l = 0; l < kLinks; ++l) {
+          std::vector<std::vector<int32_t>> lists_of(static_cast<size_t>(s.experts));
+          std::vector<int32_t> order(static_cast<size_t>(s.experts));
+          for (size_t e = 0; e < order.size(); ++e) order[e] = static_cast<int32_t>(e);
+          for (int64_t t = 0; t < tokens; ++t) {
+            std::shuffle(order.begin(), order.end(), rng);
+            for (int64_t j = 0; j < s.top_k; ++j) {
+              lists_of[static_cast<size_t>(order[static_cast<size_t>(j)])].push_back(
+                  static_cast<int32_t>(t * s.top_k + j));
+            }
+          }
+          int32_t* const list = lists + l * kListInts;
+          int32_t at = 0;
+          for (int64_t e = 0; e < s.experts; ++e) {
+            list[e] = at;
+            if (!lists_of[static_cast<size_t>(e)].empty()) chosen += 1.0 / kLinks;
+            for (int32_t pair : lists_of[static_cast<size_t>(e)]) list[s.experts + 1 + at++] = pair;
+          }
+          list[s.experts] = at;
+        }
+        Must(cudaMemPrefetchAsync(lists, kLinks * kListInts * 4, {cudaMemLocationTypeDevice, 0}, 0, stream));
+        Must(cudaStreamSynchronize(stream));
+        const int64_t pairs = tokens * s.top_k;
+        double times[2];
+        for (int pdl = 0; pdl < 2; ++pdl) {
+          times[pdl] = Microseconds([&](int l) {
+            GroupedLinearArgs args;
+            args.x = View<const bf16, 2>::Contiguous(x, {s.down ? pairs : tokens, s.k});
+            args.pairs_per_row = s.down ? 1 : s.top_k;
+            args.weights = weights;
+            args.expert_begin = View<const int32_t, 1>::Contiguous(lists + l * kListInts, {s.experts + 1});
+            args.pairs = View<const int32_t, 1>::Contiguous(lists + l * kListInts + s.experts + 1, {pairs});
+            args.out = View<bf16, 2>::Contiguous(out, {pairs, s.n});
+            cuda::GroupedLinear(args, table, {stream, pdl == 1});
+          });
+        }
+        const double floor = chosen * static_cast<double>(s.n * s.k) * (format == 0 ? 17.0 / 32 : 1) / bandwidth / 1e6;
+        std::printf("| %d, %d | %d x %d | %d | %.1f | %s | %.2f | %.2f | %.0f%% | %.2f | %.0f%% |\n",
+                    static_cast<int>(s.experts), static_cast<int>(s.top_k), static_cast<int>(s.n),
+                    static_cast<int>(s.k), static_cast<int>(tokens), chosen, format == 0 ? "MXFP4" : "FP8", floor,
+                    times[0], 100 * floor / times[0], times[1], 100 * floor / times[1]);
+      }
+    }
+  }
+  return 0;
+}

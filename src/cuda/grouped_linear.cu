@@ -1,0 +1,189 @@
+#include "cuda/grouped_linear.h"
+
+#include <vector>
+
+#include "cuda/stream_plan.cuh"
+
+namespace mxmla::cuda {
+namespace {
+
+constexpr std::string_view kOp = "cuda grouped_linear";
+constexpr int kMostExperts = 512;
+
+struct Expert {
+  const uint8_t* values;
+  const void* scales;
+  int64_t first_row;
+};
+
+struct Params {
+  const Expert* table;
+  WeightPlanes weight;  // the strides
+  int n, k, experts;
+  StreamSplit split;
+  const uint8_t* x;
+  int64_t x_row_bytes;
+  int pairs_per_row;
+  const int32_t* expert_begin;
+  const int32_t* pairs;
+  StreamOutput out;
+};
+
+struct PairList {
+  static constexpr bool kWaits = false;  // the kernel has waited
+  const Params& p;
+  const int32_t* pairs;
+  int rows;
+
+  __device__ void Wait() const {}
+  __device__ int count() const { return rows; }
+  __device__ const uint8_t* Row(int c) const { return p.x + pairs[c] / p.pairs_per_row * p.x_row_bytes; }
+  __device__ void Store(int c, int row, const float4& v) const { p.out.Store(pairs[c], row, v); }
+};
+
+// The expert that is the ordinal-th of those with pairs, or -1. The whole warp calls.
+__device__ __forceinline__ int ChosenExpert(const Params& p, int ordinal) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  bool chosen[kMostExperts / 32];
+#pragma unroll
+  for (int i = 0; i < kMostExperts / 32; ++i) {
+    const int e = i * 32 + lane;
+    chosen[i] = e < p.experts && p.expert_begin[e + 1] > p.expert_begin[e];
+  }
+  int expert = -1;
+#pragma unroll
+  for (int i = 0; i < kMostExperts / 32; ++i) {
+    const uint32_t mask = __ballot_sync(~0u, chosen[i]);
+    const int before = __popc(mask & ((1u << lane) - 1));
+    const uint32_t found = __ballot_sync(~0u, chosen[i] && before == ordinal);
+    if (found) expert = i * 32 + __ffs(static_cast<int>(found)) - 1;
+    ordinal -= __popc(mask);
+  }
+  return expert;
+}
+
+// split.clusters clusters share the tiles of an expert, and multiply its pairs one set of columns after another.
+template <WeightKind kKind, int kSlice, int kCols>
+__global__ void __launch_bounds__((kMostThreads<kSlice, kCols>), 1)
+    GroupedLinearKernel(const __grid_constant__ Params p) {
+  extern __shared__ __align__(128) uint8_t shared[];
+  asm volatile("griddepcontrol.launch_dependents;");
+  int cluster;
+  asm volatile("mov.u32 %0, %%clusterid.x;" : "=r"(cluster));
+  int tile0, tiles;
+  TilesOf(p.split, p.n, cluster % p.split.clusters, &tile0, &tiles);
+  asm volatile("griddepcontrol.wait;" ::: "memory");  // who is chosen is not known before
+  const int expert = ChosenExpert(p, cluster / p.split.clusters);
+  if (expert < 0) return;
+  WeightPlanes weight = p.weight;
+  weight.values = p.table[expert].values;
+  weight.scales = p.table[expert].scales;
+  weight.first_row = p.table[expert].first_row;
+  const int begin = p.expert_begin[expert], pairs = p.expert_begin[expert + 1] - begin;
+  constexpr int kColumns = 8 * kCols;
+#pragma unroll 1
+  for (int pass = 0; pass * kColumns < pairs; ++pass) {
+    PairList columns{p, p.pairs + begin + pass * kColumns, min(kColumns, pairs - pass * kColumns)};
+    Stream<kKind, kSlice, kCols>::Run(weight, p.n, p.k, p.split, tile0, tiles, shared, columns, pass);
+  }
+}
+
+template <WeightKind kKind, int kSlice, int kCols>
+void Launch(Params p, int64_t most_chosen, uint64_t scales, const LaunchOptions& options) {
+  StreamSplit& split = p.split;
+  // Enough clusters to fill the card, if need be in several waves, of CTAs of which two find room on a multiprocessor
+  // and which are short where many experts may be chosen: those that are not, and those of many pairs, make the load
+  // uneven.
+  constexpr int kHalfOfShared = 112 * 1024;
+  const int most_tiles = most_chosen <= 16 ? 32 : 16;
+  const int64_t an_expert = std::max<int64_t>(ClustersAtOnce(split.ranks) / most_chosen, 1);
+  int64_t waves = 1;
+  do {
+    Share<kKind, kSlice, kCols>(split, p.n, scales, an_expert * waves++);
+  } while (split.tiles > most_tiles || (split.SharedBytes() > kHalfOfShared && split.tiles > 4));
+  LaunchStream<GroupedLinearKernel<kKind, kSlice, kCols>>(kOp, p, split, split.clusters * most_chosen, options);
+}
+
+// The width follows from how many pairs an expert has on average: more than fit are multiplied one set after another.
+template <WeightKind kKind>
+void ForShape(const Params& p, int64_t pairs, int64_t most_chosen, uint64_t scales, const LaunchOptions& options) {
+  const bool narrow = pairs <= 4 * most_chosen;
+  if (p.split.slice == 256) {
+    if (narrow) return Launch<kKind, 256, 1>(p, most_chosen, scales, options);
+    return Launch<kKind, 256, 2>(p, most_chosen, scales, options);
+  }
+  if (narrow) return Launch<kKind, 128, 1>(p, most_chosen, scales, options);
+  Launch<kKind, 128, 2>(p, most_chosen, scales, options);
+}
+
+}  // namespace
+
+ExpertTable::ExpertTable(std::span<const LinearWeight> weights) : experts_(static_cast<int64_t>(weights.size())) {
+  CheckLayout(!weights.empty() && weights.size() <= kMostExperts, kOp, "weights",
+              std::to_string(kMostExperts) + " experts at most, one at least", std::to_string(weights.size()));
+  first_ = weights.front();
+  WeightPlanes common{};
+  std::vector<Expert> table;
+  for (const LinearWeight& weight : weights) {
+    WeightPlanes planes{};
+    StreamedPlanes(kOp, weight, &planes);
+    if (table.empty()) common = planes;
+    const bool alike = weight.index() == first_.index() && RowCount(weight) == RowCount(first_) &&
+                       ColumnCount(weight) == ColumnCount(first_) && planes.row_bytes == common.row_bytes &&
+                       planes.scale_row_stride == common.scale_row_stride &&
+                       planes.scale_column_stride == common.scale_column_stride;
+    CheckLayout(alike, kOp, "weights", "one format, shape and set of strides", "different ones");
+    scales_ |= reinterpret_cast<uintptr_t>(planes.scales) | static_cast<uint64_t>(planes.scale_row_stride);
+    table.push_back({planes.values, planes.scales, planes.first_row});
+  }
+  CheckCuda(cudaMalloc(&device_, table.size() * sizeof(Expert)), kOp, "memory for the table of experts");
+  const cudaError_t copied = cudaMemcpy(device_, table.data(), table.size() * sizeof(Expert), cudaMemcpyHostToDevice);
+  if (copied != cudaSuccess) cudaFree(device_);
+  CheckCuda(copied, kOp, "a copy of the table of experts");
+}
+
+ExpertTable::~ExpertTable() { cudaFree(device_); }
+
+void GroupedLinear(const GroupedLinearArgs& args, const ExpertTable& table, const LaunchOptions& options) {
+  CheckLayout(!args.x_quantized, kOp, "x_quantized", "none", "some");
+  const auto* x = std::get_if<View<const bf16, 2>>(&args.x);
+  CheckLayout(x != nullptr, kOp, "x", "bf16", "another format");
+  const int64_t pairs = args.pairs.shape[0], k = x->shape[1], n = RowCount(table.first_);
+  CheckLayout(static_cast<int64_t>(args.weights.size()) == table.experts_, kOp, "weights",
+              std::to_string(table.experts_) + " experts (of the table)", std::to_string(args.weights.size()));
+  CheckLayout(ColumnCount(table.first_) == k, kOp, "weights", std::to_string(k) + " columns (k of x)",
+              std::to_string(ColumnCount(table.first_)));
+  CheckLayout(args.pairs_per_row >= 1 && x->shape[0] * args.pairs_per_row == pairs, kOp, "pairs",
+              "pairs_per_row for each row of x", std::to_string(pairs));
+  CheckLayout(args.expert_begin.shape[0] == table.experts_ + 1 && args.expert_begin.stride[0] == 1, kOp, "expert_begin",
+              std::to_string(table.experts_ + 1) + " contiguous", FormatDims(args.expert_begin.shape.data(), 1));
+  CheckLayout(pairs <= 1 || args.pairs.stride[0] == 1, kOp, "pairs", "contiguous", "a stride");
+  const auto out_shape = std::visit([](const auto& out) { return out.shape; }, args.out);
+  CheckLayout(out_shape[0] == pairs && out_shape[1] == n, kOp, "out", FormatDims(std::array{pairs, n}.data(), 2),
+              FormatDims(out_shape.data(), 2));
+  constexpr int64_t kMost = 1 << 30;
+  CheckLayout(n <= kMost && k <= kMost && pairs <= kMost, kOp, "extents", "at most 2^30", "more");
+  if (pairs == 0 || n == 0) return;
+  CheckPlane(kOp, "x", *x, 16);
+
+  Params p{};
+  const WeightKind kind = StreamedPlanes(kOp, table.first_, &p.weight);
+  p.table = static_cast<const Expert*>(table.device_);
+  p.n = static_cast<int>(n);
+  p.k = static_cast<int>(k);
+  p.experts = static_cast<int>(table.experts_);
+  constexpr int64_t kTypicallyChosen = 8;
+  p.split = Divide(n * kTypicallyChosen, k);
+  p.x = reinterpret_cast<const uint8_t*>(x->data);
+  p.x_row_bytes = x->stride[0] * 2;
+  p.pairs_per_row = static_cast<int>(args.pairs_per_row);
+  p.expert_begin = args.expert_begin.data;
+  p.pairs = args.pairs.data;
+  p.out = OutputOf(kOp, args.out);
+  const int64_t most_chosen = std::min(pairs, table.experts_);
+  if (kind == WeightKind::kMxfp4) return ForShape<WeightKind::kMxfp4>(p, pairs, most_chosen, table.scales_, options);
+  if (kind == WeightKind::kBf16) return ForShape<WeightKind::kBf16>(p, pairs, most_chosen, table.scales_, options);
+  ForShape<WeightKind::kFp8>(p, pairs, most_chosen, table.scales_, options);
+}
+
+}  // namespace mxmla::cuda

@@ -1,0 +1,35 @@
+// The products of a mixture's experts on the GPU (sm_90a): each chosen expert's weights are read for its rows together.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/launch_options.h"
+#include "ops/linear.h"
+
+namespace mxmla::cuda {
+
+// Where the experts' weights lie, in device memory, so that a captured launch can be replayed. Experts are of one
+// format (MXFP4, BF16 or FP8 block-128), one shape and one set of strides, laid out as cuda::Linear honours; anything
+// else is an Error (kLayout). The weights themselves stay where they are.
+class ExpertTable {
+ public:
+  explicit ExpertTable(std::span<const LinearWeight> weights);
+  ~ExpertTable();
+  ExpertTable(const ExpertTable&) = delete;
+  ExpertTable& operator=(const ExpertTable&) = delete;
+
+ private:
+  friend void GroupedLinear(const GroupedLinearArgs& args, const ExpertTable& table, const LaunchOptions& options);
+
+  void* device_ = nullptr;
+  LinearWeight first_;
+  int64_t experts_ = 0;
+  uint64_t scales_ = 0;  // a bit wherever an address or a stride of MXFP4 scales has one
+};
+
+// As mxmla::GroupedLinear, over views of device memory; `table` was made of args.weights. Honoured: x bf16 with 16-byte
+// aligned rows; at most 512 experts; expert_begin and pairs contiguous. Anything else is an Error (kLayout). A result
+// depends on its own row and weights alone.
+void GroupedLinear(const GroupedLinearArgs& args, const ExpertTable& table, const LaunchOptions& options);
+
+}  // namespace mxmla::cuda

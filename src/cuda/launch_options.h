@@ -1,0 +1,15 @@
+// How a kernel of this backend is launched.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+namespace mxmla::cuda {
+
+struct LaunchOptions {
+  cudaStream_t stream = nullptr;
+  // Launches as a link of a chain of programmatic dependent launches: the weights are read while the kernel before it
+  // in the stream still runs. That kernel must not write them.
+  bool programmatic = false;
+};
+
+}  // namespace mxmla::cuda

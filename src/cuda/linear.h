@@ -1,0 +1,15 @@
+// The linear layers of decode on the GPU (sm_90a): out = x W^T, the weights read as the checkpoint holds them.
+#pragma once
+
+#include "cuda/launch_options.h"
+#include "ops/linear.h"
+
+namespace mxmla::cuda {
+
+// As mxmla::Linear, over views of device memory. Honoured: x bf16; weights MXFP4, BF16 or FP8 block-128; out f32 or
+// bf16. The last dimension of every plane but FP8 scales has stride 1; rows of x and of the weights' values are 16-byte
+// aligned; n is free, k a multiple of 8 (FP8: 16, MXFP4: 32). Anything else is an Error (kLayout). A result depends on
+// its own row and the weights alone: the order of its sum is the same for every batch.
+void Linear(const LinearArgs& args, const LaunchOptions& options);
+
+}  // namespace mxmla::cuda

@@ -1,0 +1,191 @@
+// The experts' products on the GPU against ref on the same bytes.
+#include "cuda/grouped_linear.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+
+#include "core/thread_pool.h"
+#include "random_weights.h"
+#include "ref/kernels.h"
+
+namespace mxmla {
+namespace {
+
+using testing::Format;
+using testing::kFormats;
+using testing::ManagedMemory;
+using testing::RandomRows;
+using testing::RandomWeight;
+
+class CudaGroupedLinearTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    int devices = 0;
+    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) GTEST_SKIP() << "no CUDA device";
+    cudaDeviceProp properties{};
+    ASSERT_EQ(cudaGetDeviceProperties(&properties, 0), cudaSuccess);
+    if (properties.major != 9) GTEST_SKIP() << "no device of compute capability 9.x";
+  }
+  std::mt19937_64 rng_{42};
+};
+
+// Experts, rows, and which expert each pair has chosen (-1: none).
+struct Case {
+  Case(std::mt19937_64& rng, Format format, int64_t experts, int64_t n, int64_t k, int64_t rows, int64_t top_k,
+       bool crowded)
+      : x(rng, rows, k),
+        begin_memory(static_cast<size_t>(experts + 1) * 4),
+        pairs_memory(static_cast<size_t>(rows * top_k) * 4) {
+    for (int64_t e = 0; e < experts; ++e) {
+      owned.push_back(std::make_unique<RandomWeight>(rng, format, n, k));
+      weights.push_back(owned.back()->weight);
+    }
+    std::vector<std::vector<int32_t>> chosen(static_cast<size_t>(experts));
+    for (int32_t r = 0; r < rows; ++r) {
+      std::vector<int32_t> order(static_cast<size_t>(experts));
+      for (int32_t e = 0; e < experts; ++e) order[static_cast<size_t>(e)] = e;
+      std::shuffle(order.begin() + (crowded ? 1 : 0), order.end(), rng);
+      if (r % 5 == 4) continue;  // a padding row
+      for (int32_t s = 0; s < top_k; ++s) {
+        chosen[static_cast<size_t>(order[static_cast<size_t>(s)])].push_back(r * static_cast<int32_t>(top_k) + s);
+      }
+    }
+    int32_t at = 0;
+    for (int64_t e = 0; e <= experts; ++e) {
+      begin_memory.As<int32_t>()[e] = at;
+      if (e == experts) break;
+      for (int32_t pair : chosen[static_cast<size_t>(e)]) pairs_memory.As<int32_t>()[at++] = pair;
+    }
+    args.x = View<const bf16, 2>(x.view);
+    args.pairs_per_row = top_k;
+    args.weights = weights;
+    args.expert_begin = View<const int32_t, 1>::Contiguous(begin_memory.As<const int32_t>(), {experts + 1});
+    args.pairs = View<const int32_t, 1>::Contiguous(pairs_memory.As<const int32_t>(), {rows * top_k});
+  }
+
+  RandomRows x;
+  ManagedMemory begin_memory, pairs_memory;
+  std::vector<std::unique_ptr<RandomWeight>> owned;
+  std::vector<LinearWeight> weights;
+  GroupedLinearArgs args;
+};
+
+struct Size {
+  int64_t experts, n, k, rows, top_k;
+  bool crowded;  // every row chooses expert 0 too
+};
+constexpr Size kSizes[] = {{8, 192, 7168, 1, 4, false}, {8, 200, 7168, 7, 2, true},   {40, 88, 2048, 8, 6, true},
+                           {5, 256, 1408, 40, 2, true}, {70, 40, 512, 100, 3, false}, {3, 2048, 256, 64, 3, true}};
+
+TEST_F(CudaGroupedLinearTest, AgreesWithRefAndWritesNothingElse) {
+  for (const Size& s : kSizes) {
+    for (Format format : kFormats) {
+      for (bool programmatic : {false, true}) {
+        SCOPED_TRACE(::testing::Message() << s.experts << " experts, " << s.n << " x " << s.k << ", rows " << s.rows
+                                          << ", format " << static_cast<int>(format));
+        Case c(rng_, format, s.experts, s.n, s.k, s.rows, s.top_k, s.crowded);
+        const int64_t pairs = s.rows * s.top_k, stride = s.n + 4;
+        std::vector<float> expected(static_cast<size_t>(pairs * s.n), std::nanf(""));
+        ThreadPool pool(16);
+        ExecContext context;
+        context.pool = &pool;
+        c.args.out = View<float, 2>::Contiguous(expected.data(), {pairs, s.n});
+        ref::GroupedLinear(context, c.args);
+
+        ManagedMemory found(static_cast<size_t>(pairs * stride) * 4);
+        const View<float, 2> out{found.As<float>(), {pairs, s.n}, {stride, 1}};
+        c.args.out = out;
+        const cuda::ExpertTable table(c.weights);
+        cuda::GroupedLinear(c.args, table, {nullptr, programmatic});
+        ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+
+        double squares = 0;
+        int64_t written = 0;
+        for (float e : expected) {
+          if (!std::isnan(e)) squares += static_cast<double>(e) * e, ++written;
+        }
+        ASSERT_GT(written, 0);
+        const double rms = std::sqrt(squares / static_cast<double>(written));
+        for (int64_t p = 0; p < pairs; ++p) {
+          for (int64_t j = 0; j < s.n; ++j) {
+            const float e = expected[static_cast<size_t>(p * s.n + j)];
+            if (std::isnan(e)) continue;  // a padding row's: must still be canary
+            ASSERT_NEAR(out(p, j), e, 2e-5 * rms) << p << " " << j;
+            std::memset(static_cast<void*>(&out(p, j)), 0xff, 4);
+          }
+        }
+        for (uint8_t byte : found.Bytes()) ASSERT_EQ(byte, 0xff);
+      }
+    }
+  }
+}
+
+TEST_F(CudaGroupedLinearTest, APairDoesNotDependOnTheOthers) {
+  for (Format format : kFormats) {
+    Case c(rng_, format, 6, 304, 7168, 40, 3, true);
+    const cuda::ExpertTable table(c.weights);
+    ManagedMemory all(120 * 304 * 4), one(3 * 304 * 4);
+    c.args.out = View<float, 2>::Contiguous(all.As<float>(), {120, 304});
+    cuda::GroupedLinear(c.args, table, {});
+    // The last row alone that is no padding.
+    const int32_t row = 38;
+    std::vector<int32_t> begin{0};
+    std::vector<int32_t> pairs;
+    for (int64_t e = 0; e < 6; ++e) {
+      ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+      for (int32_t i = c.args.expert_begin(e); i < c.args.expert_begin(e + 1); ++i) {
+        if (c.args.pairs(i) / 3 == row) pairs.push_back(c.args.pairs(i) % 3);
+      }
+      begin.push_back(static_cast<int32_t>(pairs.size()));
+    }
+    std::copy(begin.begin(), begin.end(), c.begin_memory.As<int32_t>());
+    std::copy(pairs.begin(), pairs.end(), c.pairs_memory.As<int32_t>());
+    c.args.x = View<const bf16, 2>(c.x.view.Rows(row, 1));
+    c.args.pairs.shape[0] = 3;
+    c.args.out = View<float, 2>::Contiguous(one.As<float>(), {3, 304});
+    cuda::GroupedLinear(c.args, table, {});
+    ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+    ASSERT_EQ(std::memcmp(one.As<float>(), all.As<float>() + row * 3 * 304, 3 * 304 * 4), 0);
+  }
+}
+
+TEST_F(CudaGroupedLinearTest, Refusals) {
+  Case c(rng_, Format::kMxfp4, 4, 64, 256, 2, 2, false);
+  const auto code_of = [&](auto&& call) {
+    try {
+      call();
+    } catch (const Error& error) {
+      return error.code() == ErrorCode::kLayout;
+    }
+    return false;
+  };
+  const RandomWeight other(rng_, Format::kBf16, 64, 256), shorter(rng_, Format::kMxfp4, 32, 256);
+  EXPECT_TRUE(code_of([&] { cuda::ExpertTable table(std::vector<LinearWeight>{c.weights[0], other.weight}); }));
+  EXPECT_TRUE(code_of([&] { cuda::ExpertTable table(std::vector<LinearWeight>{c.weights[0], shorter.weight}); }));
+  EXPECT_TRUE(code_of([&] { cuda::ExpertTable table(std::span<const LinearWeight>{}); }));
+  const cuda::ExpertTable table(c.weights);
+  ManagedMemory out(4 * 64 * 4);
+  const GroupedLinearArgs good = [&] {
+    GroupedLinearArgs args = c.args;
+    args.out = View<float, 2>::Contiguous(out.As<float>(), {4, 64});
+    return args;
+  }();
+  const auto refused = [&](auto&& change) {
+    GroupedLinearArgs args = good;
+    change(args);
+    return code_of([&] { cuda::GroupedLinear(args, table, {}); });
+  };
+  EXPECT_TRUE(refused([](GroupedLinearArgs& a) { a.x_quantized = a.x; }));
+  EXPECT_TRUE(refused([](GroupedLinearArgs& a) { a.pairs_per_row = 3; }));
+  EXPECT_TRUE(refused([](GroupedLinearArgs& a) { a.expert_begin.shape[0] = 4; }));
+  EXPECT_TRUE(refused([](GroupedLinearArgs& a) { a.pairs.stride[0] = 2; }));
+  EXPECT_TRUE(refused([](GroupedLinearArgs& a) { a.weights = a.weights.first(3); }));
+  EXPECT_TRUE(refused([&](GroupedLinearArgs& a) { a.out = View<float, 2>{out.As<float>(), {4, 64}, {64, 2}}; }));
+  for (uint8_t byte : out.Bytes()) ASSERT_EQ(byte, 0xff);
+}
+
+}  // namespace
+}  // namespace mxmla

@@ -1,0 +1,244 @@
+// Linear layers on the GPU against ref on the same bytes.
+#include "cuda/linear.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <type_traits>
+
+#include "core/thread_pool.h"
+#include "random_weights.h"
+#include "ref/kernels.h"
+
+namespace mxmla {
+namespace {
+
+using testing::Format;
+using testing::kFormats;
+using testing::ManagedMemory;
+using testing::RandomRows;
+using testing::RandomWeight;
+
+class CudaLinearTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    int devices = 0;
+    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) GTEST_SKIP() << "no CUDA device";
+    cudaDeviceProp properties{};
+    ASSERT_EQ(cudaGetDeviceProperties(&properties, 0), cudaSuccess);
+    if (properties.major != 9) GTEST_SKIP() << "no device of compute capability 9.x";
+  }
+  std::mt19937_64 rng_{42};
+};
+
+void Product(const Activation<2>& x, const LinearWeight& weight, FloatOutput<2> out, bool programmatic = false) {
+  cuda::Linear({x, weight, std::move(out)}, {nullptr, programmatic});
+  ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+}
+
+// The first `rows` rows of x against the weight, densely.
+std::vector<float> Plain(const View<bf16, 2>& x, int64_t rows, const LinearWeight& weight, bool programmatic = false) {
+  const int64_t n = RowCount(weight);
+  ManagedMemory out(static_cast<size_t>(rows * n) * 4);
+  Product(View<const bf16, 2>(x.Rows(0, rows)), weight, View<float, 2>::Contiguous(out.As<float>(), {rows, n}),
+          programmatic);
+  return {out.As<float>(), out.As<float>() + rows * n};
+}
+
+std::vector<float> Reference(const View<bf16, 2>& x, const LinearWeight& weight) {
+  const int64_t rows = x.shape[0], n = RowCount(weight);
+  std::vector<float> result(static_cast<size_t>(rows * n));
+  ThreadPool pool(16);
+  ExecContext context;
+  context.pool = &pool;
+  ref::Linear(context, {View<const bf16, 2>(x), weight, View<float, 2>::Contiguous(result.data(), {rows, n})});
+  return result;
+}
+
+struct Size {
+  int64_t n, k;
+  bool mxfp4 = true;
+};
+// Whole and ragged tiles and slices, one and several ranks, rounds of k, odd strides of the scales.
+constexpr Size kSizes[] = {{16, 128},
+                           {1, 32},
+                           {37, 96},
+                           {576, 2048},
+                           {2112, 7168},
+                           {304, 1536},
+                           {200, 1408},
+                           {2048, 10944},
+                           {64, 18432},
+                           {40, 16, false},
+                           {130, 8192 + 16, false},
+                           {33, 20000},
+                           {7168, 512},
+                           {24, 7168 + 32}};
+constexpr int64_t kRows[] = {1, 7, 8, 9, 16, 17, 64};
+
+template <class T>
+void Compare(std::mt19937_64& rng, const Size& size, Format format) {
+  const RandomWeight w(rng, format, size.n, size.k);
+  const RandomRows x(rng, kRows[6], size.k);
+  const std::vector<float> expected = Reference(x.view, w.weight);
+  double squares = 0;
+  for (float e : expected) squares += static_cast<double>(e) * e;
+  const double rms = std::sqrt(squares / static_cast<double>(expected.size()));
+  const bool rounded = std::is_same_v<T, bf16>;
+  for (int64_t rows : kRows) {
+    SCOPED_TRACE(::testing::Message() << "rows " << rows);
+    const int64_t stride = size.n + 3;
+    ManagedMemory found(static_cast<size_t>(rows * stride) * sizeof(T));
+    const View<T, 2> out{found.As<T>(), {rows, size.n}, {stride, 1}};
+    Product(View<const bf16, 2>(x.view.Rows(0, rows)), w.weight, FloatOutput<2>(out));
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t j = 0; j < size.n; ++j) {
+        const float e = expected[static_cast<size_t>(r * size.n + j)];
+        const float f = [&] {
+          if constexpr (std::is_same_v<T, bf16>)
+            return out(r, j).ToFloat();
+          else
+            return out(r, j);
+        }();
+        ASSERT_NEAR(f, e, (rounded ? 0.00391 * std::abs(e) : 0) + 2e-5 * rms) << r << " " << j;
+        std::memset(static_cast<void*>(&out(r, j)), 0xff, sizeof(T));
+      }
+    }
+    for (uint8_t byte : found.Bytes()) ASSERT_EQ(byte, 0xff);
+  }
+}
+
+TEST_F(CudaLinearTest, AgreesWithRefAndWritesNothingElse) {
+  for (const Size& size : kSizes) {
+    for (Format format : kFormats) {
+      if (format == Format::kMxfp4 && !size.mxfp4) continue;
+      SCOPED_TRACE(::testing::Message() << size.n << " x " << size.k << " format " << static_cast<int>(format));
+      Compare<float>(rng_, size, format);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST_F(CudaLinearTest, RoundsOnceToBf16) {
+  for (Format format : kFormats) Compare<bf16>(rng_, {576, 2048}, format);
+}
+
+TEST_F(CudaLinearTest, ARowDoesNotDependOnItsBatch) {
+  for (const Size& size : {Size{2112, 7168}, Size{304, 1536}, Size{64, 18432}, Size{7168, 512}}) {
+    for (Format format : kFormats) {
+      const RandomWeight w(rng_, format, size.n, size.k);
+      const RandomRows x(rng_, 128, size.k);
+      const std::vector<float> all = Plain(x.view, 128, w.weight);
+      for (int64_t rows : {1, 8, 9, 16, 17, 33, 100}) {
+        const std::vector<float> some = Plain(x.view, rows, w.weight);
+        ASSERT_EQ(std::memcmp(some.data(), all.data(), some.size() * 4), 0) << rows;
+      }
+    }
+  }
+}
+
+TEST_F(CudaLinearTest, ProgrammaticLaunchesGiveTheSame) {
+  const RandomWeight w(rng_, Format::kMxfp4, 2112, 7168);
+  const RandomRows x(rng_, 8, 7168);
+  const std::vector<float> plain = Plain(x.view, 8, w.weight);
+  for (int i = 0; i < 10; ++i) ASSERT_EQ(Plain(x.view, 8, w.weight, true), plain);
+}
+
+// A chain in which each link reads what the one before it has written.
+TEST_F(CudaLinearTest, ALinkOfAChainReadsWhatTheOneBeforeWrote) {
+  const RandomWeight w(rng_, Format::kMxfp4, 2048, 2048);
+  const RandomRows x(rng_, 8, 2048);
+  const auto chain = [&](bool programmatic) {
+    ManagedMemory buffers(2 * 8 * 2048 * 2);
+    const View<bf16, 2> to[2] = {View<bf16, 2>::Contiguous(buffers.As<bf16>(), {8, 2048}),
+                                 View<bf16, 2>::Contiguous(buffers.As<bf16>(8 * 2048 * 2), {8, 2048})};
+    View<const bf16, 2> from = x.view;
+    for (int link = 0; link < 12; ++link) {
+      cuda::Linear({from, w.weight, FloatOutput<2>(to[link % 2])}, {nullptr, programmatic});
+      from = to[link % 2];
+    }
+    EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+    return buffers.Bytes();
+  };
+  const auto expected = chain(false);
+  for (int i = 0; i < 5; ++i) ASSERT_EQ(chain(true), expected);
+}
+
+TEST_F(CudaLinearTest, PoisonStaysVisibleInItsRow) {
+  for (Format format : {Format::kMxfp4, Format::kFp8}) {
+    const RandomWeight w(rng_, format, 100, 2048);
+    const RandomRows x(rng_, 3, 2048);
+    if (const auto* mx = std::get_if<Mxfp4<const e2m1x2, 2>>(&w.weight)) {
+      const_cast<e8m0&>(mx->scales(77, 63)) = {e8m0::kNan};
+    } else {
+      const_cast<e4m3&>(std::get<Fp8Block>(w.weight).values(77, 2047)) = {0xff};
+    }
+    const std::vector<float> out = Plain(x.view, 3, w.weight);
+    for (int64_t i = 0; i < 300; ++i) ASSERT_EQ(std::isnan(out[static_cast<size_t>(i)]), i % 100 == 77) << i;
+  }
+}
+
+// Exact products: one weight of each code and scale against x = 1.
+TEST_F(CudaLinearTest, EveryCodeIsExact) {
+  for (Format format : {Format::kMxfp4, Format::kFp8}) {
+    const RandomWeight w(rng_, format, 512, 128);
+    const RandomRows x(rng_, 1, 128);
+    for (int64_t k = 0; k < 128; ++k) x.view(0, k) = bf16::FromFloat(k == 37 ? 1.0f : 0.0f);
+    std::vector<float> expected(512);
+    for (int64_t i = 0; i < 512; ++i) {
+      if (const auto* mx = std::get_if<Mxfp4<const e2m1x2, 2>>(&w.weight)) {
+        const e2m1x2 pair{static_cast<uint8_t>(i)};
+        const_cast<e2m1x2&>(mx->values(i, 18)) = pair;
+        const e8m0 scale{static_cast<uint8_t>(i < 250 ? i : 1 + i % 128)};
+        const_cast<e8m0&>(mx->scales(i, 1)) = scale;
+        expected[static_cast<size_t>(i)] = pair.High() * scale.ToFloat();
+      } else {
+        const auto& fp8 = std::get<Fp8Block>(w.weight);
+        const e4m3 value{static_cast<uint8_t>((i & 0x7f) == 0x7f ? 0 : i)};
+        const_cast<e4m3&>(fp8.values(i, 37)) = value;
+        const_cast<float&>(fp8.scales((fp8.first_row + i) / 128, 0)) = 0.5f;
+        expected[static_cast<size_t>(i)] = value.ToFloat() * 0.5f;
+      }
+    }
+    const std::vector<float> out = Plain(x.view, 1, w.weight);
+    for (size_t i = 0; i < 512; ++i) {
+      // The sum is float32, whose subnormals the tensor core may flush.
+      if (std::abs(expected[i]) < 0x1p-126f) continue;
+      ASSERT_EQ(out[i], expected[i]) << i;
+    }
+  }
+}
+
+TEST_F(CudaLinearTest, EmptyBatchAndRefusals) {
+  const RandomWeight w(rng_, Format::kMxfp4, 64, 256);
+  const RandomRows x(rng_, 2, 256);
+  ManagedMemory out(4096);
+  const auto refused = [&](const Activation<2>& from, const LinearWeight& weight, FloatOutput<2> to) {
+    try {
+      Product(from, weight, std::move(to));
+    } catch (const Error& error) {
+      return error.code() == ErrorCode::kLayout;
+    }
+    return false;
+  };
+  const View<const bf16, 2> from = x.view;
+  const View<float, 2> to{out.As<float>(), {2, 64}, {64, 1}};
+  EXPECT_TRUE(refused(from, w.weight, View<float, 2>{out.As<float>(), {2, 64}, {128, 2}}));
+  EXPECT_TRUE(refused(from, w.weight, View<float, 2>{out.As<float>(), {2, 63}, {64, 1}}));
+  EXPECT_TRUE(refused(from, w.weight, View<float, 2>{out.As<float>(), {3, 64}, {64, 1}}));
+  EXPECT_TRUE(refused(View<const bf16, 2>{from.data, {2, 256}, {256 + 12, 1}}, w.weight, to));
+  EXPECT_TRUE(refused(View<const bf16, 2>{from.data + 4, {2, 256}, from.stride}, w.weight, to));
+  EXPECT_TRUE(refused(View<const bf16, 2>{from.data, {2, 256}, {512, 2}}, w.weight, to));
+  EXPECT_TRUE(refused(View<const bf16, 2>{from.data, {2, 128}, from.stride}, w.weight, to));
+  EXPECT_TRUE(refused(View<const float, 2>{out.As<float>(), {2, 256}, {256, 1}}, w.weight, to));
+  EXPECT_TRUE(refused(from, View<const float, 2>{out.As<float>(), {64, 256}, {256, 1}}, to));
+  auto odd = std::get<Mxfp4<const e2m1x2, 2>>(w.weight);
+  odd.values.stride[0] += 8;
+  EXPECT_TRUE(refused(from, odd, to));
+  Product(View<const bf16, 2>{from.data, {0, 256}, from.stride}, w.weight,
+          View<float, 2>{out.As<float>(), {0, 64}, {64, 1}});
+  for (uint8_t byte : out.Bytes()) ASSERT_EQ(byte, 0xff);
+}
+
+}  // namespace
+}  // namespace mxmla
