@@ -59,7 +59,8 @@ std::vector<double> TimeTicks(const LoadedModel& model, const SchedulerFlags& fl
   constexpr int64_t kPrompt = 16, kWarmUp = 50;
   ModelOptions options = flags.model.common.ToModelOptions();
   options.max_sequences = batch;
-  options.max_context = std::min(kPrompt + kWarmUp + flags.steps + 1, model.config.max_position_embeddings);
+  // While the last prompts are read, the first requests decode already.
+  options.max_context = std::min(kPrompt + batch + kWarmUp + flags.steps + 1, model.config.max_position_embeddings);
   options.max_batch_tokens = std::max<int64_t>(batch, kPrompt);
   Scheduler scheduler(model, options);
   for (int64_t i = 0; i < batch; ++i) {

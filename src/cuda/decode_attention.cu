@@ -23,7 +23,7 @@ void CheckCuda(cudaError_t status) {
 template <class T, class Variant>
 const View<T, 3>& Bf16(const std::string& what, const Variant& format) {
   const auto* view = std::get_if<View<T, 3>>(&format);
-  Check(view != nullptr, what, "bf16", "f32");
+  Check(view != nullptr, what, "bf16", "another type");
   const std::string strides = "strides " + FormatDims(view->stride.data(), 3);
   Check(view->stride[2] == 1, what, "a contiguous last dimension", strides);
   bool aligned = reinterpret_cast<uintptr_t>(view->data) % 16 == 0;

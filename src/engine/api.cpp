@@ -66,7 +66,7 @@ int64_t Model::vocab_size() const { return state_->model.config.vocab_size; }
 int64_t Model::max_context() const { return state_->model.config.max_position_embeddings; }
 
 std::vector<int32_t> Model::Encode(std::string_view text) const {
-  return Guard([&] { return state_->Text().Encode(text, true); });
+  return Guard([&] { return state_->Text().EncodePrompt(text); });
 }
 
 std::string Model::Decode(std::span<const int32_t> tokens) const {
