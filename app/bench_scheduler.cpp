@@ -119,7 +119,9 @@ void AddBenchScheduler(CLI::App& bench) {
       ->check(CLI::Range(1, 1024))
       ->delimiter(',')
       ->capture_default_str();
-  command->add_option("--steps", flags->steps, "decode steps at most: the model's context may end them; the median is printed")
+  command
+      ->add_option("--steps", flags->steps,
+                   "decode steps at most: the model's context may end them; the median is printed")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   command->add_flag("--sampled", flags->sampled, "requests sample with a repetition penalty instead of greedily");
