@@ -1,5 +1,5 @@
 # The commands a newcomer needs. Each installs what is missing first (Debian packages, see tools/setup.sh).
-.PHONY: build demo test asan tsan fuzz lint format clean setup
+.PHONY: build demo test test-cuda asan tsan fuzz lint format clean setup
 
 JOBS ?= $(shell nproc)
 
@@ -16,6 +16,15 @@ demo: build
 test: build
 	cmake --build --preset cpu --parallel $(JOBS)
 	ctest --preset cpu
+
+# Compiles the CUDA kernels where nvcc is, and runs their tests where a Hopper GPU is; elsewhere they are skipped by name.
+test-cuda: export PATH := $(PATH):/usr/local/cuda/bin
+test-cuda: setup
+	@if command -v nvcc >/dev/null; then \
+	  cmake --preset cuda && \
+	  cmake --build --preset cuda --parallel $(JOBS) --target mxmla_cuda_test mxmla_cuda_linear_test && \
+	  ctest --test-dir build-cuda -R '^Cuda' --output-on-failure; \
+	else echo "test-cuda: no nvcc; the CUDA kernels are not compiled"; fi
 
 # The same tests under AddressSanitizer and UndefinedBehaviorSanitizer.
 asan: setup
