@@ -217,3 +217,16 @@ def test_ctrl_c_ends_the_text_and_prints_the_statistics(tmp_path):
     whole = run("run", folder, "--prompt", QUESTION, "--max-tokens", 150, "--device", "ref").stdout
     said = begin + rest
     assert said.endswith(b"\n") and (whole.startswith(said[:-1]) or said.startswith(whole[:-1]))
+
+
+@needs_tiny_gsm
+def test_biases_and_penalties_reach_the_sampler():
+    def ids(count, *flags):
+        return new_ids("tiny-gsm", "--prompt", "Tom has", "--max-tokens", count, *flags)
+
+    one, two = ("--logit-bias", "54=1000"), ("--logit-bias", "464=900")
+    assert ids(3, *one, *two) == [54, 54, 54]
+    assert ids(2, *one, *two, "--presence-penalty", "200") == [54, 464]
+    assert ids(3, *one, *two, "--frequency-penalty", "60") == [54, 54, 464]
+    assert 54 in json.loads("[%s]" % run("tokenize", "tiny-gsm", "Tom has", "--ids").stdout.decode())
+    assert ids(1, *one, "--logit-bias", "30=600", "--repetition-penalty", "2") == [30]  # 54 is in the prompt
