@@ -21,7 +21,9 @@ struct Cache {
     const int64_t count = sequences * pages_a_sequence + 2;
     const bool fp8 = format == Format::kFp8;
     pages = Tensor<3>(rng, format, {count, s.page_size, fp8 ? s.lora : s.lora + s.rope}, {false});
-    pages.Randomize(rng);
+    // Random e4m3 codes are mostly large: as they are, scores would be so large that float32 could not hold their
+    // softmax.
+    pages.Randomize(rng, fp8 ? 0.3 : 1);
     keys = Tensor<3>(rng, Format::kBf16, {count, s.page_size, fp8 ? s.rope : 0}, {false});
     keys.Randomize(rng);
     std::vector<int32_t> numbers(count);
