@@ -1,81 +1,22 @@
 // The experts' products of a decode step against the read bandwidth of the same run: microseconds a product in a CUDA
 // graph of 16 products, each with a choice of experts of its own; bytes are those of the chosen experts' weights.
-#include <cuda_runtime.h>
 
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
-#include <functional>
 #include <memory>
 #include <random>
 #include <vector>
 
 #include "cuda/grouped_linear.h"
+#include "cuda_bench.cuh"
 
 namespace {
 
-using namespace mxmla;  // NOLINT(google-build-using-namespace): a program of one file
+using namespace mxmla;         // NOLINT(google-build-using-namespace): a program of one file
+using namespace mxmla::bench;  // NOLINT(google-build-using-namespace)
 
-void Must(cudaError_t status) {
-  if (status != cudaSuccess) std::printf("CUDA: %s\n", cudaGetErrorString(status)), std::exit(1);
-}
-
-__global__ void Fill(uint32_t* to, int64_t words, uint32_t keep, uint32_t set) {
-  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < words; i += int64_t{gridDim.x} * blockDim.x) {
-    uint32_t h = static_cast<uint32_t>(i) * 2654435761u + keep;
-    h ^= h >> 15, h *= 2246822519u, h ^= h >> 13, h *= 3266489917u, h ^= h >> 16;
-    to[i] = (h & keep) | set;
-  }
-}
-template <class T>
-T* Random(int64_t bytes, uint32_t keep, uint32_t set) {
-  void* data = nullptr;
-  Must(cudaMalloc(&data, static_cast<size_t>(bytes)));
-  Fill<<<1024, 256>>>(static_cast<uint32_t*>(data), bytes / 4, keep, set);
-  Must(cudaGetLastError());
-  return static_cast<T*>(data);
-}
-
-__global__ void ReadAll(const uint4* from, int64_t count, uint32_t* sink) {
-  uint32_t sum = 0;
-  const int64_t step = int64_t{gridDim.x} * blockDim.x;
-  int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x;
-  for (; i + 3 * step < count; i += 4 * step) {
-    const uint4 a = from[i], b = from[i + step], c = from[i + 2 * step], d = from[i + 3 * step];
-    sum += a.x ^ b.y ^ c.z ^ d.w ^ a.y ^ b.x ^ c.w ^ d.z;
-  }
-  if (sum == 0x12345678u) *sink = sum;
-}
-
-cudaStream_t stream;
 constexpr int kLinks = 16;
-
-double Microseconds(const std::function<void(int)>& link) {
-  cudaGraph_t graph;
-  cudaGraphExec_t exec;
-  Must(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
-  for (int l = 0; l < kLinks; ++l) link(l);
-  Must(cudaStreamEndCapture(stream, &graph));
-  Must(cudaGraphInstantiate(&exec, graph, 0));
-  cudaEvent_t begin, end;
-  Must(cudaEventCreate(&begin));
-  Must(cudaEventCreate(&end));
-  std::vector<float> times;
-  for (int i = 0; i < 25; ++i) {
-    Must(cudaEventRecord(begin, stream));
-    Must(cudaGraphLaunch(exec, stream));
-    Must(cudaEventRecord(end, stream));
-    Must(cudaEventSynchronize(end));
-    float ms = 0;
-    Must(cudaEventElapsedTime(&ms, begin, end));
-    if (i >= 5) times.push_back(ms);
-  }
-  std::sort(times.begin(), times.end());
-  Must(cudaGraphExecDestroy(exec));
-  Must(cudaGraphDestroy(graph));
-  return times[times.size() / 2] * 1e3 / kLinks;
-}
 
 }  // namespace
 
@@ -91,21 +32,7 @@ int main() {
   int32_t* lists = nullptr;
   constexpr int64_t kListInts = 4096;
   Must(cudaMallocManaged(&lists, kLinks * kListInts * 4));
-  cudaEvent_t begin, end;
-  Must(cudaEventCreate(&begin));
-  Must(cudaEventCreate(&end));
-  float best = 1e9f;
-  for (int i = 0; i < 8; ++i) {
-    Must(cudaEventRecord(begin, stream));
-    ReadAll<<<132 * 8, 512, 0, stream>>>(reinterpret_cast<const uint4*>(fp8), kMost / 16,
-                                         reinterpret_cast<uint32_t*>(x));
-    Must(cudaEventRecord(end, stream));
-    Must(cudaEventSynchronize(end));
-    float ms = 0;
-    Must(cudaEventElapsedTime(&ms, begin, end));
-    best = std::min(best, ms);
-  }
-  const double bandwidth = static_cast<double>(kMost) / best / 1e9;
+  const double bandwidth = ReadBandwidth(fp8, kMost, x);
   std::printf("read bandwidth %.3f TB/s\n", bandwidth);
   std::printf(
       "| experts, top | n x k | tokens | chosen | weights | floor, us | launch | of the floor | PDL | of the floor |\n"
@@ -159,7 +86,7 @@ int main() {
         const int64_t pairs = tokens * s.top_k;
         double times[2];
         for (int pdl = 0; pdl < 2; ++pdl) {
-          times[pdl] = Microseconds([&](int l) {
+          times[pdl] = GraphMicroseconds(kLinks, [&](int l) {
             GroupedLinearArgs args;
             args.x = View<const bf16, 2>::Contiguous(x, {s.down ? pairs : tokens, s.k});
             args.pairs_per_row = s.down ? 1 : s.top_k;

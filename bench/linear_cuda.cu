@@ -1,84 +1,20 @@
 // The linear layers of decode against cuBLAS (bf16 weights) and the read bandwidth of the same run: microseconds a
 // product in a CUDA graph of products with a weight each, more than 420 MB of MXFP4 a replay; x is one buffer, so it
 // stays in the L2.
-#include <cublas_v2.h>
 #include <cuda_bf16.h>
-#include <cuda_runtime.h>
 
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
-#include <functional>
 #include <vector>
 
 #include "cuda/linear.h"
+#include "cuda_bench.cuh"
 
 namespace {
 
-using namespace mxmla;  // NOLINT(google-build-using-namespace): a program of one file
-
-void Must(cudaError_t status) {
-  if (status != cudaSuccess) std::printf("CUDA: %s\n", cudaGetErrorString(status)), std::exit(1);
-}
-void Must(cublasStatus_t status) {
-  if (status != CUBLAS_STATUS_SUCCESS) std::printf("cuBLAS: %d\n", static_cast<int>(status)), std::exit(1);
-}
-
-__global__ void Fill(uint32_t* to, int64_t words, uint32_t keep, uint32_t set, uint32_t seed) {
-  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < words; i += int64_t{gridDim.x} * blockDim.x) {
-    uint32_t h = static_cast<uint32_t>(i) * 2654435761u + seed;
-    h ^= h >> 15, h *= 2246822519u, h ^= h >> 13, h *= 3266489917u, h ^= h >> 16;
-    to[i] = (h & keep) | set;
-  }
-}
-template <class T>
-T* Random(int64_t bytes, uint32_t keep, uint32_t set) {
-  void* data = nullptr;
-  Must(cudaMalloc(&data, static_cast<size_t>(bytes)));
-  Fill<<<1024, 256>>>(static_cast<uint32_t*>(data), bytes / 4, keep, set, static_cast<uint32_t>(bytes));
-  Must(cudaGetLastError());
-  return static_cast<T*>(data);
-}
-
-__global__ void ReadAll(const uint4* from, int64_t count, uint32_t* sink) {
-  uint32_t sum = 0;
-  const int64_t step = int64_t{gridDim.x} * blockDim.x;
-  int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x;
-  for (; i + 3 * step < count; i += 4 * step) {
-    const uint4 a = from[i], b = from[i + step], c = from[i + 2 * step], d = from[i + 3 * step];
-    sum += a.x ^ b.y ^ c.z ^ d.w ^ a.y ^ b.x ^ c.w ^ d.z;
-  }
-  if (sum == 0x12345678u) *sink = sum;
-}
-
-cudaStream_t stream;
-
-double Microseconds(int links, const std::function<void(int)>& link) {
-  cudaGraph_t graph;
-  cudaGraphExec_t exec;
-  Must(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
-  for (int l = 0; l < links; ++l) link(l);
-  Must(cudaStreamEndCapture(stream, &graph));
-  Must(cudaGraphInstantiate(&exec, graph, 0));
-  cudaEvent_t begin, end;
-  Must(cudaEventCreate(&begin));
-  Must(cudaEventCreate(&end));
-  std::vector<float> times;
-  for (int i = 0; i < 25; ++i) {
-    Must(cudaEventRecord(begin, stream));
-    Must(cudaGraphLaunch(exec, stream));
-    Must(cudaEventRecord(end, stream));
-    Must(cudaEventSynchronize(end));
-    float ms = 0;
-    Must(cudaEventElapsedTime(&ms, begin, end));
-    if (i >= 5) times.push_back(ms);
-  }
-  std::sort(times.begin(), times.end());
-  Must(cudaGraphExecDestroy(exec));
-  Must(cudaGraphDestroy(graph));
-  return times[times.size() / 2] * 1e3 / links;
-}
+using namespace mxmla;         // NOLINT(google-build-using-namespace): a program of one file
+using namespace mxmla::bench;  // NOLINT(google-build-using-namespace)
 
 struct Shape {
   int64_t n, k;
@@ -133,21 +69,7 @@ int main(int argc, char** argv) {
   auto* out = Random<bf16>(256 * 32768 * 2, 0, 0);
   Must(cudaDeviceSynchronize());
 
-  cudaEvent_t begin, end;
-  Must(cudaEventCreate(&begin));
-  Must(cudaEventCreate(&end));
-  float best = 1e9f;
-  for (int i = 0; i < 8; ++i) {
-    Must(cudaEventRecord(begin, stream));
-    ReadAll<<<132 * 8, 512, 0, stream>>>(reinterpret_cast<const uint4*>(plain), kMost * 2 / 16,
-                                         static_cast<uint32_t*>(workspace));
-    Must(cudaEventRecord(end, stream));
-    Must(cudaEventSynchronize(end));
-    float ms = 0;
-    Must(cudaEventElapsedTime(&ms, begin, end));
-    best = std::min(best, ms);
-  }
-  const double bandwidth = static_cast<double>(kMost) * 2 / best / 1e9;  // TB/s
+  const double bandwidth = ReadBandwidth(plain, kMost * 2, workspace);  // TB/s
   std::printf("%s, %d multiprocessors, read bandwidth %.3f TB/s\n", properties.name, properties.multiProcessorCount,
               bandwidth);
   std::printf("us, share of the read bandwidth (bytes of weights, x and result), time over cuBLAS's\n");
@@ -161,7 +83,7 @@ int main(int argc, char** argv) {
     const Weights weights{shape, std::min<int64_t>(kMost / (n * k), 100), plain, fp8, codes, scales, squares};
     for (int64_t batch :
          brief ? std::vector<int64_t>{1, 16, 128} : std::vector<int64_t>{1, 2, 4, 8, 16, 32, 64, 128, 256}) {
-      const double library = Microseconds(static_cast<int>(weights.links), [&](int l) {
+      const double library = GraphMicroseconds(static_cast<int>(weights.links), [&](int l) {
         const float one = 1, zero = 0;
         Must(cublasGemmEx(cublas, CUBLAS_OP_T, CUBLAS_OP_N, static_cast<int>(n), static_cast<int>(batch),
                           static_cast<int>(k), &one, plain + l * n * k, CUDA_R_16BF, static_cast<int>(k), x,
@@ -172,7 +94,7 @@ int main(int argc, char** argv) {
       for (int format = 0; format < 3; ++format) {
         double times[2];
         for (int pdl = 0; pdl < 2; ++pdl) {
-          times[pdl] = Microseconds(static_cast<int>(weights.links), [&](int l) {
+          times[pdl] = GraphMicroseconds(static_cast<int>(weights.links), [&](int l) {
             cuda::Linear({View<const bf16, 2>::Contiguous(x, {batch, k}), weights.Of(format, l),
                           FloatOutput<2>(View<bf16, 2>::Contiguous(out, {batch, n}))},
                          {stream, pdl == 1});

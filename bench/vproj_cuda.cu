@@ -1,59 +1,21 @@
 // The fused V projection against cuBLAS (bf16 weights, token-major result) and cuBLAS + a flatten-quantise kernel, in
 // one run: microseconds a layer in a CUDA graph of 61 layers with a weight set each; x is one buffer, so it stays in
 // the L2.
-#include <cublas_v2.h>
 #include <cuda_bf16.h>
 #include <cuda_fp8.h>
-#include <cuda_runtime.h>
 
-#include <algorithm>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
-#include <functional>
-#include <vector>
 
 #include "cuda/value_project.h"
+#include "cuda_bench.cuh"
 
 namespace {
 
-using namespace mxmla;  // NOLINT(google-build-using-namespace): a program of one file
+using namespace mxmla;         // NOLINT(google-build-using-namespace): a program of one file
+using namespace mxmla::bench;  // NOLINT(google-build-using-namespace)
 constexpr int kLayers = 61;
 constexpr int64_t kLatent = 512, kV = 128, kHeadRows = 256;
-
-void Must(cudaError_t status) {
-  if (status != cudaSuccess) std::printf("CUDA: %s\n", cudaGetErrorString(status)), std::exit(1);
-}
-void Must(cublasStatus_t status) {
-  if (status != CUBLAS_STATUS_SUCCESS) std::printf("cuBLAS: %d\n", static_cast<int>(status)), std::exit(1);
-}
-
-__global__ void Fill(uint32_t* to, int64_t words, uint32_t keep, uint32_t set, uint32_t seed) {
-  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < words; i += int64_t{gridDim.x} * blockDim.x) {
-    uint32_t h = static_cast<uint32_t>(i) * 2654435761u + seed;
-    h ^= h >> 15, h *= 2246822519u, h ^= h >> 13, h *= 3266489917u, h ^= h >> 16;
-    to[i] = (h & keep) | set;
-  }
-}
-template <class T>
-T* Random(int64_t bytes, uint32_t keep, uint32_t set) {
-  void* data = nullptr;
-  Must(cudaMalloc(&data, static_cast<size_t>(bytes)));
-  Fill<<<1024, 256>>>(static_cast<uint32_t*>(data), bytes / 4, keep, set, static_cast<uint32_t>(bytes));
-  Must(cudaGetLastError());
-  return static_cast<T*>(data);
-}
-
-__global__ void ReadAll(const uint4* from, int64_t count, uint32_t* sink) {
-  uint32_t sum = 0;
-  const int64_t step = int64_t{gridDim.x} * blockDim.x;
-  int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x;
-  for (; i + 3 * step < count; i += 4 * step) {
-    const uint4 a = from[i], b = from[i + step], c = from[i + 2 * step], d = from[i + 3 * step];
-    sum += a.x ^ b.y ^ c.z ^ d.w ^ a.y ^ b.x ^ c.w ^ d.z;
-  }
-  if (sum == 0x12345678u) *sink = sum;
-}
 
 // A warp quantises 128 columns: the second kernel of the unfused way. The same arithmetic, mode even.
 template <bool kFp8>
@@ -89,34 +51,6 @@ __global__ void FlattenQuantize(const uint2* from, uint8_t* codes, void* scales,
   }
 }
 
-cudaStream_t stream;
-
-double MicrosecondsALayer(const std::function<void(int)>& layer) {
-  cudaGraph_t graph;
-  cudaGraphExec_t exec;
-  Must(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
-  for (int l = 0; l < kLayers; ++l) layer(l);
-  Must(cudaStreamEndCapture(stream, &graph));
-  Must(cudaGraphInstantiate(&exec, graph, 0));
-  cudaEvent_t begin, end;
-  Must(cudaEventCreate(&begin));
-  Must(cudaEventCreate(&end));
-  std::vector<float> times;
-  for (int i = 0; i < 25; ++i) {
-    Must(cudaEventRecord(begin, stream));
-    Must(cudaGraphLaunch(exec, stream));
-    Must(cudaEventRecord(end, stream));
-    Must(cudaEventSynchronize(end));
-    float ms = 0;
-    Must(cudaEventElapsedTime(&ms, begin, end));
-    if (i >= 5) times.push_back(ms);
-  }
-  std::sort(times.begin(), times.end());
-  Must(cudaGraphExecDestroy(exec));
-  Must(cudaGraphDestroy(graph));
-  return times[times.size() / 2] * 1e3 / kLayers;
-}
-
 }  // namespace
 
 int main() {
@@ -142,22 +76,8 @@ int main() {
   auto* scales = Random<float>(128 * 128 * kV, 0, 0);
   Must(cudaDeviceSynchronize());
 
-  cudaEvent_t begin, end;
-  Must(cudaEventCreate(&begin));
-  Must(cudaEventCreate(&end));
-  float best = 1e9f;
-  for (int i = 0; i < 8; ++i) {
-    Must(cudaEventRecord(begin, stream));
-    ReadAll<<<132 * 8, 512, 0, stream>>>(reinterpret_cast<const uint4*>(w_bf16), most * 2 / 16,
-                                         static_cast<uint32_t*>(workspace));
-    Must(cudaEventRecord(end, stream));
-    Must(cudaEventSynchronize(end));
-    float ms = 0;
-    Must(cudaEventElapsedTime(&ms, begin, end));
-    best = std::min(best, ms);
-  }
   std::printf("%s, %d multiprocessors, read bandwidth %.3f TB/s\n", properties.name, properties.multiProcessorCount,
-              static_cast<double>(most) * 2 / best / 1e9);
+              ReadBandwidth(w_bf16, most * 2, workspace));
   std::printf(
       "us a layer; fused columns are result MXFP4 / FP8 / bf16; ratios: to cuBLAS + flatten of that format / cuBLAS\n");
   std::printf(
@@ -178,12 +98,12 @@ int main() {
       };
       const int64_t groups = batch * heads;
       const auto blocks = static_cast<unsigned>((groups + 3) / 4);
-      const double alone = MicrosecondsALayer(project);
-      const double with_mxfp4 = MicrosecondsALayer([&](int l) {
+      const double alone = GraphMicroseconds(kLayers, project);
+      const double with_mxfp4 = GraphMicroseconds(kLayers, [&](int l) {
         project(l);
         FlattenQuantize<false><<<blocks, 128, 0, stream>>>(reinterpret_cast<const uint2*>(out), codes, scales, groups);
       });
-      const double with_fp8 = MicrosecondsALayer([&](int l) {
+      const double with_fp8 = GraphMicroseconds(kLayers, [&](int l) {
         project(l);
         FlattenQuantize<true><<<blocks, 128, 0, stream>>>(reinterpret_cast<const uint2*>(out), codes, scales, groups);
       });
@@ -192,7 +112,7 @@ int main() {
         double times[2][3];
         for (int pdl = 0; pdl < 2; ++pdl) {
           for (int o = 0; o < 3; ++o) {
-            times[pdl][o] = MicrosecondsALayer([&](int l) {
+            times[pdl][o] = GraphMicroseconds(kLayers, [&](int l) {
               ValueProjectArgs args;
               args.attn = View<const bf16, 3>::Contiguous(x, {batch, heads, kLatent});
               const int64_t first = l * layer_rows;

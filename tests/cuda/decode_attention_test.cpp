@@ -12,45 +12,17 @@
 #include <vector>
 
 #include "core/thread_pool.h"
+#include "gpu_test.h"
 #include "ref/kernels.h"
 
 namespace mxmla {
 namespace {
 
+using testing::ManagedMemory;
+
 constexpr int64_t kLatents = 512, kWidth = 576;
 
-// Managed memory filled with 0xff: NaN as bf16.
-class Memory {
- public:
-  explicit Memory(size_t bytes, int fill = 0xff) : bytes_(bytes) {
-    if (cudaMallocManaged(&data_, bytes + 64) != cudaSuccess) throw std::bad_alloc();
-    std::memset(data_, fill, bytes + 64);
-  }
-  ~Memory() { cudaFree(data_); }
-  Memory(const Memory&) = delete;
-  Memory& operator=(const Memory&) = delete;
-  template <class T>
-  T* As(size_t offset_bytes = 0) const {
-    return reinterpret_cast<T*>(static_cast<uint8_t*>(data_) + offset_bytes);
-  }
-  size_t bytes() const { return bytes_; }
-
- private:
-  void* data_ = nullptr;
-  size_t bytes_;
-};
-
-class CudaDecodeAttentionTest : public testing::Test {
- protected:
-  void SetUp() override {
-    int devices = 0;
-    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) GTEST_SKIP() << "no CUDA device";
-    cudaDeviceProp properties{};
-    ASSERT_EQ(cudaGetDeviceProperties(&properties, 0), cudaSuccess);
-    if (properties.major != 9) GTEST_SKIP() << "no device of compute capability 9.x";
-  }
-  std::mt19937_64 rng_{42};
-};
+class CudaDecodeAttentionTest : public testing::GpuTest {};
 
 // Rows over `contexts` of one length each in pages in a random order; what no token fills stays NaN, and a block table
 // names no page behind its context.
@@ -116,13 +88,13 @@ struct Case {
   }
 
   int64_t heads, rows, page_size, max_pages, pages;
-  Memory query_memory, kv_memory, table_memory, row_memory, workspace;
+  ManagedMemory query_memory, kv_memory, table_memory, row_memory, workspace;
   DecodeAttentionArgs args;
 };
 
 std::vector<bf16> Attend(const Case& c, DecodeAttentionArgs args, bool programmatic = false, bool invariant = true) {
   const int64_t rows = args.row_length.shape[0];
-  Memory out(static_cast<size_t>(rows * c.heads * kLatents) * 2);
+  ManagedMemory out(static_cast<size_t>(rows * c.heads * kLatents) * 2);
   args.out = FloatOutput<3>(View<bf16, 3>::Contiguous(out.As<bf16>(), {rows, c.heads, kLatents}));
   cuda::DecodeAttention(args, {nullptr, programmatic, invariant, c.workspace.As<void>()});
   EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
@@ -172,14 +144,14 @@ void CheckAgainstRef(const Case& c) {
   const std::vector<float> expected = Expected(c);
   for (bool invariant : {true, false}) {
     SCOPED_TRACE(invariant ? "batch-invariant" : "not batch-invariant");
-    Memory found(static_cast<size_t>(c.rows * row_step) * 2);
+    ManagedMemory found(static_cast<size_t>(c.rows * row_step) * 2);
     const View<bf16, 3> out{found.As<bf16>(16), {c.rows, c.heads, kLatents}, {row_step, head_step, 1}};
     DecodeAttentionArgs args = c.args;
     args.out = FloatOutput<3>(out);
     cuda::DecodeAttention(args, {nullptr, false, invariant, c.workspace.As<void>()});
     ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
     ExpectNear(c, out, expected);
-    if (testing::Test::HasFatalFailure()) return;
+    if (::testing::Test::HasFatalFailure()) return;
     for (int64_t r = 0; r < c.rows; ++r) {
       for (int64_t h = 0; h < c.heads; ++h) std::fill_n(&out(r, h, 0), kLatents, bf16{0xffff});
     }
@@ -191,7 +163,7 @@ TEST_F(CudaDecodeAttentionTest, OneSequenceAgreesWithRef) {
   for (int64_t heads : {1, 5, 16, 24, 64, 128}) {
     for (int32_t length : {0, 1, 15, 63, 64, 65, 200, 511, 1000, 2100, 4096}) {
       if (heads > 16 && length > 2100) continue;
-      SCOPED_TRACE(testing::Message() << "heads " << heads << " length " << length);
+      SCOPED_TRACE(::testing::Message() << "heads " << heads << " length " << length);
       CheckAgainstRef(Case(rng_, heads, 64, {length}, {0}, {length}));
       if (HasFatalFailure()) return;
     }
@@ -202,7 +174,7 @@ TEST_F(CudaDecodeAttentionTest, OneSequenceAgreesWithRef) {
 TEST_F(CudaDecodeAttentionTest, OtherPageSizesAgreeWithRef) {
   for (int64_t page_size : {8, 16, 32, 128, 192}) {
     for (int64_t heads : {8, 64}) {
-      SCOPED_TRACE(testing::Message() << "page size " << page_size << " heads " << heads);
+      SCOPED_TRACE(::testing::Message() << "page size " << page_size << " heads " << heads);
       CheckAgainstRef(Case(rng_, heads, page_size, {777, 130, 9}, {1, 0, 2, 0}, {130, 777, 9, 641}));
       if (HasFatalFailure()) return;
     }
@@ -213,7 +185,7 @@ TEST_F(CudaDecodeAttentionTest, OtherPageSizesAgreeWithRef) {
 TEST_F(CudaDecodeAttentionTest, RaggedBatchesAgreeWithRef) {
   for (const auto& [heads, rows] :
        {std::pair{16, 3}, {64, 7}, {4, 20}, {64, 30}, {16, 132}, {8, 133}, {3, 300}, {72, 110}}) {
-    SCOPED_TRACE(testing::Message() << "heads " << heads << " rows " << rows);
+    SCOPED_TRACE(::testing::Message() << "heads " << heads << " rows " << rows);
     std::vector<int32_t> sequences, lengths;
     for (int r = 0; r < rows; ++r) {
       const auto any = [&](int most) { return std::uniform_int_distribution<int32_t>(0, most)(rng_); };
@@ -266,7 +238,7 @@ TEST_F(CudaDecodeAttentionTest, AGraphTakesNewLengthsAndRepeatsItsBits) {
   const std::vector<std::vector<int32_t>> lengths = {{3000, 1}, {64, 2999}, {0, 0}, {1700, 1700}};
   auto* const row_length = const_cast<int32_t*>(c.args.row_length.data);
   const auto set = [&](const std::vector<int32_t>& to) { row_length[0] = to[0], row_length[2] = to[1]; };
-  Memory out(2 * 64 * kLatents * 2);
+  ManagedMemory out(2 * 64 * kLatents * 2);
   DecodeAttentionArgs args = c.args;
   args.out = FloatOutput<3>(View<bf16, 3>::Contiguous(out.As<bf16>(), {2, 64, kLatents}));
   for (bool invariant : {false, true}) {
@@ -314,7 +286,7 @@ TEST_F(CudaDecodeAttentionTest, PoisonStaysInItsRows) {
 
 TEST_F(CudaDecodeAttentionTest, EmptyBatchAndRefusals) {
   Case c(rng_, 2, 64, {70}, {0}, {70});
-  Memory out(4096);
+  ManagedMemory out(4096);
   const auto refused = [&](const auto& change) {
     DecodeAttentionArgs args = c.args;
     args.out = FloatOutput<3>(View<bf16, 3>::Contiguous(out.As<bf16>(), {1, 2, kLatents}));

@@ -20,17 +20,7 @@ using testing::ManagedMemory;
 using testing::RandomRows;
 using testing::RandomWeight;
 
-class CudaGroupedLinearTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    int devices = 0;
-    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) GTEST_SKIP() << "no CUDA device";
-    cudaDeviceProp properties{};
-    ASSERT_EQ(cudaGetDeviceProperties(&properties, 0), cudaSuccess);
-    if (properties.major != 9) GTEST_SKIP() << "no device of compute capability 9.x";
-  }
-  std::mt19937_64 rng_{42};
-};
+class CudaGroupedLinearTest : public testing::GpuTest {};
 
 // Experts, rows, and which expert each pair has chosen (-1: none).
 struct Case {

@@ -19,17 +19,7 @@ using testing::ManagedMemory;
 using testing::RandomRows;
 using testing::RandomWeight;
 
-class CudaLinearTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    int devices = 0;
-    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) GTEST_SKIP() << "no CUDA device";
-    cudaDeviceProp properties{};
-    ASSERT_EQ(cudaGetDeviceProperties(&properties, 0), cudaSuccess);
-    if (properties.major != 9) GTEST_SKIP() << "no device of compute capability 9.x";
-  }
-  std::mt19937_64 rng_{42};
-};
+class CudaLinearTest : public testing::GpuTest {};
 
 void Product(const Activation<2>& x, const LinearWeight& weight, FloatOutput<2> out, bool programmatic = false) {
   cuda::Linear({x, weight, std::move(out)}, {nullptr, programmatic});

@@ -1,42 +1,15 @@
-// Memory and weights of the tests of products on the GPU.
+// Weights and rows of the tests of products on the GPU.
 #pragma once
 
-#include <cuda_runtime_api.h>
-
-#include <cstring>
-#include <new>
 #include <random>
-#include <vector>
 
 #include "core/scaled.h"
+#include "gpu_test.h"
 
 namespace mxmla::testing {
 
 enum class Format { kBf16, kMxfp4, kFp8 };
 constexpr Format kFormats[] = {Format::kBf16, Format::kMxfp4, Format::kFp8};
-
-// Managed memory, so that ref and the kernel read the very same views; filled with 0xff: NaN in every float format,
-// poison in every code.
-class ManagedMemory {
- public:
-  explicit ManagedMemory(size_t bytes) : bytes_(bytes) {
-    if (cudaMallocManaged(&data_, bytes + 16) != cudaSuccess) throw std::bad_alloc();
-    std::memset(data_, 0xff, bytes + 16);
-  }
-  ~ManagedMemory() { cudaFree(data_); }
-  ManagedMemory(const ManagedMemory&) = delete;
-  ManagedMemory& operator=(const ManagedMemory&) = delete;
-
-  template <class T>
-  T* As(size_t offset_bytes = 0) const {
-    return reinterpret_cast<T*>(static_cast<uint8_t*>(data_) + offset_bytes);
-  }
-  std::vector<uint8_t> Bytes() const { return {As<uint8_t>(), As<uint8_t>() + bytes_}; }
-
- private:
-  void* data_ = nullptr;
-  size_t bytes_;
-};
 
 // Random weights (n, k) whose rows are padded; the padding stays poison.
 class RandomWeight {

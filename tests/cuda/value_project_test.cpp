@@ -10,47 +10,19 @@
 
 #include "core/thread_pool.h"
 #include "ops/quantize_block.h"
+#include "random_weights.h"
 #include "ref/kernels.h"
 
 namespace mxmla {
 namespace {
 
+using testing::Format;
+using testing::kFormats;
+using testing::ManagedMemory;
+
 constexpr int64_t kLatent = 512;
-enum class Format { kBf16, kMxfp4, kFp8 };
-constexpr Format kFormats[] = {Format::kBf16, Format::kMxfp4, Format::kFp8};
 
-// Managed memory filled with 0xff: NaN in every float format, poison in every code.
-class Memory {
- public:
-  explicit Memory(size_t bytes) : bytes_(bytes) {
-    if (cudaMallocManaged(&data_, bytes + 16) != cudaSuccess) throw std::bad_alloc();
-    std::memset(data_, 0xff, bytes + 16);
-  }
-  ~Memory() { cudaFree(data_); }
-  Memory(const Memory&) = delete;
-  Memory& operator=(const Memory&) = delete;
-  template <class T>
-  T* As(size_t offset_bytes = 0) const {
-    return reinterpret_cast<T*>(static_cast<uint8_t*>(data_) + offset_bytes);
-  }
-  std::vector<uint8_t> Bytes() const { return {As<uint8_t>(), As<uint8_t>() + bytes_}; }
-
- private:
-  void* data_ = nullptr;
-  size_t bytes_;
-};
-
-class CudaValueProjectTest : public testing::Test {
- protected:
-  void SetUp() override {
-    int devices = 0;
-    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) GTEST_SKIP() << "no CUDA device";
-    cudaDeviceProp properties{};
-    ASSERT_EQ(cudaGetDeviceProperties(&properties, 0), cudaSuccess);
-    if (properties.major != 9) GTEST_SKIP() << "no device of compute capability 9.x";
-  }
-  std::mt19937_64 rng_{42};
-};
+class CudaValueProjectTest : public testing::GpuTest {};
 
 struct Case {
   Case(std::mt19937_64& rng, Format format, int64_t row_count, int64_t head_count, int64_t nope, int64_t v_head_dim)
@@ -107,7 +79,7 @@ struct Case {
   }
 
   int64_t rows, heads, v;
-  Memory x_memory, weight_memory, scale_memory;
+  ManagedMemory x_memory, weight_memory, scale_memory;
   View<const bf16, 3> attn;
   HeadWeight weight;
 };
@@ -123,7 +95,7 @@ void Project(const Case& c, decltype(ValueProjectArgs::out) out, bool programmat
 
 // bf16 rows as (rows, heads, v), densely.
 std::vector<bf16> Plain(const Case& c) {
-  Memory out(static_cast<size_t>(c.rows * c.heads * c.v) * 2 + 2);
+  ManagedMemory out(static_cast<size_t>(c.rows * c.heads * c.v) * 2 + 2);
   Project(c, ActivationOutput<2>(View<bf16, 2>::Contiguous(out.As<bf16>(), {c.rows, c.heads * c.v})));
   return {out.As<bf16>(), out.As<bf16>() + c.rows * c.heads * c.v};
 }
@@ -138,12 +110,12 @@ constexpr Size kSizes[] = {{1, 1, 128, 128},   {1, 7, 128, 128},  {7, 3, 64, 64}
 TEST_F(CudaValueProjectTest, AgreesWithRefAndWritesNothingElse) {
   for (const Size& s : kSizes) {
     for (Format format : kFormats) {
-      SCOPED_TRACE(testing::Message() << "rows " << s.rows << " heads " << s.heads << " v " << s.v << " format "
-                                      << static_cast<int>(format));
+      SCOPED_TRACE(::testing::Message() << "rows " << s.rows << " heads " << s.heads << " v " << s.v << " format "
+                                        << static_cast<int>(format));
       const Case c(rng_, format, s.rows, s.heads, s.nope, s.v);
       // Token-major rows with gaps between heads and rows.
       const int64_t head_step = s.v + 4, row_step = s.heads * head_step + 12;
-      Memory found(static_cast<size_t>(s.rows * row_step) * 2);
+      ManagedMemory found(static_cast<size_t>(s.rows * row_step) * 2);
       const View<bf16, 3> out{found.As<bf16>(), {s.rows, s.heads, s.v}, {row_step, head_step, 1}};
       Project(c, FloatOutput<3>(out));
 
@@ -178,8 +150,8 @@ TEST_F(CudaValueProjectTest, AgreesWithRefAndWritesNothingElse) {
 TEST_F(CudaValueProjectTest, QuantisedOutputsAreItsBf16OutputQuantised) {
   for (const Size& s : kSizes) {
     for (Format format : kFormats) {
-      SCOPED_TRACE(testing::Message() << "rows " << s.rows << " heads " << s.heads << " v " << s.v << " format "
-                                      << static_cast<int>(format));
+      SCOPED_TRACE(::testing::Message() << "rows " << s.rows << " heads " << s.heads << " v " << s.v << " format "
+                                        << static_cast<int>(format));
       const Case c(rng_, format, s.rows, s.heads, s.nope, s.v);
       const int64_t n = s.heads * s.v;
       const std::vector<bf16> plain = Plain(c);
@@ -188,7 +160,8 @@ TEST_F(CudaValueProjectTest, QuantisedOutputsAreItsBf16OutputQuantised) {
         for (int64_t j = 0; j < n; ++j) row[static_cast<size_t>(j)] = plain[static_cast<size_t>(r * n + j)].ToFloat();
       };
       for (ScaleMode mode : {ScaleMode::kEven, ScaleMode::kFloor, ScaleMode::kCeil}) {
-        Memory codes(static_cast<size_t>(s.rows * (n / 2 + 6))), scales(static_cast<size_t>(s.rows * (n / 32 + 3)));
+        ManagedMemory codes(static_cast<size_t>(s.rows * (n / 2 + 6))),
+            scales(static_cast<size_t>(s.rows * (n / 32 + 3)));
         const Mxfp4<e2m1x2, 2> out{{codes.As<e2m1x2>(), {s.rows, n / 2}, {n / 2 + 6, 1}},
                                    {scales.As<e8m0>(), {s.rows, n / 32}, {n / 32 + 3, 1}}};
         ValueProjectArgs args;
@@ -215,7 +188,8 @@ TEST_F(CudaValueProjectTest, QuantisedOutputsAreItsBf16OutputQuantised) {
         for (uint8_t byte : scales.Bytes()) ASSERT_EQ(byte, 0xff);
       }
       if (s.v % 128 != 0) continue;
-      Memory codes(static_cast<size_t>(s.rows * (n + 12))), scales(static_cast<size_t>((s.rows + 1) * n / 128 * 4));
+      ManagedMemory codes(static_cast<size_t>(s.rows * (n + 12))),
+          scales(static_cast<size_t>((s.rows + 1) * n / 128 * 4));
       const Fp8Group<e4m3, 2> out{{codes.As<e4m3>(), {s.rows, n}, {n + 12, 1}},
                                   {scales.As<float>(), {s.rows, n / 128}, {1, s.rows + 1}}};  // column-major
       Project(c, ActivationOutput<2>(out));
@@ -255,7 +229,7 @@ TEST_F(CudaValueProjectTest, ARowDoesNotDependOnItsBatch) {
 TEST_F(CudaValueProjectTest, ProgrammaticLaunchesGiveTheSame) {
   const Case c(rng_, Format::kMxfp4, 8, 16, 128, 128);
   const std::vector<bf16> plain = Plain(c);
-  Memory out(8 * 16 * 128 * 2);
+  ManagedMemory out(8 * 16 * 128 * 2);
   for (int i = 0; i < 10; ++i) {
     Project(c, ActivationOutput<2>(View<bf16, 2>::Contiguous(out.As<bf16>(), {8, 16 * 128})), true);
   }
@@ -313,7 +287,7 @@ TEST_F(CudaValueProjectTest, EveryCodeIsExact) {
 
 TEST_F(CudaValueProjectTest, EmptyBatchAndRefusals) {
   Case c(rng_, Format::kMxfp4, 2, 2, 128, 128);
-  Memory out(4096);
+  ManagedMemory out(4096);
   const auto refused = [&](decltype(ValueProjectArgs::out) to) {
     try {
       Project(c, std::move(to));
