@@ -29,11 +29,6 @@ double SecondsSince(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
 int64_t Bytes(const Profiler& profiler) {
   int64_t bytes = 0;
   for (const OpCost& cost : profiler.costs()) bytes += cost.bytes;
@@ -319,6 +314,11 @@ LoadedModel BenchModelFlags::Load() const {
   }
   ValidateConfig(config, path + " with --layers and --experts");
   return LoadedModel::Dummy(config, 1, common.device);
+}
+
+double Median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
 }
 
 std::vector<int32_t> SyntheticTokens(int64_t count, int64_t vocab_size) {

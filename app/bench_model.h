@@ -20,6 +20,9 @@ struct BenchModelFlags {
   LoadedModel Load() const;
 };
 
+// The middle one, the upper of the two in the middle; of at least one.
+double Median(std::vector<double> values);
+
 // Distinct, reproducible token ids.
 std::vector<int32_t> SyntheticTokens(int64_t count, int64_t vocab_size);
 

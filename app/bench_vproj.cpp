@@ -166,11 +166,6 @@ class Case {
   int quantized_ = -1, quantized_scales_ = -1, fp8_out_ = -1, fp8_out_scales_ = -1;
 };
 
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
 void BenchVproj(const VprojFlags& flags) {
   if (flags.v_head_dim % kMxBlock != 0 || flags.kv_lora_rank % kMxBlock != 0) {
     Fail(ErrorCode::kUsage, "bench vproj", "dimensions that are multiples of 32",

@@ -1,6 +1,4 @@
 // mxmla logits: the model's logits for given tokens, as a .npy file.
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -24,10 +22,7 @@ struct LogitsFlags {
 void WriteRows(View<const float, 2> logits, int64_t length, OutputFile& file) {
   for (int64_t r = 0; r < logits.shape[0]; ++r) {
     const std::span<const float> row(&logits(r, 0), static_cast<size_t>(logits.shape[1]));
-    if (std::any_of(row.begin(), row.end(), [](float value) { return std::isnan(value); })) {
-      Fail(ErrorCode::kTensor, fmt::format("logits after {} tokens", length), "finite numbers", "NaN",
-           "the weights hold values that the model cannot compute with: run mxmla inspect --check MODEL to find them");
-    }
+    if (std::any_of(row.begin(), row.end(), [](float value) { return std::isnan(value); })) FailNanLogits(length);
     file.Write(row.data(), row.size_bytes());
   }
 }

@@ -6,6 +6,8 @@
 
 namespace mxmla {
 
+namespace {
+
 const KernelSet& KernelsFor(const std::string& device) {
   if (device == "ref") return RefKernels();
   if (device == "cpu" || device == "auto") return CpuKernels(DetectCpuIsa());
@@ -15,6 +17,8 @@ const KernelSet& KernelsFor(const std::string& device) {
   }
   Fail(ErrorCode::kUsage, "--device", "auto, ref, cpu or cuda", device);
 }
+
+}  // namespace
 
 std::unique_ptr<Backend> OpenBackend(const DeviceOptions& device) {
   const int threads = device.threads > 0 ? device.threads : ThreadPool::AvailableProcessors();

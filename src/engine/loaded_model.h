@@ -20,8 +20,6 @@ struct DeviceOptions {
 
 // A device by name. Errors: kUsage for an unknown name, kDevice for one this build does not have.
 std::unique_ptr<Backend> OpenBackend(const DeviceOptions& device);
-// The kernels that run in the process's own threads, by device name; likewise.
-const KernelSet& KernelsFor(const std::string& device);
 
 struct LoadedModel {
   ModelConfig config;

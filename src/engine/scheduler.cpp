@@ -149,7 +149,7 @@ RequestId Scheduler::Submit(GenerateRequest request, OnDone on_done) {
     active->bias_tokens.push_back(bias.token);
     active->bias_values.push_back(bias.value);
   }
-  if (request.restrict_tokens) active->allowed.resize(static_cast<size_t>(model_.config.vocab_size + 31) / 32);
+  if (request.restrict_tokens) active->allowed.resize(static_cast<size_t>(MaskWords(model_.config.vocab_size)));
   if (request.sampling.repetition_penalty != 1) {
     for (const int32_t token : request.prompt) active->See(token, 0);
   }
@@ -379,10 +379,7 @@ void Scheduler::Accept(Active& request, int32_t token, TokenLogprobs logprobs) {
       Fail(ErrorCode::kUsage, fmt::format("token {} of the answer", request.result.tokens.size()),
            "a token that is allowed and has a finite logit", "none");
     }
-    if (token < 0) {
-      Fail(ErrorCode::kTensor, fmt::format("logits after {} tokens", request.cached), "finite numbers", "NaN",
-           "the weights hold values that the model cannot compute with: run mxmla inspect --check MODEL to find them");
-    }
+    if (token < 0) FailNanLogits(request.cached);
     const std::vector<int32_t>& stops = request.request.stop_tokens;
     if (std::find(stops.begin(), stops.end(), token) != stops.end()) {
       request.result.stop_token = token;

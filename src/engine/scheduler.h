@@ -94,7 +94,7 @@ class Scheduler {
   RequestId last_decoded_ = -1;  // where the turn of decoding requests goes on
   int64_t preemptions_ = 0;
 
-  // Of the current step; kept so that a step allocates nothing once they have grown.
+  // Of the current step; kept for their memory.
   std::vector<Piece> pieces_;
   std::vector<SequenceInput> inputs_;
   std::vector<Active*> sampled_;  // of each row of logits

@@ -22,6 +22,11 @@ ModelOptions CompleteOptions(const ModelConfig& config, ModelOptions options) {
   return options;
 }
 
+void FailNanLogits(int64_t tokens) {
+  Fail(ErrorCode::kTensor, fmt::format("logits after {} tokens", tokens), "finite numbers", "NaN",
+       "the weights hold values that the model cannot compute with: run mxmla inspect --check MODEL to find them");
+}
+
 void CheckTokens(std::span<const int32_t> tokens, int64_t vocab_size) {
   for (size_t i = 0; i < tokens.size(); ++i) {
     if (tokens[i] >= 0 && tokens[i] < vocab_size) continue;

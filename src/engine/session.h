@@ -63,6 +63,9 @@ class Session {
 // `options` with max_context and kv_pages filled in. Refused: see Session.
 ModelOptions CompleteOptions(const ModelConfig& config, ModelOptions options);
 
+// Throws the Error (kTensor) of logits that hold NaN, those behind the first `tokens` tokens of a sequence.
+[[noreturn]] void FailNanLogits(int64_t tokens);
+
 // Throws an Error (kTokenRange) naming the first token that is not in 0 .. vocab_size-1.
 void CheckTokens(std::span<const int32_t> tokens, int64_t vocab_size);
 

@@ -11,6 +11,9 @@ namespace mxmla {
 
 inline constexpr int64_t kMaxBiases = 1024;  // of one row of logits
 
+// Words of a mask of tokens.
+constexpr int64_t MaskWords(int64_t vocab_size) { return (vocab_size + 31) / 32; }
+
 // How a token is chosen from one row of logits (ops/sample.h). Token ids are in the vocabulary.
 struct RowSampling {
   SamplingOptions options;
@@ -20,7 +23,7 @@ struct RowSampling {
   std::span<const int32_t> penalty_counts;  // of each, in the output
   std::span<const int32_t> bias_tokens;
   std::span<const float> bias_values;
-  std::span<const uint32_t> allowed;  // ceil(vocab / 32) words, bit t % 32 of word t / 32; empty: every token
+  std::span<const uint32_t> allowed;  // MaskWords(vocab) words, bit t % 32 of word t / 32; empty: every token
 };
 
 // One sequence's part of a forward pass.

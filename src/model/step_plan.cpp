@@ -8,8 +8,6 @@
 namespace mxmla {
 namespace {
 
-int64_t MaskWords(int64_t vocab_size) { return (vocab_size + 31) / 32; }
-
 int64_t MaxPages(const ModelOptions& options) {
   return (options.max_context + options.page_size - 1) / options.page_size;
 }
