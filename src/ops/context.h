@@ -34,6 +34,7 @@ struct ExecContext {
   const KernelSet* kernels = nullptr;
   ThreadPool* pool = nullptr;
   Profiler* profiler = nullptr;  // may be null
+  void* stream = nullptr;        // the device's queue of launches (a cudaStream_t); null where kernels run on the host
   Workspace workspace;
   // While not null, ops run nothing: they add what their kernels would ask for here.
   WorkspaceSize* planned = nullptr;
