@@ -1,10 +1,13 @@
 // The model that a benchmark or a profile runs, and the steps it takes.
 #pragma once
 
+#include <chrono>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
+#include "bandwidth.h"
 #include "common.h"
 #include "engine/session.h"
 
@@ -20,6 +23,22 @@ struct BenchModelFlags {
   LoadedModel Load() const;
 };
 
+double SecondsSince(std::chrono::steady_clock::time_point begin);
+int64_t Bytes(const Profiler& profiler);  // of all ops
+
+// The model and the device, for the JSON file of a benchmark, and that file; an empty path writes none.
+nlohmann::json DescribeModel(const BenchModelFlags& flags, const LoadedModel& model);
+void Finish(const nlohmann::json& json, const std::string& path);
+
+// "27 layers of hidden 2048, ..."; and how a rate stands against the read bandwidth.
+void PrintModel(const LoadedModel& model);
+void PrintReadLimit(const ReadLimit& limit, double rate, double bytes);
+void AddReadLimit(const ReadLimit& limit, nlohmann::json* json);
+
+std::vector<int> AddSequences(Session& session, int64_t count);
+// Sequences that attend to `context` random rows.
+std::vector<int> AddRandomSequences(Session& session, int64_t count, int64_t context);
+
 // The middle one, the upper of the two in the middle; of at least one.
 double Median(std::vector<double> values);
 
@@ -31,7 +50,8 @@ void Prefill(Session& session, const std::vector<int>& sequences, const std::vec
 // One step of one token a sequence.
 void DecodeStep(Session& session, const std::vector<int>& sequences, int32_t token);
 
-void AddBenchModel(CLI::App& bench);  // decode, prefill, ops
+void AddBenchModel(CLI::App& bench);  // prefill, ops, and decode:
+void AddBenchDecode(CLI::App& bench);
 void AddBenchScheduler(CLI::App& bench);
 void AddBenchVproj(CLI::App& bench);
 

@@ -68,6 +68,20 @@ std::string ChromeTrace(const Profiler& profiler) {
   return nlohmann::json{{"traceEvents", events}, {"displayTimeUnit", "ms"}}.dump() + "\n";
 }
 
+// Steps until a device replays what it recorded.
+constexpr int64_t kRecordingSteps = 3;
+
+// Seconds of a step that is replayed as a whole, without the profiler.
+double ReplayedStep(Session& session, Profiler* profiler, const std::vector<int>& sequence, int32_t token,
+                    int64_t steps) {
+  profiler->Pause(true);
+  for (int64_t step = 0; step < kRecordingSteps; ++step) DecodeStep(session, sequence, token);
+  const auto begin = std::chrono::steady_clock::now();
+  for (int64_t step = 0; step < steps; ++step) DecodeStep(session, sequence, token);
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+  return seconds.count() / static_cast<double>(steps);
+}
+
 void Profile(const ProfileFlags& flags) {
   const std::string folder = ResolveModel(flags.model);
   std::unique_ptr<OutputFile> json_file, trace_file;
@@ -80,14 +94,15 @@ void Profile(const ProfileFlags& flags) {
   } else if (!flags.prompt.empty()) {
     prompt = OpenTokenizer(folder, model.config)->EncodePrompt(flags.prompt);
   } else {
-    const int64_t room = std::max<int64_t>(1, model.config.max_position_embeddings - flags.steps);
+    const int64_t room = std::max<int64_t>(1, model.config.max_position_embeddings - 2 * flags.steps - kRecordingSteps);
     prompt = SyntheticTokens(std::min(flags.prompt_tokens, room), model.config.vocab_size);
   }
   CheckTokens(prompt, model.config.vocab_size);
 
   Profiler profiler;
   ModelOptions options = flags.common.ToModelOptions();
-  options.max_context = static_cast<int64_t>(prompt.size()) + flags.steps;
+  options.max_context = static_cast<int64_t>(prompt.size()) + flags.steps +
+                        (model.backend->replays() ? kRecordingSteps + flags.steps : 0);
   options.max_batch_tokens = std::min<int64_t>(512, static_cast<int64_t>(prompt.size()));
   options.max_logit_rows = 1;
   Session session(model, options, &profiler);
@@ -106,12 +121,18 @@ void Profile(const ProfileFlags& flags) {
   const auto begin = std::chrono::steady_clock::now();
   for (int64_t step = 0; step < flags.steps; ++step) DecodeStep(session, sequence, prompt.back());
   const double wall = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  const double replayed =
+      model.backend->replays() ? ReplayedStep(session, &profiler, sequence, prompt.back(), flags.steps) : 0;
 
   fmt::print("{} decode steps after a prompt of {} tokens; device {}, {} threads, --v-layout {}\n\n", flags.steps,
              prompt.size(), model.backend->Name(), model.backend->pool().threads(), flags.common.v_layout);
   PrintTable(profiler, wall);
   fmt::print("\nwall time {:.3f} ms, {:.1f} tokens/s; prefill {:.1f} tokens/s\n", wall * 1e3,
              static_cast<double>(flags.steps) / wall, static_cast<double>(prompt.size()) / prefill_seconds);
+  if (replayed > 0) {
+    fmt::print("the step as one graph: {:.1f} us, {} kernels, {:.1f} a layer\n", replayed * 1e6, session.launches(),
+               static_cast<double>(session.launches()) / static_cast<double>(model.config.num_hidden_layers));
+  }
   fmt::print("copies between kernels: {}, {}\n", profiler.copies(),
              HumanBytes(static_cast<double>(profiler.copied_bytes())));
   fmt::print("activations repacked inside products: {}\n", HumanBytes(static_cast<double>(profiler.repacked_bytes())));
@@ -119,6 +140,8 @@ void Profile(const ProfileFlags& flags) {
                {"copied_bytes", profiler.copied_bytes()},
                {"repacked_bytes", profiler.repacked_bytes()},
                {"steps", flags.steps},
+               {"replayed_step_seconds", replayed},
+               {"launches", session.launches()},
                {"seconds", wall},
                {"ops", OpsJson(profiler)}});
   if (json_file) {

@@ -1,5 +1,6 @@
 #include "engine/random_rows.h"
 
+#include <numeric>
 #include <utility>
 
 namespace mxmla {
@@ -55,6 +56,81 @@ void WriteRandomRows(const KvOutput<3>& pages, std::span<const int32_t> block_ta
         }
       },
       pages);
+}
+
+namespace {
+
+// The first byte of a cache, whose rows lie one after another.
+std::byte* FirstByte(const KvOutput<3>& pages) {
+  return std::visit(
+      [](const auto& v) {
+        if constexpr (requires { v.latent; })
+          return reinterpret_cast<std::byte*>(v.latent.values.data);
+        else
+          return reinterpret_cast<std::byte*>(v.data);
+      },
+      pages);
+}
+
+int64_t RowStride(const KvOutput<3>& pages) {
+  return std::visit(
+      [](const auto& v) {
+        if constexpr (requires { v.latent; })
+          return v.latent.values.stride[1];
+        else
+          return v.stride[1] * static_cast<int64_t>(sizeof(*v.data));
+      },
+      pages);
+}
+
+// `pages` with other memory.
+KvOutput<3> At(KvOutput<3> pages, std::byte* memory) {
+  const std::byte* const from = FirstByte(pages);
+  const auto move = [&](auto& plane) {
+    using T = std::remove_reference_t<decltype(*plane.data)>;
+    plane.data = reinterpret_cast<T*>(memory + (reinterpret_cast<const std::byte*>(plane.data) - from));
+  };
+  std::visit(
+      [&](auto& v) {
+        if constexpr (requires { v.latent; }) {
+          move(v.latent.values);
+          move(v.latent.scales);
+          move(v.key);
+        } else {
+          move(v);
+        }
+      },
+      pages);
+  return pages;
+}
+
+}  // namespace
+
+RandomRows::RandomRows(const KvOutput<3>& pages, int64_t begin, int64_t end, int64_t page_size)
+    : layout_(pages), begin_(begin), end_(end), page_size_(page_size), row_bytes_(RowStride(pages)) {}
+
+Memory RandomRows::Allocate() const {
+  const int64_t pages = (end_ + page_size_ - 1) / page_size_;
+  return AllocateHostMemory(static_cast<size_t>(pages * page_size_ * row_bytes_), Fill::kUntouched,
+                            "random rows of the KV cache", "choose a shorter context");
+}
+
+void RandomRows::Write(std::byte* memory, uint64_t seed) const {
+  std::vector<int32_t> in_order(static_cast<size_t>((end_ + page_size_ - 1) / page_size_));
+  std::iota(in_order.begin(), in_order.end(), 0);
+  WriteRandomRows(At(layout_, memory), in_order, begin_, end_, seed);
+}
+
+void RandomRows::AddTransfers(const std::byte* memory, const KvOutput<3>& pages, std::span<const int32_t> block_table,
+                              std::vector<Transfer>* transfers) const {
+  for (int64_t row = begin_; row < end_;) {
+    const int64_t page = row / page_size_, offset = row % page_size_;
+    const int64_t rows = std::min(page_size_ - offset, end_ - row);
+    const int64_t there = block_table[static_cast<size_t>(page)] * page_size_ + offset;
+    transfers->push_back(
+        {FirstByte(pages) + there * row_bytes_, memory + row * row_bytes_, static_cast<size_t>(rows * row_bytes_)});
+    row += rows;
+  }
 }
 
 }  // namespace mxmla

@@ -3,12 +3,29 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "engine/random_rows.h"
 
 namespace mxmla {
 
-ModelOptions CompleteOptions(const ModelConfig& config, ModelOptions options) {
+namespace {
+
+// Two for each power of two, so that a step is padded by less than half of its rows; all up to `most`.
+std::vector<int64_t> RowBuckets(int64_t most) {
+  std::vector<int64_t> buckets = {1, 2, 4, 8, 16};
+  for (int64_t rows = 16; buckets.back() < most; rows *= 2) {
+    buckets.push_back(rows + rows / 2);
+    buckets.push_back(rows * 2);
+  }
+  while (buckets.size() > 1 && buckets[buckets.size() - 2] >= most) buckets.pop_back();
+  return buckets;
+}
+
+}  // namespace
+
+ModelOptions CompleteOptions(const LoadedModel& model, ModelOptions options) {
+  const ModelConfig& config = model.config;
   if (options.max_context > config.max_position_embeddings) {
     Fail(ErrorCode::kPromptTooLong, "context",
          fmt::format("at most {} tokens (max_position_embeddings)", config.max_position_embeddings),
@@ -18,6 +35,9 @@ ModelOptions CompleteOptions(const ModelConfig& config, ModelOptions options) {
   options.max_context = std::max<int64_t>(options.max_context, 1);
   if (options.kv_pages == 0) {
     options.kv_pages = options.max_sequences * ((options.max_context + options.page_size - 1) / options.page_size);
+  }
+  if (model.backend->replays() && options.row_buckets.empty()) {
+    options.row_buckets = RowBuckets(options.max_batch_tokens + options.max_sequences);
   }
   return options;
 }
@@ -37,7 +57,7 @@ void CheckTokens(std::span<const int32_t> tokens, int64_t vocab_size) {
 
 Session::Session(const LoadedModel& model, ModelOptions options, Profiler* profiler)
     : model_(model),
-      decoder_(model.config, model.weights, model.Placed(options.absorb_dtype), CompleteOptions(model.config, options),
+      decoder_(model.config, model.Placed(CompleteOptions(model, options)), CompleteOptions(model, options),
                *model.backend, profiler),
       pool_(decoder_.options().kv_pages, decoder_.options().page_size) {}
 
@@ -75,14 +95,38 @@ void Session::AppendRandomRows(int sequence, int64_t rows, uint64_t seed) {
   Sequence& appended = Live(sequence);
   const int64_t length = appended.length + rows;
   Reserve(appended, length);
-  model_.backend->pool().ParallelFor(model_.config.num_hidden_layers, [&](int64_t layer, int) {
-    WriteRandomRows(decoder_.activations().KvPages(layer), appended.lease.pages(), appended.length, length,
-                    seed + static_cast<uint64_t>(layer));
-  });
+  const auto layers = model_.config.num_hidden_layers;
+  const auto seed_of = [&](int64_t layer) { return seed + static_cast<uint64_t>(layer); };
+  ThreadPool& pool = model_.backend->pool();
+  const std::span<const int32_t> pages = appended.lease.pages();
+  if (model_.backend->reads_host_memory()) {
+    pool.ParallelFor(layers, [&](int64_t layer, int) {
+      WriteRandomRows(decoder_.activations().KvPages(layer), pages, appended.length, length, seed_of(layer));
+    });
+  } else {
+    // Some layers at a time on the host, then where each page is on the device.
+    const RandomRows made(decoder_.activations().KvPages(0), appended.length, length, options().page_size);
+    std::vector<Memory> memory;
+    const int64_t at_once = std::min<int64_t>(pool.threads(), layers);
+    for (int64_t i = 0; i < at_once; ++i) memory.push_back(made.Allocate());
+    for (int64_t first = 0; first < layers; first += at_once) {
+      const int64_t count = std::min(at_once, layers - first);
+      pool.ParallelFor(count, [&](int64_t i, int) { made.Write(memory[i].data(), seed_of(first + i)); });
+      std::vector<Transfer> transfers;
+      for (int64_t i = 0; i < count; ++i) {
+        made.AddTransfers(memory[i].data(), decoder_.activations().KvPages(first + i), pages, &transfers);
+      }
+      model_.backend->UploadAll(transfers, [](size_t) {});
+    }
+  }
   appended.length = length;
 }
 
-View<const float, 2> Session::Step(std::span<const StepInput> inputs) {
+View<const float, 2> Session::Step(std::span<const StepInput> inputs) { return Run(inputs, false).logits; }
+
+View<const int32_t, 1> Session::StepGreedily(std::span<const StepInput> inputs) { return Run(inputs, true).tokens; }
+
+StepResult Session::Run(std::span<const StepInput> inputs, bool sampled) {
   std::vector<SequenceInput> batch;
   batch.reserve(inputs.size());
   for (size_t i = 0; i < inputs.size(); ++i) {
@@ -96,12 +140,13 @@ View<const float, 2> Session::Step(std::span<const StepInput> inputs) {
     const int64_t length = sequence.length + static_cast<int64_t>(input.tokens.size());
     Reserve(sequence, length);
     batch.push_back({input.tokens, sequence.length, sequence.lease.pages(), input.logit_rows, input.absorbed, {}});
+    if (sampled) batch.back().sampling.resize(input.logit_rows.size());
   }
-  const View<const float, 2> logits = decoder_.Forward(batch).logits;
+  const StepResult result = decoder_.Forward(batch);
   for (const StepInput& input : inputs) {
     sequences_[input.sequence].length += static_cast<int64_t>(input.tokens.size());
   }
-  return logits;
+  return result;
 }
 
 }  // namespace mxmla

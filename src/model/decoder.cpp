@@ -47,16 +47,18 @@ void CheckActivations(const ModelConfig& config, const ModelWeights& weights, co
 
 }  // namespace
 
-Decoder::Decoder(const ModelConfig& config, const ModelWeights& weights, const PlacedWeights& placed,
-                 const ModelOptions& options, Backend& backend, Profiler* profiler)
+Decoder::Decoder(const ModelConfig& config, const PlacedWeights& placed, const ModelOptions& options, Backend& backend,
+                 Profiler* profiler)
     : config_(config),
-      weights_(weights),
       placed_(placed),
+      weights_(placed.weights),
       options_(options),
       backend_(backend),
-      plan_((CheckActivations(config, weights, options), options), config.vocab_size, backend),
+      profiler_(profiler),
+      plan_((CheckActivations(config, placed.weights, options), options), config.vocab_size, backend),
       buffers_(config, options, backend),
-      context_(backend.Context()) {
+      context_(backend.Context()),
+      recorder_(backend.MakeRecorder()) {
   for (const AbsorbedLayer& layer : placed.absorbed) {
     // Expanded heads multiply the latents by the checkpoint's kv_b_proj. They stand for the absorbed products only
     // where these see the same weights and unquantised inputs.
@@ -65,7 +67,7 @@ Decoder::Decoder(const ModelConfig& config, const ModelWeights& weights, const P
     }
   }
   PlanWorkspace();
-  context_.profiler = profiler;
+  if (profiler) profiler->UseClock(backend.clock());
   if (!backend.reads_host_memory()) {
     const auto rows = static_cast<size_t>(StepPlan::Largest(options).logit_rows);
     const size_t row = static_cast<size_t>(config.vocab_size + 2 * kMaxTopLogprobs + 2) * sizeof(float);
@@ -93,7 +95,18 @@ StepResult Decoder::Forward(std::span<const SequenceInput> inputs) {
   plan_.Fill(inputs, {config_.kv_lora_rank, config_.qk_nope_head_dim, config_.qk_rope_head_dim, config_.v_head_dim},
              allow_expanded_);
   plan_.Upload();
-  Run(plan_.shape(), plan_.Views());
+  const StepShape& shape = plan_.shape();
+  const auto calls = [&] { Run(shape, plan_.Views()); };
+  if (profiler_ && !profiler_->paused()) {
+    context_.profiler = profiler_;
+    calls();
+    context_.profiler = nullptr;
+    profiler_->Settle();
+  } else {
+    const int64_t key[] = {shape.absorbed_rows, shape.expanded_rows, shape.segments, shape.sequences,
+                           shape.logit_rows,    shape.sampled,       shape.logprobs};
+    recorder_->Run(key, calls);
+  }
   return Result();
 }
 
@@ -131,14 +144,13 @@ void Decoder::Run(const StepShape& shape, const StepViews& views) const {
                        buffers_.Ints(buffers_.sampled_tokens, StepPlan::Largest(options_).logit_rows)});
   const View<float, 2> cos = buffers_.Float(buffers_.cos, rows);
   const View<float, 2> sin = buffers_.Float(buffers_.sin, rows);
-  const auto half = static_cast<int64_t>(placed_.inverse_frequencies.size());
-  RopeAngles(context_, {views.positions, View<const float, 1>::Contiguous(placed_.inverse_frequencies.data(), {half}),
-                        placed_.rope_factor, cos, sin});
+  RopeAngles(context_, {views.positions, placed_.inverse_frequencies, placed_.rope_factor, cos, sin});
   const Step step{config_, options_, buffers_, shape, views, cos, sin, placed_.softmax_scale};
   for (size_t layer = 0; layer < weights_.layers.size(); ++layer) {
-    AttentionLayer(context_, step, weights_.layers[layer], placed_.absorbed[layer].weights,
+    const JoinedWeights& joined = placed_.joined[layer];
+    AttentionLayer(context_, step, weights_.layers[layer], placed_.absorbed[layer].weights, joined,
                    buffers_.KvPages(static_cast<int64_t>(layer)), layer == 0);
-    MlpLayer(context_, step, weights_.layers[layer]);
+    MlpLayer(context_, step, weights_.layers[layer], joined, placed_.experts[layer]);
   }
   if (shape.logit_rows == 0) return;
   RunHead(step);

@@ -13,12 +13,15 @@ namespace {
 
 class Mlp {
  public:
-  Mlp(const ExecContext& context, const Step& step, const LayerWeights& layer)
+  Mlp(const ExecContext& context, const Step& step, const LayerWeights& layer, const JoinedWeights& joined,
+      const PlacedExperts& experts)
       : context_(context),
         options_(step.options),
         c_(step.config),
         b_(step.buffers),
         layer_(layer),
+        joined_(joined),
+        placed_(experts),
         row_length_(step.views.row_length),
         rows_(step.shape.rows()) {}
 
@@ -121,9 +124,13 @@ class Mlp {
 
   void Dense(const MlpWeights& weights, std::string_view name, const FloatOutput<2>& out) {
     const int64_t width = RowCount(weights.gate_proj);
-    const FloatOutput<2> gate_up = b_.Plain(b_.gate_up, rows_);
-    Linear(context_, {Input(weights.gate_proj), weights.gate_proj, Slice(gate_up, 1, 0, width)}, name);
-    Linear(context_, {Input(weights.up_proj), weights.up_proj, Slice(gate_up, 1, width, width)}, name);
+    const FloatOutput<2> gate_up = Slice(b_.Plain(b_.gate_up, rows_), 1, 0, 2 * width);
+    if (joined_.gate_up) {
+      Linear(context_, {Input(*joined_.gate_up), *joined_.gate_up, gate_up}, name);
+    } else {
+      Linear(context_, {Input(weights.gate_proj), weights.gate_proj, Slice(gate_up, 1, 0, width)}, name);
+      Linear(context_, {Input(weights.up_proj), weights.up_proj, Slice(gate_up, 1, width, width)}, name);
+    }
     const Inputs inputs = Activate(gate_up, rows_, width, FormatsOf({&weights.down_proj, 1}), b_.mlp, b_.mlp_quantized);
     Linear(context_, {inputs.x, weights.down_proj, out}, name);
   }
@@ -152,8 +159,9 @@ class Mlp {
     const View<const int32_t, 1> begin = b_.Ints(b_.expert_begin, c_.n_routed_experts + 1);
     const View<const int32_t, 1> pairs = b_.Ints(b_.expert_pairs, Pairs());
     const auto product = [&](const Inputs& inputs, int64_t pairs_per_row, const std::vector<LinearWeight>& weights,
-                             const FloatOutput<2>& out) {
-      GroupedLinear(context_, {inputs.x, pairs_per_row, weights, begin, pairs, out, inputs.x_quantized}, "experts");
+                             const std::shared_ptr<const void>& placed, const FloatOutput<2>& out) {
+      GroupedLinear(context_, {inputs.x, pairs_per_row, weights, begin, pairs, out, inputs.x_quantized, placed.get()},
+                    "experts");
     };
     const auto normed = [&](const std::vector<LinearWeight>& weights) {
       const Formats formats = FormatsOf(weights);
@@ -162,10 +170,16 @@ class Mlp {
       if (formats.quantized) quantized = AsActivation(b_.Quantized(b_.normed_quantized, rows_));
       return InputsOf(plain, quantized);
     };
-    product(normed(experts.gate_proj), c_.num_experts_per_tok, experts.gate_proj, Slice(gate_up, 1, 0, width));
-    product(normed(experts.up_proj), c_.num_experts_per_tok, experts.up_proj, Slice(gate_up, 1, width, width));
+    if (!joined_.expert_gate_up.empty()) {
+      product(normed(joined_.expert_gate_up), c_.num_experts_per_tok, joined_.expert_gate_up, placed_.gate_up, gate_up);
+    } else {
+      product(normed(experts.gate_proj), c_.num_experts_per_tok, experts.gate_proj, placed_.gate_proj,
+              Slice(gate_up, 1, 0, width));
+      product(normed(experts.up_proj), c_.num_experts_per_tok, experts.up_proj, placed_.up_proj,
+              Slice(gate_up, 1, width, width));
+    }
     product(Activate(gate_up, Pairs(), width, FormatsOf(experts.down_proj), b_.expert_mlp, b_.expert_mlp_quantized), 1,
-            experts.down_proj, b_.Plain(b_.expert_out, Pairs()));
+            experts.down_proj, placed_.down_proj, b_.Plain(b_.expert_out, Pairs()));
   }
 
   const ExecContext& context_;
@@ -173,14 +187,17 @@ class Mlp {
   const ModelConfig& c_;
   const Activations& b_;
   const LayerWeights& layer_;
+  const JoinedWeights& joined_;
+  const PlacedExperts& placed_;
   const View<const int32_t, 1> row_length_;
   const int64_t rows_;
 };
 
 }  // namespace
 
-void MlpLayer(const ExecContext& context, const Step& step, const LayerWeights& layer) {
-  Mlp(context, step, layer).Run();
+void MlpLayer(const ExecContext& context, const Step& step, const LayerWeights& layer, const JoinedWeights& joined,
+              const PlacedExperts& experts) {
+  Mlp(context, step, layer, joined, experts).Run();
 }
 
 }  // namespace mxmla

@@ -7,6 +7,7 @@
 
 #include "cpu/backend.h"
 #include "engine/loaded_model.h"
+#include "engine/session.h"
 #include "model/decoder.h"
 
 namespace mxmla {
@@ -20,8 +21,17 @@ class FarBackend final : public Backend {
 
   bool reads_host_memory() const override { return false; }
   Memory Allocate(size_t bytes, Fill fill, const std::string& what, const std::string& hint) override {
+    allocated += bytes;
+    if (what == "weights") {
+      Memory weights = AllocateHostMemory(bytes, fill, what, hint);
+      weights_begin = weights.data();
+      weights_end = weights.data() + bytes;
+      return weights;
+    }
     return AllocateHostMemory(bytes, fill, what, hint);
   }
+  std::optional<size_t> FreeMemory() const override { return free - allocated; }
+  bool replays() const override { return true; }
   Memory AllocateStaging(size_t bytes, const std::string& what, const std::string& hint) override {
     Memory memory = AllocateHostMemory(bytes, Fill::kZero, what, hint);
     std::memset(memory.data(), 0xa5, bytes);
@@ -36,8 +46,18 @@ class FarBackend final : public Backend {
     std::memcpy(staging, device, bytes);
     downloaded += bytes;
   }
+  void UploadAll(std::span<const Transfer> transfers, const std::function<void(size_t)>& progress) override {
+    size_t done = 0;
+    for (const Transfer& transfer : transfers) {
+      std::memcpy(transfer.device, transfer.host, transfer.bytes);
+      progress(done += transfer.bytes);
+    }
+  }
+  double MeasureReadBandwidth() override { return 1; }
 
-  size_t uploaded = 0, downloaded = 0;
+  size_t uploaded = 0, downloaded = 0, allocated = 0;
+  size_t free = size_t{1} << 40;
+  const std::byte *weights_begin = nullptr, *weights_end = nullptr;
 };
 
 class StepTest : public testing::Test {
@@ -53,7 +73,7 @@ class StepTest : public testing::Test {
   }
 
   Decoder Make(Backend& backend) const {
-    return Decoder(model_.config, model_.weights, model_.Placed(AbsorbDType::kCheckpoint), options_, backend, nullptr);
+    return Decoder(model_.config, model_.Placed(options_), options_, backend, nullptr);
   }
 
   // Two prompts, one of them sampled with everything that sampling knows; then a token of each.
@@ -136,6 +156,125 @@ TEST_F(StepTest, AStepCanBeQueuedOnTokensThatTheHostHasNotSeen) {
       0);
   const int32_t none = -5;  // there are four rows of logits
   EXPECT_THROW(unseen.Forward(std::vector{Next(prompts[0], &none)}), Error);
+}
+
+class FarWeights : public testing::TestWithParam<const char*> {
+ protected:
+  static ModelOptions Options() {
+    ModelOptions options;
+    options.max_context = 100;
+    options.max_sequences = 2;
+    options.max_batch_tokens = 16;
+    options.max_logit_rows = 16;
+    return options;
+  }
+  LoadedModel Open() const { return LoadedModel::Open(std::string(MXMLA_FIXTURES) + "/" + GetParam(), {"cpu", 2}); }
+};
+
+TEST_P(FarWeights, ComputeWhatTheHostsDo) {
+  for (const KvDType kv_dtype : {KvDType::kAuto, KvDType::kFp8}) {
+    std::vector<float> results[2];
+    for (const bool far : {false, true}) {
+      LoadedModel model = Open();
+      FarBackend* device = nullptr;
+      size_t told = 0, total = 1;
+      if (far) {
+        auto backend = std::make_unique<FarBackend>();
+        device = backend.get();
+        model.backend = std::move(backend);
+        model.on_upload = [&](const UploadState& state) {
+          EXPECT_GE(state.done, told);
+          told = state.done;
+          if (state.finished) total = state.total;
+        };
+      }
+      ModelOptions options = Options();
+      options.kv_dtype = kv_dtype;
+      Session session(model, options);
+      if (far) {
+        EXPECT_EQ(told, total);
+        const PlacedWeights& placed = model.Placed(options);
+        const auto* head = std::get_if<View<const bf16, 2>>(&placed.weights.lm_head);
+        ASSERT_NE(head, nullptr);
+        const auto* at = reinterpret_cast<const std::byte*>(head->data);
+        EXPECT_TRUE(at >= device->weights_begin && at < device->weights_end);
+        EXPECT_EQ(session.options().row_buckets.empty(), false);
+      }
+      const int first = session.Add(), second = session.Add();
+      session.AppendRandomRows(first, 70, 5);
+      session.AppendRandomRows(first, 13, 6);
+      std::vector<int32_t> tokens(10);
+      for (int32_t i = 0; i < 10; ++i) tokens[static_cast<size_t>(i)] = 3 * i + 1;
+      const std::span<const int32_t> all = tokens;
+      for (const bool greedy : {false, true}) {
+        const StepInput inputs[] = {{first, all.first(1), {0}, false}, {second, all, {0, 9}, false}};
+        if (greedy) {
+          for (const int32_t token : std::vector<int32_t>{session.StepGreedily(inputs)(0)}) {
+            results[far].push_back(static_cast<float>(token));
+          }
+        } else {
+          const View<const float, 2> logits = session.Step(inputs);
+          results[far].insert(results[far].end(), logits.data, logits.data + logits.size());
+        }
+      }
+    }
+    ASSERT_EQ(results[0].size(), results[1].size());
+    EXPECT_EQ(std::memcmp(results[0].data(), results[1].data(), results[0].size() * sizeof(float)), 0);
+  }
+}
+
+TEST_P(FarWeights, ThatDoNotFitAreRefusedBeforeAnythingIsCopied) {
+  LoadedModel model = Open();
+  auto backend = std::make_unique<FarBackend>();
+  backend->free = 20000;
+  const FarBackend* device = backend.get();
+  model.backend = std::move(backend);
+  try {
+    Session session(model, Options());
+    FAIL() << "not refused";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kMemory);
+    EXPECT_NE(std::string(error.what()).find("0.00 GB free"), std::string::npos);
+  }
+  EXPECT_EQ(device->allocated, 0u);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, FarWeights,
+                         testing::Values("v3-mxfp4", "v3-fp8", "v3-bf16", "v2-bf16", "kimi-mxfp4", "v3-real-dims"),
+                         [](const auto& test) {
+                           std::string name = test.param;
+                           std::ranges::replace(name, '-', '_');
+                           return name;
+                         });
+
+// Several matrices that read the same rows become one where their planes allow it.
+TEST(JoinedWeights, AreRowsOfOneMatrix) {
+  LoadedModel model = LoadedModel::Open(std::string(MXMLA_FIXTURES) + "/v3-mxfp4", {"cpu", 2});
+  model.backend = std::make_unique<FarBackend>();
+  const PlacedWeights& placed = model.Placed({});
+  int joined = 0;
+  for (size_t l = 0; l < placed.joined.size(); ++l) {
+    const LayerWeights& host = model.weights.layers[l];
+    const auto same_rows = [&](const LinearWeight& whole, const LinearWeight& first, const LinearWeight& second) {
+      ASSERT_EQ(RowCount(whole), RowCount(first) + RowCount(second));
+      std::vector<float> found(static_cast<size_t>(ColumnCount(whole))), expected(found.size());
+      for (int64_t r = 0; r < RowCount(whole); ++r) {
+        DequantizeRow(whole, r, found.data());
+        const bool in_first = r < RowCount(first);
+        DequantizeRow(in_first ? first : second, in_first ? r : r - RowCount(first), expected.data());
+        ASSERT_EQ(found, expected) << "row " << r;
+      }
+      ++joined;
+    };
+    const JoinedWeights& own = placed.joined[l];
+    if (own.down) same_rows(*own.down, host.q_a_proj, host.kv_a_proj_with_mqa);
+    const MlpWeights& mlp = host.is_moe ? host.shared_experts : host.mlp;
+    if (own.gate_up) same_rows(*own.gate_up, mlp.gate_proj, mlp.up_proj);
+    for (size_t e = 0; e < own.expert_gate_up.size(); ++e) {
+      same_rows(own.expert_gate_up[e], host.experts.gate_proj[e], host.experts.up_proj[e]);
+    }
+  }
+  EXPECT_GT(joined, 8);
 }
 
 TEST_F(StepTest, SamplingIsForAllRowsOrNone) {
