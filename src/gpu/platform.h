@@ -57,6 +57,7 @@ __device__ __forceinline__ uint64_t Ballot(bool predicate) {
 }
 __device__ __forceinline__ void WaveBarrier() {
 #if defined(__HIP__)
+  __builtin_amdgcn_fence(__ATOMIC_ACQ_REL, "wavefront");
   __builtin_amdgcn_wave_barrier();
 #else
   __syncwarp();
