@@ -6,6 +6,7 @@
 #include "cuda/decode_attention.h"
 #include "cuda/linear.h"
 #include "cuda/placed_experts.h"
+#include "cuda/query_absorb.h"
 #include "cuda/status.h"
 #include "cuda/value_project.h"
 #include "gpu/product_kernels.h"
@@ -97,6 +98,10 @@ bool HonoursGroupedLinear(const GroupedLinearArgs& args) {
   return TableOf(args) != nullptr && !args.x_quantized && StridesInSixteens(args.x) &&
          (args.pairs.shape[0] <= 1 || args.pairs.stride[0] == 1) && args.expert_begin.stride[0] == 1;
 }
+
+// --- query_absorb ---
+
+void RunQueryAbsorb(const ExecContext& context, const QueryAbsorbArgs& args) { QueryAbsorb(args, OptionsOf(context)); }
 
 // --- value_project ---
 
@@ -191,6 +196,12 @@ KernelSet MakeKernels() {
        RunGroupedLinear,
        nullptr,
        {{"placed experts of one format and layout, pairs and expert_begin contiguous", HonoursGroupedLinear}}});
+  set.query_absorb.push_back(
+      {kName,
+       {{"q_nope", true, 16, kBf16}, {"w_kc", true}, {"out", true, 16}},
+       RunQueryAbsorb,
+       nullptr,
+       {{"qk_nope_head_dim 64, 128, 192 or 256, not output-major, and aligned weights", HonoursQueryAbsorb}}});
   set.value_project.push_back(
       {kName,
        {{"attn", true, 16, kBf16}, {"w_vc", true}, {"out", true}},

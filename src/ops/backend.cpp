@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "core/error.h"
@@ -21,6 +22,26 @@ ExecContext Backend::Context() const {
 }
 
 std::shared_ptr<const void> Backend::PlaceExperts(std::span<const LinearWeight>) { return nullptr; }
+
+void Backend::UploadAll(std::span<const Transfer> transfers, const std::function<void(size_t done)>& progress) {
+  constexpr size_t kPiece = size_t{1} << 20;
+  const Memory staging = AllocateStaging(kPiece, "memory for uploads", "");
+  size_t done = 0;
+  for (const Transfer& transfer : transfers) {
+    for (size_t begin = 0; begin < transfer.bytes; begin += kPiece) {
+      const size_t bytes = std::min(kPiece, transfer.bytes - begin);
+      FinishUploads();
+      std::memcpy(staging.data(), transfer.host + begin, bytes);
+      Upload(transfer.device + begin, staging.data(), bytes);
+      progress(done += bytes);
+    }
+  }
+  FinishUploads();
+}
+
+double Backend::MeasureReadBandwidth() {
+  Fail(ErrorCode::kInternal, "read bandwidth", "a backend that measures it", Name());
+}
 
 std::unique_ptr<Recorder> Backend::MakeRecorder() {
   class Direct final : public Recorder {
@@ -43,14 +64,6 @@ void HostBackend::Upload(std::byte* device, const std::byte* staging, size_t byt
 
 void HostBackend::Download(std::byte* staging, const std::byte* device, size_t bytes) {
   std::memcpy(staging, device, bytes);
-}
-
-void HostBackend::UploadAll(std::span<const Transfer> transfers, const std::function<void(size_t done)>& progress) {
-  size_t done = 0;
-  for (const Transfer& transfer : transfers) {
-    std::memcpy(transfer.device, transfer.host, transfer.bytes);
-    progress(done += transfer.bytes);
-  }
 }
 
 void WorkspaceMemory::Take(ExecContext& context, Backend& backend, WorkspaceSize size) {

@@ -62,7 +62,7 @@ class Backend {
   virtual void Download(std::byte* staging, const std::byte* device, size_t bytes) = 0;
   // Copies much of the host's memory to memory from Allocate; returns when it is there. `progress` hears at times, from
   // this thread, how many bytes are done.
-  virtual void UploadAll(std::span<const Transfer> transfers, const std::function<void(size_t done)>& progress) = 0;
+  virtual void UploadAll(std::span<const Transfer> transfers, const std::function<void(size_t done)>& progress);
   // Bytes that Allocate can still give, where there is a limit that is known.
   virtual std::optional<size_t> FreeMemory() const { return std::nullopt; }
 
@@ -76,8 +76,9 @@ class Backend {
   virtual bool replays() const { return false; }
   // What times op calls; null where they return when their work is done.
   virtual QueueClock* clock() { return nullptr; }
-  // Bytes a second at which kernels read memory far larger than the caches: the best of a few passes.
-  virtual double MeasureReadBandwidth() = 0;
+  // Bytes a second at which kernels read memory far larger than the caches: the best of a few passes. Refused (kInternal)
+  // by a backend that cannot tell.
+  virtual double MeasureReadBandwidth();
 
  protected:
   // For ExecContext::stream.
@@ -98,7 +99,6 @@ class HostBackend final : public Backend {
   Memory AllocateStaging(size_t bytes, const std::string& what, const std::string& hint) override;
   void Upload(std::byte* device, const std::byte* staging, size_t bytes) override;
   void Download(std::byte* staging, const std::byte* device, size_t bytes) override;
-  void UploadAll(std::span<const Transfer> transfers, const std::function<void(size_t done)>& progress) override;
   double MeasureReadBandwidth() override;
 };
 

@@ -46,14 +46,6 @@ class FarBackend final : public Backend {
     std::memcpy(staging, device, bytes);
     downloaded += bytes;
   }
-  void UploadAll(std::span<const Transfer> transfers, const std::function<void(size_t)>& progress) override {
-    size_t done = 0;
-    for (const Transfer& transfer : transfers) {
-      std::memcpy(transfer.device, transfer.host, transfer.bytes);
-      progress(done += transfer.bytes);
-    }
-  }
-  double MeasureReadBandwidth() override { return 1; }
 
   size_t uploaded = 0, downloaded = 0, allocated = 0;
   size_t free = size_t{1} << 40;

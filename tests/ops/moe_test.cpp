@@ -107,9 +107,9 @@ TEST_P(MoeTest, RouterTiesGoToTheLowerExpert) {
   const int64_t experts = 8, hidden = 32;
   for (RouterMethod method : {RouterMethod::kGreedy, RouterMethod::kGroupLimitedGreedy, RouterMethod::kNoauxTc}) {
     const Tensor<2> x = std::move(Tensor<2>(rng_, backend().plain(), {1, hidden}).Randomize(rng_));
-    const std::vector<float> zeros(experts * hidden);
-    std::vector<float> logits(experts), weights(4);
-    std::vector<int32_t> ids(4);
+    const OperandVector<float> zeros(experts * hidden);
+    OperandVector<float> logits(experts), weights(4);
+    OperandVector<int32_t> ids(4);
     Router(Machine(backend()).context(), {x.In(),
                                           View<const float, 2>::Contiguous(zeros.data(), {experts, hidden}),
                                           {},
@@ -117,7 +117,7 @@ TEST_P(MoeTest, RouterTiesGoToTheLowerExpert) {
                                           View<float, 2>::Contiguous(logits.data(), {1, experts}),
                                           View<int32_t, 2>::Contiguous(ids.data(), {1, 4}),
                                           View<float, 2>::Contiguous(weights.data(), {1, 4})});
-    EXPECT_EQ(ids, (std::vector<int32_t>{0, 1, 2, 3}));
+    EXPECT_EQ(ids, (OperandVector<int32_t>{0, 1, 2, 3}));
   }
 }
 
@@ -127,8 +127,8 @@ TEST_P(MoeTest, RouterOnNanStaysInRange) {
   x.f32->ForEach([](float& v) { v = NAN; });
   for (RouterMethod method : {RouterMethod::kGreedy, RouterMethod::kGroupLimitedGreedy, RouterMethod::kNoauxTc}) {
     const Weight w(rng_, Format::kF32, experts, hidden);
-    std::vector<float> logits(experts), weights(4);
-    std::vector<int32_t> ids(4, -5);
+    OperandVector<float> logits(experts), weights(4);
+    OperandVector<int32_t> ids(4, -5);
     Router(Machine(backend()).context(), {x.In(),
                                           w.View(),
                                           {},

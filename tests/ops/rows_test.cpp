@@ -8,7 +8,7 @@ using RowsTest = BackendTest;
 constexpr ScaleMode kModes[] = {ScaleMode::kEven, ScaleMode::kFloor, ScaleMode::kCeil};
 
 // The bits of the rows `to` of a quantised output of `rows` rows: codes, then scales.
-std::vector<uint8_t> BitsOfRows(const Tensor<2>& quantized, int64_t rows, const std::vector<int64_t>& to) {
+std::vector<uint8_t> BitsOfRows(const Tensor<2>& quantized, int64_t rows, const OperandVector<int64_t>& to) {
   std::vector<uint8_t> bits;
   const auto append = [&](const auto& plane) {
     if (!plane || rows == 0) return;
@@ -35,8 +35,8 @@ TEST_P(RowsTest, RmsNormWithResidualIndicesAndQuantizedOutput) {
           stream.Randomize(rng_);
           Plane<float, 1> weight(rng_, {n});
           weight.ForEach([&](float& v) { v = std::uniform_real_distribution<float>(0.5f, 1.5f)(rng_); });
-          std::vector<int32_t> from(rows);
-          std::vector<int64_t> to(rows);
+          OperandVector<int32_t> from(rows);
+          OperandVector<int64_t> to(rows);
           for (int64_t r = 0; r < rows; ++r) {
             from[r] = static_cast<int32_t>(row_index ? x_rows - 1 - r : r);
             to[r] = out_index ? 2 * (rows - 1 - r) + 1 : r;
@@ -84,7 +84,7 @@ TEST_P(RowsTest, RmsNormWithResidualIndicesAndQuantizedOutput) {
           ASSERT_EQ(BitsOfRows(quantized, out_rows, to), QuantizedBits(found, n, q_format, mode));
           if (out_index) {
             const Tensor<2> untouched(rng_, q_format, {out_rows, n});
-            std::vector<int64_t> others(rows);
+            OperandVector<int64_t> others(rows);
             for (int64_t r = 0; r < rows; ++r) {
               ASSERT_TRUE(std::isnan(out_values[2 * r * n])) << "row not named";
               others[r] = 2 * r;
@@ -203,7 +203,7 @@ TEST_P(RowsTest, RopeIntoPlaceAndIntoRows) {
             for (auto* plane : {&cos, &sin}) {
               plane->ForEach([&](float& v) { v = std::uniform_real_distribution<float>(-1, 1)(rng_); });
             }
-            std::vector<int64_t> to(rows);
+            OperandVector<int64_t> to(rows);
             for (int64_t r = 0; r < rows; ++r) to[r] = out_index ? 2 * (rows - 1 - r) + 1 : r;
             const Tensor<3> out(rng_, plain, {out_index ? 2 * rows : rows, heads, n});
             RopeArgs args{x.In(), cos.view, sin.view, interleaved, out.Out(), {}};
@@ -278,7 +278,7 @@ TEST_P(RowsTest, EmbeddingRowsAreExact) {
     const Weight table(rng_, table_format, vocab, hidden);
     const std::vector<double> values = table.Values();
     for (int64_t rows : {0, 1, 12}) {
-      std::vector<int32_t> tokens(rows);
+      OperandVector<int32_t> tokens(rows);
       for (int32_t& token : tokens) token = static_cast<int32_t>(Uniform(rng_, 0, vocab - 1));
       const Tensor<2> out(rng_, backend().plain(), {rows, hidden});
       Embedding(Machine(backend()).context(),

@@ -13,14 +13,14 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 // A call's operands; what a test does not set is absent.
 struct Call {
   View<const float, 2> logits;
-  std::vector<SamplingOptions> options;
-  std::vector<float> uniform;
-  std::vector<int64_t> penalty_begin;
-  std::vector<int32_t> penalty_tokens, penalty_counts;
-  std::vector<int64_t> bias_begin;
-  std::vector<int32_t> bias_tokens;
-  std::vector<float> bias_values;
-  std::vector<int32_t> allowed_index, allowed;
+  OperandVector<SamplingOptions> options;
+  OperandVector<float> uniform;
+  OperandVector<int64_t> penalty_begin;
+  OperandVector<int32_t> penalty_tokens, penalty_counts;
+  OperandVector<int64_t> bias_begin;
+  OperandVector<int32_t> bias_tokens;
+  OperandVector<float> bias_values;
+  OperandVector<int32_t> allowed_index, allowed;
   int64_t listed = 0;
   bool logprobs = true;
 };
@@ -33,7 +33,7 @@ struct Found {
 };
 
 template <class T>
-auto AsView(const std::vector<T>& x) {
+auto AsView(const OperandVector<T>& x) {
   return View<const T, 1>::Contiguous(x.data(), {static_cast<int64_t>(x.size())});
 }
 
@@ -68,7 +68,7 @@ Found RunSample(const Backend& backend, const Call& call, Rng& rng, int threads 
 }
 
 // Rows of the same options.
-Call MakeCall(const std::vector<float>& logits, int64_t vocab, SamplingOptions options, float uniform = 0.5f) {
+Call MakeCall(const OperandVector<float>& logits, int64_t vocab, SamplingOptions options, float uniform = 0.5f) {
   Call call;
   const int64_t rows = static_cast<int64_t>(logits.size()) / vocab;
   call.logits = View<const float, 2>::Contiguous(logits.data(), {rows, vocab});
@@ -78,9 +78,9 @@ Call MakeCall(const std::vector<float>& logits, int64_t vocab, SamplingOptions o
 }
 
 TEST_P(SampleTest, GreedyTiesNanAndMaskedRows) {
-  const std::vector<float> logits{1, 5,   5,          -1,         9,          2,          9,          9,
-                                  0, NAN, 3,          2,          kInfinity,  0,          1,          2,
-                                  0, 1,   -kInfinity, -kInfinity, -kInfinity, -kInfinity, -kInfinity, -kInfinity};
+  const OperandVector<float> logits{1, 5,   5,          -1,         9,          2,          9,          9,
+                                    0, NAN, 3,          2,          kInfinity,  0,          1,          2,
+                                    0, 1,   -kInfinity, -kInfinity, -kInfinity, -kInfinity, -kInfinity, -kInfinity};
   for (float temperature : {0.0f, 1e-30f}) {
     SamplingOptions options;
     options.temperature = temperature;
@@ -98,7 +98,7 @@ TEST_P(SampleTest, GreedyTiesNanAndMaskedRows) {
 }
 
 TEST_P(SampleTest, PenaltiesBiasAndMaskInTheirOrder) {
-  const std::vector<float> logits{4, 3, -1, 2};
+  const OperandVector<float> logits{4, 3, -1, 2};
   SamplingOptions options;
   options.repetition_penalty = 2;
   options.presence_penalty = 0.25f;
@@ -126,7 +126,7 @@ TEST_P(SampleTest, PenaltiesBiasAndMaskInTheirOrder) {
 }
 
 // The probabilities that the definition gives six logits.
-std::vector<double> Expected(const std::vector<float>& logits, const SamplingOptions& options) {
+std::vector<double> Expected(const OperandVector<float>& logits, const SamplingOptions& options) {
   std::vector<int> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return logits[a] > logits[b]; });
@@ -152,7 +152,7 @@ constexpr SamplingOptions kTruncations[] = {{1},    {0.7f, 3},       {1.3f, 0, 0
 
 // With uniforms on a fine grid the share of each token is its probability.
 TEST_P(SampleTest, SharesOfAGridAreTheProbabilities) {
-  const std::vector<float> logits{0.5f, 2.0f, -1.0f, 1.0f, 1.5f, -0.25f};
+  const OperandVector<float> logits{0.5f, 2.0f, -1.0f, 1.0f, 1.5f, -0.25f};
   for (const SamplingOptions& options : kTruncations) {
     Call call = MakeCall(logits, 6, options);
     call.logits = {logits.data(), {2000, 6}, {0, 1}};
@@ -168,7 +168,7 @@ TEST_P(SampleTest, SharesOfAGridAreTheProbabilities) {
 
 TEST_P(SampleTest, RandomDrawsPassAChiSquareTest) {
   std::mt19937_64 random(7);
-  std::vector<float> logits(40);
+  OperandVector<float> logits(40);
   for (float& logit : logits) logit = std::normal_distribution<float>(0, 1)(random);
   const int64_t draws = 4000;  // each row has a workspace
   for (const SamplingOptions& options : kTruncations) {
@@ -257,7 +257,7 @@ void ExpectNear(const std::vector<float>& expected, const std::vector<float>& fo
 }
 
 TEST_P(SampleTest, AgreesWithRefWhateverTheThreads) {
-  const Backend ref = Backends()[0];
+  const Backend ref = RefBackend();
   for (int round = 0; round < 150; ++round) {
     const int64_t rows = Uniform(rng_, 0, 6);
     const int64_t most[] = {1, 20, 300, 5000};
