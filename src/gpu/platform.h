@@ -80,7 +80,7 @@ __device__ __forceinline__ void ClusterBarrier() {
 #if defined(__HIP__)
   __syncthreads();
 #else
-  asm volatile("barrier.cluster.arrive.aligned;\n\tbarrier.cluster.wait.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.arrive;\n\tbarrier.cluster.wait;" ::: "memory");
 #endif
 }
 template <class T>

@@ -26,6 +26,8 @@ __global__ void __launch_bounds__(kLogitThreads) LogitKernel(const LogitParams p
   const int64_t row0 = blockIdx.x % p.row_tiles * kRows;
   const int64_t expert0 = blockIdx.x / p.row_tiles * kExperts;
   float sum[kRows][kExperts] = {};
+  constexpr int kAhead = kRows * kExperts <= 2 ? 4 : kRows * kExperts <= 16 ? 2 : 1;  // rounds whose loads fly together
+#pragma unroll kAhead
   for (int64_t begin = int64_t{threadIdx.x} * kPiece; begin < p.hidden; begin += kLogitThreads * kPiece) {
     const int count = static_cast<int>(min(p.hidden - begin, int64_t{kPiece}));
     float w[kExperts][kPiece];

@@ -237,7 +237,7 @@ __device__ void SampleRow(const Params& p, int64_t r, Exchange* exchange) {
   ListTop(p, r, row, wanted, log_sum, exchange, &half);
 }
 
-__global__ void MXMLA_CLUSTER __launch_bounds__(kSampleThreads) SampleKernel(const Params p) {
+__global__ void MXMLA_CLUSTER __launch_bounds__(kSampleThreads, 1) SampleKernel(const Params p) {
   __shared__ Exchange exchange;
   WaitForPredecessor();
   SampleRow(p, blockIdx.x / kBlocks, &exchange);
