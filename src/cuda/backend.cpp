@@ -65,7 +65,11 @@ class CudaBackend final : public Backend {
     Check(cudaEventRecord(uploaded_, stream_), "a step's arrays", "an event");
   }
 
-  void FinishUploads() override { Check(cudaEventSynchronize(uploaded_), "a step's arrays", "their copy"); }
+  // What every step begins with.
+  void FinishUploads() override {
+    Use();
+    Check(cudaEventSynchronize(uploaded_), "a step's arrays", "their copy");
+  }
 
   void Download(std::byte* staging, const std::byte* device, size_t bytes) override {
     Check(cudaMemcpyAsync(staging, device, bytes, cudaMemcpyDeviceToHost, stream_), "a step's results",

@@ -220,7 +220,7 @@ TEST_F(CudaModel, ARequestsTokensDependOnNothingElse) {
       if (random() % 3 == 0) request.sampling.repetition_penalty = 1.3f;
     }
     std::vector<std::vector<int32_t>> together(requests.size()), alone(requests.size());
-    Scheduler all(model, options(6, 20, 20));
+    Scheduler all(model, options(6, 20, 11));
     for (size_t i = 0; i < requests.size(); ++i) {
       all.Submit(requests[i], [&, i](RequestId, const GenerateResult& result) { together[i] = result.tokens; });
     }
@@ -240,7 +240,7 @@ TEST_F(CudaModel, ARequestsTokensDependOnNothingElse) {
 TEST_F(CudaModel, ReplayedStepsGiveTheBitsOfThoseThatWereNot) {
   const LoadedModel model = Open("v3-real-dims");
   ModelOptions options;
-  options.max_context = 64;
+  options.max_context = 96;
   options.max_sequences = 3;
   options.max_batch_tokens = 8;
   options.max_logit_rows = 8;
@@ -252,13 +252,14 @@ TEST_F(CudaModel, ReplayedStepsGiveTheBitsOfThoseThatWereNot) {
     for (int i = 0; i < 3; ++i) sequences.push_back(session.Add());
     std::vector<float> all;
     std::mt19937 random(9);
-    for (int step = 0; step < 12; ++step) {
+    for (int step = 0; step < 24; ++step) {
       std::vector<int32_t> tokens(4);
       for (int32_t& token : tokens)
         token = static_cast<int32_t>(random() % static_cast<uint32_t>(model.config.vocab_size));
       std::vector<StepInput> inputs;
-      for (size_t i = 0; i < 1 + random() % 3; ++i) {
-        inputs.push_back({sequences[i], std::span(tokens).first(i == 0 ? 1 + random() % 4 : 1), {0}, true});
+      const size_t count = 1 + random() % 3, rows = step < 18 ? 1 + random() % 4 : 1;
+      for (size_t i = 0; i < (step < 18 ? count : 1); ++i) {
+        inputs.push_back({sequences[i], std::span(tokens).first(i == 0 ? rows : 1), {0}, true});
       }
       const View<const float, 2> logits = session.Step(inputs);
       all.insert(all.end(), logits.data, logits.data + logits.size());
