@@ -37,41 +37,38 @@ class DecodeBench {
     // more and the step is recorded, and the timed ones run as those of generation do.
     const int64_t warm_ups = replays_ ? 4 : 1;
     const int64_t steps = flags_.steps * flags_.repeat;
-    const int64_t last_context = run.context + steps + flags_.repeat * warm_ups;
+    const int64_t last_context = LongestContext(run.context, steps + flags_.repeat * warm_ups);
     ModelOptions options = flags_.model.common.ToModelOptions();
     options.v_layout = ParseVLayout(run.layout);
     options.max_context = last_context;
-    options.max_sequences = options.max_batch_tokens = options.max_logit_rows = run.batch;
-    Session session(model_, options, &profiler);
-    const std::vector<int> sequences = AddRandomSequences(session, run.batch, run.context);
-    std::vector<double> seconds;
+    options.max_sequences = options.max_batch_tokens = run.batch;
+    options.prefix_cache = false;
+    Scheduler scheduler(model_, options, &profiler);
+    StartOnRandomRows(scheduler, run.batch, run.context, model_.config.vocab_size);
+    std::vector<double> seconds, on_device;
     int64_t bytes = 0, copies = 0;
-    int32_t token = 0;
-    const auto step = [&] {
-      DecodeStep(session, sequences, token);
-      token = static_cast<int32_t>((token + 1) % model_.config.vocab_size);
-    };
     for (int64_t r = 0; r < flags_.repeat; ++r) {
       limit_.Sample();
       profiler.Reset();
       profiler.Pause(false);
-      step();
+      scheduler.Tick();
       if (replays_) {
         bytes += Bytes(profiler) * flags_.steps;
         copies += profiler.copies() * flags_.steps;
         profiler.Pause(true);
-        for (int64_t s = 1; s < warm_ups; ++s) step();
+        for (int64_t s = 1; s < warm_ups; ++s) scheduler.Tick();
       }
       profiler.Reset();
       const auto begin = std::chrono::steady_clock::now();
-      for (int64_t s = 0; s < flags_.steps; ++s) step();
+      for (int64_t s = 0; s < flags_.steps; ++s) scheduler.Tick();
       seconds.push_back(SecondsSince(begin) / static_cast<double>(flags_.steps));
+      on_device.push_back(scheduler.device_seconds());
       bytes += Bytes(profiler);
       copies += profiler.copies();
     }
     limit_.Sample();
-    Report(run, last_context, Median(seconds), static_cast<double>(bytes) / static_cast<double>(steps), copies,
-           session.launches());
+    Report(run, last_context, {Median(seconds), Median(on_device)},
+           static_cast<double>(bytes) / static_cast<double>(steps), copies, scheduler.launches());
   }
 
   void Finish() const {
@@ -82,7 +79,13 @@ class DecodeBench {
   }
 
  private:
-  void Report(const Run& run, int64_t last_context, double step, double bytes, int64_t copies, int64_t launches) {
+  struct StepSeconds {
+    double all, on_device;
+  };
+
+  void Report(const Run& run, int64_t last_context, StepSeconds seconds, double bytes, int64_t copies,
+              int64_t launches) {
+    const double step = seconds.all;
     const auto batch = static_cast<double>(run.batch);
     const double rate = bytes / step;
     fmt::print(
@@ -91,8 +94,8 @@ class DecodeBench {
     fmt::print("tokens/s     {:.2f} (median of {} runs of {} steps)\n", batch / step, flags_.repeat, flags_.steps);
     fmt::print("step         {:.1f} us", step * 1e6);
     if (launches > 0) {
-      fmt::print(", one graph of {} kernels, {:.1f} a layer", launches,
-                 static_cast<double>(launches) / static_cast<double>(model_.config.num_hidden_layers));
+      fmt::print(", {:.1f} us of them on the device; one graph of {} kernels, {:.1f} a layer", seconds.on_device * 1e6,
+                 launches, static_cast<double>(launches) / static_cast<double>(model_.config.num_hidden_layers));
     }
     fmt::print("\nbytes/token  {}\n", HumanBytes(bytes / batch));
     fmt::print("GB/s         {:.2f}\n", rate * 1e-9);
@@ -102,6 +105,7 @@ class DecodeBench {
                      {"v_layout", run.layout},
                      {"steps", flags_.steps * flags_.repeat},
                      {"step_seconds", step},
+                     {"device_seconds", seconds.on_device},
                      {"tokens_per_second", batch / step},
                      {"bytes_per_token", bytes / batch},
                      {"gb_per_second", rate * 1e-9},

@@ -9,7 +9,7 @@
 
 #include "bandwidth.h"
 #include "common.h"
-#include "engine/session.h"
+#include "engine/scheduler.h"
 
 namespace mxmla::app {
 
@@ -35,20 +35,21 @@ void PrintModel(const LoadedModel& model);
 void PrintReadLimit(const ReadLimit& limit, double rate, double bytes);
 void AddReadLimit(const ReadLimit& limit, nlohmann::json* json);
 
-std::vector<int> AddSequences(Session& session, int64_t count);
-// Sequences that attend to `context` random rows.
-std::vector<int> AddRandomSequences(Session& session, int64_t count, int64_t context);
-
 // The middle one, the upper of the two in the middle; of at least one.
 double Median(std::vector<double> values);
 
 // Distinct, reproducible token ids.
 std::vector<int32_t> SyntheticTokens(int64_t count, int64_t vocab_size);
 
-// Appends the tokens to every sequence, in chunks that fit a forward pass; logits of the last token only.
-void Prefill(Session& session, const std::vector<int>& sequences, const std::vector<int32_t>& tokens);
-// One step of one token a sequence.
-void DecodeStep(Session& session, const std::vector<int>& sequences, int32_t token);
+// Computes the prompt for `count` requests, to the first token of each.
+void Prefill(Scheduler& scheduler, int64_t count, const std::vector<int32_t>& prompt);
+// Submits `count` requests, greedy and as long as scheduler.options().max_context allows, and runs them until each has
+// decoded a token behind the prompt's; the next ticks decode one of each.
+void StartDecoding(Scheduler& scheduler, int64_t count, const std::vector<int32_t>& prompt);
+// The same behind `rows` random rows of the cache instead of a prompt (GenerateRequest::random_rows), and a token of
+// each request's own. LongestContext: for `ticks` of the next ticks.
+void StartOnRandomRows(Scheduler& scheduler, int64_t count, int64_t rows, int64_t vocab_size);
+int64_t LongestContext(int64_t context, int64_t ticks);
 
 void AddBenchModel(CLI::App& bench);  // prefill, ops, and decode:
 void AddBenchDecode(CLI::App& bench);

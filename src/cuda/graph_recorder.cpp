@@ -21,8 +21,13 @@ int64_t CountKernels(cudaGraph_t graph) {
 
 }  // namespace
 
+GraphRecorder::GraphRecorder(cudaStream_t stream) : stream_(stream) {
+  for (cudaEvent_t* event : {&begin_, &end_}) Check(cudaEventCreate(event), "a step's graph", "an event");
+}
+
 GraphRecorder::~GraphRecorder() {
   cudaStreamSynchronize(stream_);
+  for (const cudaEvent_t event : {begin_, end_}) cudaEventDestroy(event);
   for (const Graph& graph : graphs_) {
     if (graph.exec) cudaGraphExecDestroy(graph.exec);
   }
@@ -45,8 +50,18 @@ void GraphRecorder::Run(std::span<const int64_t> key, const std::function<void()
   graphs_.splice(graphs_.begin(), graphs_, known);
   Graph& graph = graphs_.front();
   if (!graph.exec) Capture(calls, &graph);
+  Check(cudaEventRecord(begin_, stream_), "a step's graph", "an event");
   Check(cudaGraphLaunch(graph.exec, stream_), "a step's graph", "a launch");
+  Check(cudaEventRecord(end_, stream_), "a step's graph", "an event");
   launches_ = graph.kernels;
+}
+
+double GraphRecorder::seconds() const {
+  if (launches_ == 0) return 0;
+  float milliseconds = 0;
+  Check(cudaEventSynchronize(end_), "a step's graph", "kernels that end");
+  Check(cudaEventElapsedTime(&milliseconds, begin_, end_), "a step's graph", "an event's time");
+  return static_cast<double>(milliseconds) * 1e-3;
 }
 
 void GraphRecorder::Capture(const std::function<void()>& calls, Graph* graph) const {

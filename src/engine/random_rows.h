@@ -3,9 +3,9 @@
 
 #include <cstdint>
 #include <span>
-#include <vector>
 
 #include "core/kv_format.h"
+#include "model/activations.h"
 #include "ops/backend.h"
 
 namespace mxmla {
@@ -16,24 +16,8 @@ namespace mxmla {
 void WriteRandomRows(const KvOutput<3>& pages, std::span<const int32_t> block_table, int64_t begin, int64_t end,
                      uint64_t seed);
 
-// The same rows for a cache that the host cannot write: made in the host's memory, in pages of the cache's layout, then
-// sent to their places.
-class RandomRows {
- public:
-  // `pages` is any layer's cache.
-  RandomRows(const KvOutput<3>& pages, int64_t begin, int64_t end, int64_t page_size);
-
-  // Memory for one layer's rows.
-  Memory Allocate() const;
-  void Write(std::byte* memory, uint64_t seed) const;
-  // From what Write wrote to the layer's cache `pages`, of which the sequence has those of `block_table`.
-  void AddTransfers(const std::byte* memory, const KvOutput<3>& pages, std::span<const int32_t> block_table,
-                    std::vector<Transfer>* transfers) const;
-
- private:
-  KvOutput<3> layout_;  // of a cache, its addresses not to be used
-  int64_t begin_, end_, page_size_;
-  int64_t row_bytes_ = 0;  // from one row to the next
-};
+// The same in every layer of `buffers`' cache, wherever it lies, layer l with `seed` + l.
+void WriteRandomRows(Backend& backend, const Activations& buffers, std::span<const int32_t> block_table, int64_t begin,
+                     int64_t end, uint64_t seed);
 
 }  // namespace mxmla

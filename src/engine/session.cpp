@@ -3,9 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
-
-#include "engine/random_rows.h"
 
 namespace mxmla {
 
@@ -91,42 +88,7 @@ void Session::Reserve(Sequence& sequence, int64_t length) {
   }
 }
 
-void Session::AppendRandomRows(int sequence, int64_t rows, uint64_t seed) {
-  Sequence& appended = Live(sequence);
-  const int64_t length = appended.length + rows;
-  Reserve(appended, length);
-  const auto layers = model_.config.num_hidden_layers;
-  const auto seed_of = [&](int64_t layer) { return seed + static_cast<uint64_t>(layer); };
-  ThreadPool& pool = model_.backend->pool();
-  const std::span<const int32_t> pages = appended.lease.pages();
-  if (model_.backend->reads_host_memory()) {
-    pool.ParallelFor(layers, [&](int64_t layer, int) {
-      WriteRandomRows(decoder_.activations().KvPages(layer), pages, appended.length, length, seed_of(layer));
-    });
-  } else {
-    // Some layers at a time on the host, then where each page is on the device.
-    const RandomRows made(decoder_.activations().KvPages(0), appended.length, length, options().page_size);
-    std::vector<Memory> memory;
-    const int64_t at_once = std::min<int64_t>(pool.threads(), layers);
-    for (int64_t i = 0; i < at_once; ++i) memory.push_back(made.Allocate());
-    for (int64_t first = 0; first < layers; first += at_once) {
-      const int64_t count = std::min(at_once, layers - first);
-      pool.ParallelFor(count, [&](int64_t i, int) { made.Write(memory[i].data(), seed_of(first + i)); });
-      std::vector<Transfer> transfers;
-      for (int64_t i = 0; i < count; ++i) {
-        made.AddTransfers(memory[i].data(), decoder_.activations().KvPages(first + i), pages, &transfers);
-      }
-      model_.backend->UploadAll(transfers, [](size_t) {});
-    }
-  }
-  appended.length = length;
-}
-
-View<const float, 2> Session::Step(std::span<const StepInput> inputs) { return Run(inputs, false).logits; }
-
-View<const int32_t, 1> Session::StepGreedily(std::span<const StepInput> inputs) { return Run(inputs, true).tokens; }
-
-StepResult Session::Run(std::span<const StepInput> inputs, bool sampled) {
+View<const float, 2> Session::Step(std::span<const StepInput> inputs) {
   std::vector<SequenceInput> batch;
   batch.reserve(inputs.size());
   for (size_t i = 0; i < inputs.size(); ++i) {
@@ -140,13 +102,12 @@ StepResult Session::Run(std::span<const StepInput> inputs, bool sampled) {
     const int64_t length = sequence.length + static_cast<int64_t>(input.tokens.size());
     Reserve(sequence, length);
     batch.push_back({input.tokens, sequence.length, sequence.lease.pages(), input.logit_rows, input.absorbed, {}});
-    if (sampled) batch.back().sampling.resize(input.logit_rows.size());
   }
-  const StepResult result = decoder_.Forward(batch);
+  const View<const float, 2> logits = decoder_.Forward(batch).logits;
   for (const StepInput& input : inputs) {
     sequences_[input.sequence].length += static_cast<int64_t>(input.tokens.size());
   }
-  return result;
+  return logits;
 }
 
 }  // namespace mxmla

@@ -34,20 +34,13 @@ class Session {
   // when the pages do not suffice, kInternal for a sequence that was removed or is named twice.
   View<const float, 2> Step(std::span<const StepInput> inputs);
 
-  // The same, but each wanted row of logits is sampled greedily where it lies: the tokens (rows), valid until the next
-  // step. A step as generation takes it.
-  View<const int32_t, 1> StepGreedily(std::span<const StepInput> inputs);
-
-  // Appends cache rows of random numbers, without computing anything: for measuring how long contexts are decoded. What
-  // follows attends to them. Errors: as Step's.
-  void AppendRandomRows(int sequence, int64_t rows, uint64_t seed);
-
   const ModelConfig& config() const { return model_.config; }
   const ModelOptions& options() const { return decoder_.options(); }
   const ExecContext& context() const { return decoder_.context(); }
   size_t buffer_bytes() const { return decoder_.total_bytes(); }
-  // Kernels of the last step, where the device can tell; else 0.
+  // Kernels of the last step and their time on the device, where it can tell; else 0.
   int64_t launches() const { return decoder_.launches(); }
+  double device_seconds() const { return decoder_.device_seconds(); }
 
  private:
   struct Sequence {
@@ -57,7 +50,6 @@ class Session {
   };
 
   Sequence& Live(int sequence);
-  StepResult Run(std::span<const StepInput> inputs, bool sampled);
   // Room for `length` tokens.
   void Reserve(Sequence& sequence, int64_t length);
 

@@ -32,6 +32,9 @@ __device__ float BlockSum(float value) {
 }
 
 __global__ void __launch_bounds__(kMostThreads) RmsNormKernel(const Params p) {
+  for (int64_t begin = int64_t{threadIdx.x} * kPiece; begin < p.n; begin += int64_t{blockDim.x} * kPiece) {
+    Prefetch(p.weight, 0, begin, kPiece);
+  }
   WaitForPredecessor();
   const int64_t r = blockIdx.x;
   const int64_t from = p.row_index ? p.row_index(r) : r;

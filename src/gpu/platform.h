@@ -73,6 +73,12 @@ __device__ __forceinline__ void WaitForPredecessor() {
 #endif
 }
 
+__device__ __forceinline__ void PrefetchToL2(const void* address) {
+#if !defined(__HIP__)
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
+#endif
+}
+
 // The place of a block among the kBlocks of its cluster, a barrier over all their threads, and another block's copy of
 // a shared variable.
 __device__ __forceinline__ int BlockRank() { return static_cast<int>(blockIdx.x) % kBlocks; }

@@ -22,9 +22,12 @@ template <int kRows, int kExperts>
 __global__ void __launch_bounds__(kLogitThreads) LogitKernel(const LogitParams p) {
   constexpr int kWaves = kLogitThreads / kWave;
   __shared__ float partial[kWaves][kRows * kExperts];
-  WaitForPredecessor();
   const int64_t row0 = blockIdx.x % p.row_tiles * kRows;
   const int64_t expert0 = blockIdx.x / p.row_tiles * kExperts;
+  for (int64_t begin = int64_t{threadIdx.x} * kPiece; begin < p.hidden; begin += kLogitThreads * kPiece) {
+    for (int e = 0; e < kExperts; ++e) Prefetch(p.weight, min(expert0 + e, p.experts - 1), begin, kPiece);
+  }
+  WaitForPredecessor();
   float sum[kRows][kExperts] = {};
   constexpr int kAhead = kRows * kExperts <= 2 ? 4 : kRows * kExperts <= 16 ? 2 : 1;  // rounds whose loads fly together
 #pragma unroll kAhead
@@ -271,10 +274,12 @@ LogitParams LogitParamsOf(const RouterArgs& args) {
 void Router(const ExecContext& context, const RouterArgs& args) {
   const LogitParams logits = LogitParamsOf(args);
   if (logits.rows == 0 || logits.experts == 0 || args.options.top_k == 0) return;
-  // Few rows: many blocks; many rows: few readings of the weights and of x. The sums are the same.
+  // Large tiles read the weights and x less often, but only where there are enough for two on each multiprocessor of a
+  // large card. The sums are the same.
+  constexpr int64_t kManyBlocks = 256;
   if (logits.rows <= 2) {
     LaunchLogits<1, 2>(context, logits);
-  } else if (logits.rows <= 16) {
+  } else if (DivideUp(logits.rows, 16) * DivideUp(logits.experts, 8) < kManyBlocks) {
     LaunchLogits<4, 4>(context, logits);
   } else {
     LaunchLogits<16, 8>(context, logits);

@@ -67,16 +67,18 @@ Activations::Activations(const ModelConfig& config, const ModelOptions& options,
   mlp = ReservePlain("mlp", rows, mlp_width, dtype);
   mlp_quantized = ReserveQuantized("mlp", rows, mlp_width);
   if (moe) {
-    const int64_t pairs = rows * config.num_experts_per_tok;
+    // A device's shared experts may stand among the routed ones.
+    const int64_t slots = config.num_experts_per_tok + config.n_shared_experts;
+    const int64_t pairs = rows * slots;
     expert_gate_up = ReservePlain("expert_gate_up", pairs, 2 * config.moe_intermediate_size, dtype);
     expert_mlp = ReservePlain("expert_mlp", pairs, config.moe_intermediate_size, dtype);
     expert_mlp_quantized = ReserveQuantized("expert_mlp", pairs, config.moe_intermediate_size);
     expert_out = ReservePlain("expert_out", pairs, hidden, DType::kF32);
     shared_out = ReservePlain("shared_out", rows, hidden, DType::kF32);
     router_logits = ReservePlain("router_logits", rows, config.n_routed_experts, DType::kF32);
-    expert_weights = ReservePlain("expert_weights", rows, config.num_experts_per_tok, DType::kF32);
+    expert_weights = ReservePlain("expert_weights", rows, slots, DType::kF32);
     expert_ids = plan_.Reserve<int32_t>("expert_ids", pairs);
-    expert_begin = plan_.Reserve<int32_t>("expert_begin", config.n_routed_experts + 1);
+    expert_begin = plan_.Reserve<int32_t>("expert_begin", config.n_routed_experts + config.n_shared_experts + 1);
     expert_pairs = plan_.Reserve<int32_t>("expert_pairs", pairs);
   }
   head_input = ReservePlain("head_input", largest.logit_rows, hidden, dtype);

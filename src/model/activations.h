@@ -47,6 +47,7 @@ class Activations {
   KvOutput<3> KvPages(int64_t layer) const;
 
   size_t total_bytes() const { return plan_.total_bytes(); }
+  int64_t layers() const { return static_cast<int64_t>(kv_.size()); }
   const BufferPlan& plan() const { return plan_; }
 
   // What a backend with plain activations of `dtype` would be asked for.
@@ -78,7 +79,8 @@ class Activations {
   PlainBuffer gate_up;  // (rows, 2 * width)
   PlainBuffer mlp;      // (rows, width)
   QuantizedBuffer mlp_quantized;
-  // Experts: a row for each (row, slot) pair.
+  // Experts: a row for each (row, slot) pair; the slots are top_k, then those of shared experts that stand among the
+  // routed ones.
   PlainBuffer expert_gate_up;  // (pairs, 2 * moe_intermediate_size)
   PlainBuffer expert_mlp;      // (pairs, moe_intermediate_size)
   QuantizedBuffer expert_mlp_quantized;

@@ -41,7 +41,8 @@ void CheckActivations(const ModelConfig& config, const ModelWeights& weights, co
     for (size_t e = 0; e < layer.experts.gate_proj.size(); ++e) {
       check_mlp({layer.experts.gate_proj[e], layer.experts.up_proj[e], layer.experts.down_proj[e]});
     }
-    if (!layer.is_moe || config.n_shared_experts > 0) check_mlp(layer.is_moe ? layer.shared_experts : layer.mlp);
+    const MlpWeights& mlp = layer.is_moe ? layer.shared_experts : layer.mlp;
+    if (RowCount(mlp.gate_proj) > 0) check_mlp(mlp);
   }
 }
 
@@ -67,6 +68,7 @@ Decoder::Decoder(const ModelConfig& config, const PlacedWeights& placed, const M
     }
   }
   PlanWorkspace();
+  if (placed.shared_parts > 0) FillSharedSlots();
   if (profiler) profiler->UseClock(backend.clock());
   if (!backend.reads_host_memory()) {
     const auto rows = static_cast<size_t>(StepPlan::Largest(options).logit_rows);
@@ -89,6 +91,28 @@ void Decoder::PlanWorkspace() {
       Run(shape, plan_.ViewsOf(shape));
     }
   });
+}
+
+// The slots of the shared experts' parts, which no router writes. The others are nobody's yet.
+void Decoder::FillSharedSlots() {
+  const int64_t parts = placed_.shared_parts, top_k = config_.num_experts_per_tok;
+  const int64_t rows = StepPlan::Largest(options_).rows();
+  const auto pairs = static_cast<size_t>(rows * (top_k + parts));
+  std::vector<int32_t> ids(pairs, -1);
+  std::vector<float> weights(pairs, 0.0f);
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t part = 0; part < parts; ++part) {
+      const auto slot = static_cast<size_t>(r * (top_k + parts) + top_k + part);
+      ids[slot] = static_cast<int32_t>(config_.n_routed_experts + part);
+      weights[slot] = 1.0f;
+    }
+  }
+  const auto to = [&](auto* device, const auto& host) {
+    return Transfer{reinterpret_cast<std::byte*>(device), reinterpret_cast<const std::byte*>(host.data()), pairs * 4};
+  };
+  const Transfer transfers[] = {to(buffers_.Ints(buffers_.expert_ids, 0).data, ids),
+                                to(buffers_.Float(buffers_.expert_weights, 0).data, weights)};
+  backend_.UploadAll(transfers, [](size_t) {});
 }
 
 StepResult Decoder::Forward(std::span<const SequenceInput> inputs) {
@@ -145,7 +169,7 @@ void Decoder::Run(const StepShape& shape, const StepViews& views) const {
   const View<float, 2> cos = buffers_.Float(buffers_.cos, rows);
   const View<float, 2> sin = buffers_.Float(buffers_.sin, rows);
   RopeAngles(context_, {views.positions, placed_.inverse_frequencies, placed_.rope_factor, cos, sin});
-  const Step step{config_, options_, buffers_, shape, views, cos, sin, placed_.softmax_scale};
+  const Step step{config_, options_, buffers_, shape, views, cos, sin, placed_.softmax_scale, placed_.shared_parts};
   for (size_t layer = 0; layer < weights_.layers.size(); ++layer) {
     const JoinedWeights& joined = placed_.joined[layer];
     AttentionLayer(context_, step, weights_.layers[layer], placed_.absorbed[layer].weights, joined,

@@ -46,8 +46,9 @@ class Decoder {
   void Run(const StepShape& shape, const StepViews& views) const;
 
   const ExecContext& context() const { return context_; }
-  // Kernels that the last step launched, where the backend can tell; else 0.
+  // Of the last step: see Recorder.
   int64_t launches() const { return recorder_->launches(); }
+  double device_seconds() const { return recorder_->seconds(); }
   const ModelOptions& options() const { return options_; }
   const Activations& activations() const { return buffers_; }
   // Activations, the KV cache and the kernels' workspace.
@@ -57,6 +58,7 @@ class Decoder {
   void RunHead(const Step& step) const;
   void RunSampling(const Step& step) const;
   void PlanWorkspace();
+  void FillSharedSlots();
   StepResult Result() const;
 
   const ModelConfig& config_;

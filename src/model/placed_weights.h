@@ -43,9 +43,12 @@ struct PlacedExperts {
 };
 
 struct PlacedWeights {
-  ModelWeights weights;                      // the checkpoint's tensors where kernels read them
-  std::vector<AbsorbedLayer> absorbed;       // a layer each
-  std::vector<JoinedWeights> joined;         // a layer each
+  ModelWeights weights;                 // the checkpoint's tensors where kernels read them
+  std::vector<AbsorbedLayer> absorbed;  // a layer each
+  std::vector<JoinedWeights> joined;    // a layer each
+  // So many parts of each layer's shared experts, as wide as a routed one, stand behind the routed ones in its
+  // `experts` instead of in `shared_experts`: every row chooses them, with weight 1.
+  int64_t shared_parts = 0;
   std::vector<PlacedExperts> experts;        // a layer each
   View<const float, 1> inverse_frequencies;  // (qk_rope_head_dim / 2)
   float rope_factor = 1;                     // of cos and sin
@@ -62,7 +65,8 @@ PlacedWeights PlaceWeights(const ModelConfig& config, const ModelWeights& weight
 // Bytes of all that `placed` views; what is viewed twice counts once.
 size_t PlacedBytes(const PlacedWeights& placed);
 
-// Copies all that `placed` views to memory of `backend`, once, and views it there, joined where possible. `progress`
+// Copies all that `placed` views to memory of `backend`, once, and views it there, joined where possible: the shared
+// experts with the routed ones, too. `progress`
 // hears at times how many of PlacedBytes are done.
 void UploadWeights(Backend& backend, const std::function<void(size_t done)>& progress, PlacedWeights* placed);
 

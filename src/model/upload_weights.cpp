@@ -2,10 +2,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 #include <unordered_map>
 #include <utility>
 
 #include "model/placed_weights.h"
+#include "ops/check.h"
 
 namespace mxmla {
 namespace {
@@ -131,6 +133,94 @@ struct Pairs {
   std::vector<std::pair<LinearWeight*, LinearWeight*>> expert_gate_up;
 };
 
+// Rows and columns of a plane, copied to `packed`.
+template <class T>
+View<T, 2> PackPlane(const View<T, 2>& plane, int64_t column, int64_t columns,
+                     std::vector<std::unique_ptr<std::byte[]>>* packed) {
+  const auto row_bytes = static_cast<size_t>(columns) * sizeof(T);
+  auto memory = std::make_unique<std::byte[]>(static_cast<size_t>(plane.shape[0]) * row_bytes);
+  for (int64_t r = 0; r < plane.shape[0]; ++r) {
+    std::memcpy(memory.get() + static_cast<size_t>(r) * row_bytes, &plane(r, column), row_bytes);
+  }
+  const auto result = View<T, 2>::Contiguous(reinterpret_cast<T*>(memory.get()), {plane.shape[0], columns});
+  packed->push_back(std::move(memory));
+  return result;
+}
+
+// Columns `column` .. + `columns`, whole blocks of the format.
+LinearWeight PackColumns(const LinearWeight& weight, int64_t column, int64_t columns,
+                         std::vector<std::unique_ptr<std::byte[]>>* packed) {
+  return std::visit(
+      [&](auto w) -> LinearWeight {
+        using V = decltype(w);
+        if constexpr (std::is_same_v<V, Fp8Block>) {
+          w.values = PackPlane(w.values, column, columns, packed);
+          w.scales = PackPlane(w.scales, column / kFp8Block, columns / kFp8Block, packed);
+          return w;
+        } else if constexpr (std::is_same_v<V, Mxfp4<const e2m1x2, 2>>) {
+          w.values = PackPlane(w.values, column / 2, columns / 2, packed);
+          w.scales = PackPlane(w.scales, column / kMxBlock, columns / kMxBlock, packed);
+          return w;
+        } else {
+          return PackPlane(w, column, columns, packed);
+        }
+      },
+      weight);
+}
+
+// Rows `row` .. + `rows`, whole blocks of the format, as a matrix with scales of its own.
+LinearWeight RowsAlone(const LinearWeight& weight, int64_t row, int64_t rows) {
+  LinearWeight part = Rows(weight, row, rows);
+  if (auto* fp8 = std::get_if<Fp8Block>(&part)) {
+    fp8->scales = fp8->scales.Rows(fp8->first_row / kFp8Block, internal::CeilDiv(rows, kFp8Block));
+    fp8->first_row = 0;
+  }
+  return part;
+}
+
+// Whether `parts` parts of the layer's shared experts can stand behind the routed ones: of one format and width.
+bool CanStandWithRouted(const LayerWeights& layer, int64_t parts) {
+  const auto& [gate, up, down] = layer.shared_experts;
+  const int64_t width = RowCount(layer.experts.gate_proj.front());
+  if (RowCount(gate) != parts * width || ColumnCount(down) != parts * width) return false;
+  const int64_t block = std::holds_alternative<Fp8Block>(gate)                 ? kFp8Block
+                        : std::holds_alternative<Mxfp4<const e2m1x2, 2>>(gate) ? kMxBlock
+                                                                               : 1;
+  if (parts > 1 && width % block != 0) return false;
+  const auto alike = [](const std::vector<LinearWeight>& experts, const LinearWeight& shared) {
+    return std::ranges::all_of(experts, [&](const LinearWeight& w) { return w.index() == shared.index(); });
+  };
+  return alike(layer.experts.gate_proj, gate) && alike(layer.experts.up_proj, up) &&
+         alike(layer.experts.down_proj, down);
+}
+
+// Moves every layer's shared experts behind its routed ones, where that can be done in all of them. Columns of
+// down_proj are copied to the result, which must live until all is on the device.
+std::vector<std::unique_ptr<std::byte[]>> JoinSharedExperts(PlacedWeights* placed) {
+  std::vector<std::unique_ptr<std::byte[]>> packed;
+  int64_t parts = 0;
+  for (const LayerWeights& layer : placed->weights.layers) {
+    if (!layer.is_moe) continue;
+    const int64_t width = RowCount(layer.experts.gate_proj.front());
+    const int64_t own = width == 0 ? 0 : RowCount(layer.shared_experts.gate_proj) / width;
+    if (own == 0 || (parts != 0 && own != parts) || !CanStandWithRouted(layer, own)) return packed;
+    parts = own;
+  }
+  placed->shared_parts = parts;
+  for (LayerWeights& layer : placed->weights.layers) {
+    if (!layer.is_moe) continue;
+    const auto& [gate, up, down] = layer.shared_experts;
+    const int64_t width = RowCount(layer.experts.gate_proj.front());
+    for (int64_t part = 0; part < parts; ++part) {
+      layer.experts.gate_proj.push_back(RowsAlone(gate, part * width, width));
+      layer.experts.up_proj.push_back(RowsAlone(up, part * width, width));
+      layer.experts.down_proj.push_back(parts == 1 ? down : PackColumns(down, part * width, width, &packed));
+    }
+    layer.shared_experts = {};
+  }
+  return packed;
+}
+
 // Where each plane goes, by its address on the host: a tensor that is viewed twice goes once.
 class Layout {
  public:
@@ -228,6 +318,7 @@ size_t PlacedBytes(const PlacedWeights& placed) {
 }
 
 void UploadWeights(Backend& backend, const std::function<void(size_t done)>& progress, PlacedWeights* placed) {
+  const auto packed = JoinSharedExperts(placed);
   Layout layout(*placed);
   auto memory = std::make_shared<Memory>(
       backend.Allocate(layout.room(), Fill::kUntouched, "weights", "choose a smaller model or a lower precision"));

@@ -29,8 +29,9 @@ class Recorder {
 
   // Has the effect of `calls`, which are the same op calls on the same memory whenever `key` is the same.
   virtual void Run(std::span<const int64_t> key, const std::function<void()>& calls) = 0;
-  // Kernels that the last Run launched, where the device can tell; else 0.
+  // Kernels that the last Run launched and how long they took on the device, once they are done; 0 where it cannot tell.
   virtual int64_t launches() const { return 0; }
+  virtual double seconds() const { return 0; }
 };
 
 class Backend {

@@ -279,24 +279,27 @@ TEST_F(CudaModel, ReplayedStepsGiveTheBitsOfThoseThatWereNot) {
 
 TEST_F(CudaModel, RandomRowsOfTheCacheAreThoseOfTheHost) {
   for (const KvDType dtype : {KvDType::kBf16, KvDType::kFp8}) {
-    Matrix logits[2];
+    GenerateResult results[2];
     for (const int device : {0, 1}) {
       const LoadedModel model = Open("v3-real-dims", device == 0 ? "cpu" : "cuda");
       ModelOptions options;
       options.kv_dtype = dtype;
       options.max_context = 210;
-      options.max_batch_tokens = 1;
-      options.max_logit_rows = 1;
-      Session session(model, options);
-      const int sequence = session.Add();
-      session.AppendRandomRows(sequence, 70, 3);
-      session.AppendRandomRows(sequence, 130, 4);
-      const int32_t token = 5;
-      const StepInput input{sequence, {&token, 1}, {0}, true};
-      const View<const float, 2> row = session.Step({&input, 1});
-      logits[device] = {1, row.shape[1], {row.data, row.data + row.size()}};
+      options.max_batch_tokens = 8;
+      Scheduler scheduler(model, options);
+      GenerateRequest request;
+      for (int32_t t = 0; t < 203; ++t) request.prompt.push_back(t % 50);
+      request.random_rows = 200;
+      request.max_tokens = 1;
+      request.logprobs = true;
+      request.sampling.top_logprobs = 10;
+      scheduler.Submit(request, [&](RequestId, const GenerateResult& result) { results[device] = result; });
+      while (!scheduler.idle()) scheduler.Tick();
     }
-    EXPECT_LE(Relative(logits[1], logits[0]), 2e-2);
+    ASSERT_EQ(results[1].logprobs.size(), 1u);
+    for (size_t i = 0; i < 10; ++i) {
+      EXPECT_NEAR(results[1].logprobs[0].top[i].logprob, results[0].logprobs[0].top[i].logprob, 0.05) << i;
+    }
   }
 }
 
