@@ -16,7 +16,7 @@ namespace {
 
 using testing::Format;
 using testing::kFormats;
-using testing::ManagedMemory;
+using testing::MappedMemory;
 using testing::RandomRows;
 using testing::RandomWeight;
 
@@ -57,7 +57,7 @@ struct Case {
   }
 
   RandomRows x;
-  ManagedMemory begin_memory, pairs_memory;
+  MappedMemory begin_memory, pairs_memory;
   std::vector<std::unique_ptr<RandomWeight>> owned;
   std::vector<LinearWeight> weights;
   GroupedLinearArgs args;
@@ -85,7 +85,7 @@ TEST_F(CudaGroupedLinearTest, AgreesWithRefAndWritesNothingElse) {
         c.args.out = View<float, 2>::Contiguous(expected.data(), {pairs, s.n});
         ref::GroupedLinear(context, c.args);
 
-        ManagedMemory found(static_cast<size_t>(pairs * stride) * 4);
+        MappedMemory found(static_cast<size_t>(pairs * stride) * 4);
         const View<float, 2> out{found.As<float>(), {pairs, s.n}, {stride, 1}};
         c.args.out = out;
         const cuda::ExpertTable table(c.weights);
@@ -117,7 +117,7 @@ TEST_F(CudaGroupedLinearTest, APairDoesNotDependOnTheOthers) {
   for (Format format : kFormats) {
     Case c(rng_, format, 6, 304, 7168, 40, 3, true);
     const cuda::ExpertTable table(c.weights);
-    ManagedMemory all(120 * 304 * 4), one(3 * 304 * 4);
+    MappedMemory all(120 * 304 * 4), one(3 * 304 * 4);
     c.args.out = View<float, 2>::Contiguous(all.As<float>(), {120, 304});
     cuda::GroupedLinear(c.args, table, {});
     // The last row alone that is no padding.
@@ -157,7 +157,7 @@ TEST_F(CudaGroupedLinearTest, Refusals) {
   EXPECT_TRUE(code_of([&] { cuda::ExpertTable table(std::vector<LinearWeight>{c.weights[0], shorter.weight}); }));
   EXPECT_TRUE(code_of([&] { cuda::ExpertTable table(std::span<const LinearWeight>{}); }));
   const cuda::ExpertTable table(c.weights);
-  ManagedMemory out(4 * 64 * 4);
+  MappedMemory out(4 * 64 * 4);
   const GroupedLinearArgs good = [&] {
     GroupedLinearArgs args = c.args;
     args.out = View<float, 2>::Contiguous(out.As<float>(), {4, 64});

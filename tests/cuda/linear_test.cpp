@@ -15,7 +15,7 @@ namespace {
 
 using testing::Format;
 using testing::kFormats;
-using testing::ManagedMemory;
+using testing::MappedMemory;
 using testing::RandomRows;
 using testing::RandomWeight;
 
@@ -29,7 +29,7 @@ void Product(const Activation<2>& x, const LinearWeight& weight, FloatOutput<2> 
 // The first `rows` rows of x against the weight, densely.
 std::vector<float> Plain(const View<bf16, 2>& x, int64_t rows, const LinearWeight& weight, bool programmatic = false) {
   const int64_t n = RowCount(weight);
-  ManagedMemory out(static_cast<size_t>(rows * n) * 4);
+  MappedMemory out(static_cast<size_t>(rows * n) * 4);
   Product(View<const bf16, 2>(x.Rows(0, rows)), weight, View<float, 2>::Contiguous(out.As<float>(), {rows, n}),
           programmatic);
   return {out.As<float>(), out.As<float>() + rows * n};
@@ -78,7 +78,7 @@ void Compare(std::mt19937_64& rng, const Size& size, Format format) {
   for (int64_t rows : kRows) {
     SCOPED_TRACE(::testing::Message() << "rows " << rows);
     const int64_t stride = size.n + 3;
-    ManagedMemory found(static_cast<size_t>(rows * stride) * sizeof(T));
+    MappedMemory found(static_cast<size_t>(rows * stride) * sizeof(T));
     const View<T, 2> out{found.As<T>(), {rows, size.n}, {stride, 1}};
     Product(View<const bf16, 2>(x.view.Rows(0, rows)), w.weight, FloatOutput<2>(out));
     for (int64_t r = 0; r < rows; ++r) {
@@ -139,7 +139,7 @@ TEST_F(CudaLinearTest, ALinkOfAChainReadsWhatTheOneBeforeWrote) {
   const RandomWeight w(rng_, Format::kMxfp4, 2048, 2048);
   const RandomRows x(rng_, 8, 2048);
   const auto chain = [&](bool programmatic) {
-    ManagedMemory buffers(2 * 8 * 2048 * 2);
+    MappedMemory buffers(2 * 8 * 2048 * 2);
     const View<bf16, 2> to[2] = {View<bf16, 2>::Contiguous(buffers.As<bf16>(), {8, 2048}),
                                  View<bf16, 2>::Contiguous(buffers.As<bf16>(8 * 2048 * 2), {8, 2048})};
     View<const bf16, 2> from = x.view;
@@ -202,7 +202,7 @@ TEST_F(CudaLinearTest, EveryCodeIsExact) {
 TEST_F(CudaLinearTest, EmptyBatchAndRefusals) {
   const RandomWeight w(rng_, Format::kMxfp4, 64, 256);
   const RandomRows x(rng_, 2, 256);
-  ManagedMemory out(4096);
+  MappedMemory out(4096);
   const auto refused = [&](const Activation<2>& from, const LinearWeight& weight, FloatOutput<2> to) {
     try {
       Product(from, weight, std::move(to));
