@@ -250,6 +250,21 @@ void Finish(const nlohmann::json& json, const std::string& path) {
 
 int64_t LongestContext(int64_t context, int64_t ticks) { return context + 1 + ticks + 2; }
 
+void PrintModel(const LoadedModel& model) {
+  fmt::print("{} layers of hidden {}, {} heads; device {}, {} threads\n", model.config.num_hidden_layers,
+             model.config.hidden_size, model.config.num_attention_heads, model.backend->Name(),
+             model.backend->pool().threads());
+}
+
+void PrintReadLimit(const ReadLimit& limit, double rate, double bytes) {
+  fmt::print("read limit   {}; {}\n", limit.Describe(), limit.Share(rate, bytes));
+}
+
+void AddReadLimit(const ReadLimit& limit, nlohmann::json* json) {
+  (*json)["read_bandwidth_gb_per_second"] = limit.highest() * 1e-9;
+  (*json)["lowest_read_bandwidth_gb_per_second"] = limit.lowest() * 1e-9;
+}
+
 double Median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];

@@ -66,6 +66,8 @@ void CommonFlags::AddTo(CLI::App& command) {
   command.add_option("--threads", device.threads, "threads; 0 uses every available processor")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
+  command.add_flag("--batch-invariant", device.batch_invariant,
+                   "a row's bits depend on nothing beside it, on a GPU too, where large batches then cost more");
   command.add_option("--v-layout", v_layout, "how the V projection reaches o_proj: copy, strided or fused")
       ->check(CLI::IsMember({"copy", "strided", "fused"}))
       ->capture_default_str();

@@ -20,7 +20,8 @@ size_t FreeBytes() {
 
 class CudaBackend final : public Backend {
  public:
-  CudaBackend(int index, int threads) : Backend(Kernels(), threads), index_(index) {
+  CudaBackend(int index, int threads, bool batch_invariant)
+      : Backend(Kernels(batch_invariant), threads), index_(index) {
     Use();
     Check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "--device cuda", "a stream");
     Check(cudaEventCreateWithFlags(&uploaded_, cudaEventDisableTiming), "--device cuda", "an event");
@@ -128,12 +129,12 @@ std::string WhyUnusable(int index) {
   return {};
 }
 
-std::unique_ptr<Backend> OpenBackend(int index, int threads) {
+std::unique_ptr<Backend> OpenBackend(int index, int threads, bool batch_invariant) {
   if (const std::string why = WhyUnusable(index); !why.empty()) {
     Fail(ErrorCode::kDevice, fmt::format("--device cuda:{}", index),
          fmt::format("a Hopper GPU (compute capability 9.0) of number {}", index), why, "use --device cpu");
   }
-  return std::make_unique<CudaBackend>(index, threads);
+  return std::make_unique<CudaBackend>(index, threads, batch_invariant);
 }
 
 }  // namespace mxmla::cuda

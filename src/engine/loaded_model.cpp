@@ -28,11 +28,12 @@ int CudaIndex(std::string_view device) {
 }
 
 // Null when no GPU is asked for, or none is there that `auto` could choose.
-std::unique_ptr<Backend> OpenGpu(const std::string& device, int threads) {
+std::unique_ptr<Backend> OpenGpu(const DeviceOptions& options, int threads) {
+  const std::string& device = options.device;
   const int index = CudaIndex(device);
 #ifdef MXMLA_WITH_CUDA
-  if (index >= 0) return cuda::OpenBackend(index, threads);
-  if (device == "auto" && cuda::WhyUnusable(0).empty()) return cuda::OpenBackend(0, threads);
+  if (index >= 0) return cuda::OpenBackend(index, threads, options.batch_invariant);
+  if (device == "auto" && cuda::WhyUnusable(0).empty()) return cuda::OpenBackend(0, threads, options.batch_invariant);
 #else
   if (index >= 0) {
     Fail(ErrorCode::kDevice, "--device " + device, "a build with the CUDA backend", "one without",
@@ -55,7 +56,7 @@ std::string GigaBytes(size_t bytes) { return fmt::format("{:.2f} GB", static_cas
 
 std::unique_ptr<Backend> OpenBackend(const DeviceOptions& device) {
   const int threads = device.threads > 0 ? device.threads : ThreadPool::AvailableProcessors();
-  if (std::unique_ptr<Backend> gpu = OpenGpu(device.device, threads)) return gpu;
+  if (std::unique_ptr<Backend> gpu = OpenGpu(device, threads)) return gpu;
   return std::make_unique<HostBackend>(HostKernels(device.device), threads);
 }
 

@@ -17,6 +17,8 @@ namespace mxmla {
 struct DeviceOptions {
   std::string device = "auto";  // auto, ref, cpu, cuda, cuda:1
   int threads = 0;              // 0: every processor this process may use
+  // A row's bits depend on nothing beside it, at any price. The host's backends know no other way.
+  bool batch_invariant = false;
 };
 
 // A device by name; `auto` is cuda where this build has it and a usable GPU is there, else cpu. Errors: kUsage for an

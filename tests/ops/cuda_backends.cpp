@@ -97,7 +97,7 @@ void MakeAllWait(Tables&... tables) {
 
 const KernelSet& GpuKernels() {
   static const KernelSet kernels = [] {
-    KernelSet set = cuda::Kernels();
+    KernelSet set = cuda::Kernels(false);
     MakeAllWait(set.rms_norm, set.linear, set.grouped_linear, set.query_absorb, set.value_project, set.quantize,
                 set.flatten_quantize, set.copy, set.rope, set.rope_angles, set.decode_attention, set.prefill_attention,
                 set.router, set.group_experts, set.silu_mul, set.combine_experts, set.embedding, set.sample);
