@@ -302,8 +302,8 @@ void Router(const ExecContext& context, const RouterArgs& args) {
   p.method = options.method;
   p.normalize = options.norm_topk_prob;
   p.factor = options.routed_scaling_factor;
-  // The groups' keys end on 16 bytes: the compiler reads several at once, also where the loop would end before.
-  const int64_t words = 2 * logits.experts + DivideUp(p.groups, 4) * 4 + 4;
+  // With room behind the groups' keys: the compiler reads several at once, also where the loop ends before.
+  const int64_t words = 2 * logits.experts + p.groups + 4;
   const auto shared = static_cast<size_t>(words) * sizeof(float);
   Launch(context, "router", ChoiceKernel, logits.rows, kChoiceThreads, shared, p, After::kLetsStart);
 }
