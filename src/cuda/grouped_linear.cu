@@ -161,9 +161,9 @@ __device__ __forceinline__ int2 ExpertOfSet(const Params& p, int i, int rows) {
 }
 
 template <WeightKind kKind, int kM, int kN>
-__global__ void __launch_bounds__(kMatrixThreads, kKind == WeightKind::kMxfp4 ? 2 : 1)
+__global__ void __launch_bounds__(kMatrixThreads, kKind == WeightKind::kFp8 ? 1 : 2)
     MatrixGroupedLinearKernel(const __grid_constant__ Params p) {
-  extern __shared__ uint8_t shared[];
+  extern __shared__ __align__(1024) uint8_t tile[];
   AllowDependents();
   const int n_tiles = (p.n + kN - 1) / kN;
   WaitForPredecessor();  // who is chosen is not known before
@@ -175,8 +175,7 @@ __global__ void __launch_bounds__(kMatrixThreads, kKind == WeightKind::kMxfp4 ? 
   weight.first_row = p.table[set.x].first_row;
   const int begin = p.expert_begin[set.x] + set.y * kM;
   MatrixPairs rows{p, p.pairs + begin, min(kM, p.expert_begin[set.x + 1] - begin)};
-  MatrixTile<kKind, kM, kN>::Run(weight, p.n, p.k, static_cast<int>(blockIdx.x) % n_tiles * kN, AlignTo1024(shared),
-                                 rows);
+  MatrixTile<kKind, kM, kN>::Run(weight, p.n, p.k, static_cast<int>(blockIdx.x) % n_tiles * kN, tile, rows);
 }
 
 template <WeightKind kKind, int kM, int kN>
