@@ -47,7 +47,8 @@ struct Memory {
 // TFLOP/s of a product of `rows` rows that takes that many microseconds.
 double Rate(int64_t rows, int64_t n, int64_t k, double us) { return 2e-6 * static_cast<double>(rows * n * k) / us; }
 
-void Linears(const Memory& memory, cublasHandle_t cublas) {
+// Of all rows, or of those of `only` alone.
+void Linears(const Memory& memory, cublasHandle_t cublas, int64_t only) {
   std::printf(
       "| n x k | rows | cuBLAS us, TFLOP/s | weights | streamed us | tiled us | TFLOP/s | of cuBLAS |\n"
       "|---|---|---|---|---|---|---|---|\n");
@@ -56,6 +57,7 @@ void Linears(const Memory& memory, cublasHandle_t cublas) {
   };
   for (const auto& [n, k] : {Shape{7168, 8192}, Shape{12288, 1536}, Shape{2112, 7168}, Shape{2048, 2048}}) {
     for (int64_t rows : {32, 64, 128, 256, 512, 2048}) {
+      if (only > 0 && rows != only) continue;
       const int links = static_cast<int>(std::min<int64_t>(kMost / (n * k), 16));
       const double library = GraphMicroseconds(links, [&](int l) {
         const float one = 1, zero = 0;
@@ -154,7 +156,8 @@ void Experts(const Memory& memory) {
 
 }  // namespace
 
-int main() {
+// An argument: the only number of rows of the linear layers.
+int main(int argc, char** argv) {
   cudaDeviceProp properties{};
   Must(cudaGetDeviceProperties(&properties, 0));
   Must(cudaStreamCreate(&stream));
@@ -167,7 +170,8 @@ int main() {
   const Memory memory;
   Must(cudaDeviceSynchronize());
   std::printf("%s, read bandwidth %.3f TB/s\n", properties.name, ReadBandwidth(memory.plain, kMost * 2, workspace));
-  Linears(memory, cublas);
-  Experts(memory);
+  const int64_t only = argc > 1 ? std::atoll(argv[1]) : 0;
+  Linears(memory, cublas, only);
+  if (only == 0) Experts(memory);
   return 0;
 }

@@ -7,6 +7,7 @@
 #include "cuda/decode_attention.h"
 #include "cuda/linear.h"
 #include "cuda/placed_experts.h"
+#include "cuda/prefill_attention.h"
 #include "cuda/query_absorb.h"
 #include "cuda/status.h"
 #include "cuda/value_project.h"
@@ -75,10 +76,9 @@ View<const int32_t, 1> ViewOf(const std::vector<int32_t>& values) {
 
 // --- linear ---
 
-void RunLinear(const ExecContext& context, const LinearArgs& args) { Linear(args, OptionsOf(context)); }
-
-void RunLinearInvariant(const ExecContext& context, const LinearArgs& args) {
-  Linear(args, OptionsOf(context), std::numeric_limits<int64_t>::max());
+template <bool kInvariant>
+void RunLinear(const ExecContext& context, const LinearArgs& args) {
+  Linear(args, OptionsOf(context), kInvariant ? std::numeric_limits<int64_t>::max() : kMostStreamedRows);
 }
 
 bool HonoursLinear(const LinearArgs& args) { return Streams(args.weight) && StridesInSixteens(args.x); }
@@ -89,6 +89,7 @@ const ExpertTable* TableOf(const GroupedLinearArgs& args) {
   return args.placed ? static_cast<const PlacedExperts*>(args.placed)->table() : nullptr;
 }
 
+template <bool kInvariant>
 void RunGroupedLinear(const ExecContext& context, const GroupedLinearArgs& args) {
   if (context.profiler) {
     context.profiler->AddBytesLater([&context, args] {
@@ -98,7 +99,8 @@ void RunGroupedLinear(const ExecContext& context, const GroupedLinearArgs& args)
       return ExpertBytesRead(on_host);
     });
   }
-  GroupedLinear(args, *TableOf(args), OptionsOf(context));
+  GroupedLinear(args, *TableOf(args), OptionsOf(context),
+                kInvariant ? std::numeric_limits<int32_t>::max() : kMostStreamedPairs);
 }
 
 bool HonoursGroupedLinear(const GroupedLinearArgs& args) {
@@ -186,6 +188,23 @@ bool HonoursPages(const DecodeAttentionArgs& args) {
   return page_size == 8 || page_size == 16 || page_size == 32 || (page_size > 0 && page_size % 64 == 0);
 }
 
+// --- prefill_attention ---
+
+void RunPrefillAttention(const ExecContext& context, const PrefillAttentionArgs& args) {
+  if (context.profiler) {
+    context.profiler->AddBytesLater([&context, args] {
+      const std::vector<int32_t> sequences = Fetch(args.row_sequence, StreamOf(context));
+      const std::vector<int32_t> lengths = Fetch(args.row_length, StreamOf(context));
+      return TokensRead(ViewOf(sequences), ViewOf(lengths)) * KvRowBytes(args.kv_pages);
+    });
+  }
+  PrefillAttention(args, {StreamOf(context), context.SharedScratch<std::byte>(0, PrefillAttentionWorkspaceBytes())});
+}
+
+WorkspaceSize PrefillAttentionWorkspace(const PrefillAttentionArgs&, int) {
+  return {PrefillAttentionWorkspaceBytes(), 0, 0};
+}
+
 KernelSet MakeKernels(bool batch_invariant) {
   KernelSet set;
   set.backend = "cuda";
@@ -193,13 +212,13 @@ KernelSet MakeKernels(bool batch_invariant) {
   set.activation_dtype = DType::kBf16;
   set.linear.push_back({kName,
                         {{"x", true, 16, kBf16}, {"weight", true}, {"out", true}},
-                        batch_invariant ? RunLinearInvariant : RunLinear,
+                        batch_invariant ? RunLinear<true> : RunLinear<false>,
                         nullptr,
                         {{kStreamed, HonoursLinear}}});
   set.grouped_linear.push_back(
       {kName,
        {{"x", true, 16, kBf16}, {"weight", true}, {"out", true}},
-       RunGroupedLinear,
+       batch_invariant ? RunGroupedLinear<true> : RunGroupedLinear<false>,
        nullptr,
        {{"placed experts of one format and layout, pairs and expert_begin contiguous", HonoursGroupedLinear}}});
   set.query_absorb.push_back(
@@ -222,6 +241,14 @@ KernelSet MakeKernels(bool batch_invariant) {
        DecodeAttentionWorkspace,
        {{"kv_lora_rank 512, 64 rotated columns and at most 1056 heads", HonoursDecodeAttention},
         {"pages of 8, 16, 32 or a multiple of 64 tokens", HonoursPages}}});
+  set.prefill_attention.push_back({kName,
+                                   {{"query", true, 16, kBf16}, {"kv_pages", true, 16, kBf16}, {"out", true, 4, kBf16}},
+                                   RunPrefillAttention,
+                                   PrefillAttentionWorkspace,
+                                   {{"heads of at most 128, 64 rotated and 128 columns in eights, weights of one "
+                                     "quantised format or BF16, pages of a "
+                                     "power of two",
+                                     HonoursPrefillAttention}}});
   gpu::AddRowKernels(set);
   gpu::AddProductKernels(set);
   return set;

@@ -89,14 +89,14 @@ struct MatrixRows {
 };
 
 template <WeightKind kKind, int kM, int kN>
-__global__ void __launch_bounds__(kMatrixThreads, kKind == WeightKind::kMxfp4 ? 2 : 1)
+__global__ void __launch_bounds__(kMatrixThreads, kKind == WeightKind::kFp8 ? 1 : 2)
     MatrixLinearKernel(const __grid_constant__ Params p) {
-  extern __shared__ uint8_t shared[];
+  extern __shared__ __align__(1024) uint8_t tile[];
   AllowDependents();
   const int row_tiles = (p.rows + kM - 1) / kM;  // neighbours share weights
   MatrixRows rows{p, static_cast<int>(blockIdx.x) % row_tiles * kM};
   const int n0 = static_cast<int>(blockIdx.x) / row_tiles * kN;
-  MatrixTile<kKind, kM, kN>::Run(p.weight, p.n, p.k, n0, AlignTo1024(shared), rows);
+  MatrixTile<kKind, kM, kN>::Run(p.weight, p.n, p.k, n0, tile, rows);
 }
 
 template <WeightKind kKind, int kM, int kN>
