@@ -186,14 +186,14 @@ TEST_F(CudaPrefillAttentionTest, AgreesWithRefAndWritesNothingElse) {
             if (std::isnan(expected[i])) continue;  // a padding row's: must still be canary
             squares += static_cast<double>(expected[i]) * expected[i];
             const float f = out(r, h, j).ToFloat();
-            ASSERT_NEAR(f, expected[i], 0.02 * std::abs(expected[i]) + 0.05 * rms) << r << " " << h << " " << j;
+            ASSERT_NEAR(f, expected[i], 0.02 * std::abs(expected[i]) + 0.04 * rms) << r << " " << h << " " << j;
             found_squares += static_cast<double>(f) * f;
             product += static_cast<double>(f) * expected[i];
             out(r, h, j) = {0xffff};
           }
         }
       }
-      ASSERT_GT(product / std::sqrt(squares * found_squares), 1 - 1e-4);
+      ASSERT_GT(product / std::sqrt(squares * found_squares), 1 - 2e-5);
       for (uint8_t byte : found.Bytes()) ASSERT_EQ(byte, 0xff);
     }
   }
