@@ -1,4 +1,4 @@
-// mxmla bench decode, prefill and ops: a whole model, or a part of one with random weights.
+// mxmla bench prefill and ops: a whole model, or a part of one with random weights.
 #include "bench_model.h"
 
 #include <fmt/format.h>
@@ -25,144 +25,47 @@ struct BenchFlags {
   int64_t repeat = 3;
 };
 
-double SecondsSince(std::chrono::steady_clock::time_point begin) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-
-int64_t Bytes(const Profiler& profiler) {
-  int64_t bytes = 0;
-  for (const OpCost& cost : profiler.costs()) bytes += cost.bytes;
-  return bytes;
-}
-
 nlohmann::json Describe(const BenchFlags& flags, const LoadedModel& model) {
-  return {{"model", flags.model.dummy.empty() ? flags.model.model : flags.model.dummy},
-          {"dummy", !flags.model.dummy.empty()},
-          {"layers", model.config.num_hidden_layers},
-          {"experts", model.config.n_routed_experts},
-          {"device", model.backend->kernels().backend},
-          {"isa", model.backend->kernels().isa},
-          {"threads", model.backend->pool().threads()},
-          {"v_layout", flags.model.common.v_layout},
-          {"batch", flags.batch}};
+  nlohmann::json json = DescribeModel(flags.model, model);
+  json["v_layout"] = flags.model.common.v_layout;
+  json["batch"] = flags.batch;
+  return json;
 }
 
-void Finish(const nlohmann::json& json, const std::string& path) {
-  if (path.empty()) return;
-  OutputFile file(path);
-  file.Write(json.dump(2) + "\n");
-  file.Commit();
-}
-
-ModelOptions SessionOptions(const BenchFlags& flags, int64_t context, int64_t rows) {
+ModelOptions SchedulerOptions(const BenchFlags& flags, int64_t context, int64_t rows) {
   ModelOptions options = flags.model.common.ToModelOptions();
   options.max_context = context;
   options.max_sequences = flags.batch;
   options.max_batch_tokens = std::max(rows, flags.batch);
-  options.max_logit_rows = flags.batch;
+  options.prefix_cache = false;
   return options;
-}
-
-std::vector<int> AddSequences(Session& session, int64_t count) {
-  std::vector<int> sequences;
-  for (int64_t i = 0; i < count; ++i) sequences.push_back(session.Add());
-  return sequences;
-}
-
-void PrintModel(const LoadedModel& model) {
-  fmt::print("{} layers of hidden {}, {} heads; device {}, {} threads\n", model.config.num_hidden_layers,
-             model.config.hidden_size, model.config.num_attention_heads, model.backend->Name(),
-             model.backend->pool().threads());
-}
-
-void PrintReadLimit(const ReadLimit& limit, double rate, double bytes) {
-  fmt::print("read limit   {}; {}\n", limit.Describe(), limit.Share(rate, bytes));
-}
-
-void AddReadLimit(const ReadLimit& limit, nlohmann::json* json) {
-  (*json)["read_bandwidth_gb_per_second"] = limit.highest() * 1e-9;
-  (*json)["lowest_read_bandwidth_gb_per_second"] = limit.lowest() * 1e-9;
-}
-
-// Sequences that attend to `context` random rows.
-std::vector<int> AddRandomSequences(Session& session, int64_t count, int64_t context) {
-  std::vector<int> sequences = AddSequences(session, count);
-  for (const int sequence : sequences) {
-    session.AppendRandomRows(sequence, context, static_cast<uint64_t>(sequence) << 32);
-  }
-  return sequences;
-}
-
-void BenchDecode(const BenchFlags& flags) {
-  const LoadedModel model = flags.model.Load();
-  ReadLimit limit(model.backend->pool());
-  Profiler profiler;
-  const int64_t steps = flags.steps * flags.repeat;
-  // Each run begins with a step that is not timed: it touches what a step reads, which the sample before it drove out
-  // of the caches.
-  const int64_t last_context = flags.context + steps + flags.repeat;
-  Session session(model, SessionOptions(flags, last_context, 1), &profiler);
-  const std::vector<int> sequences = AddRandomSequences(session, flags.batch, flags.context);
-  std::vector<double> seconds;
-  int64_t bytes = 0, copies = 0;
-  for (int64_t r = 0; r < flags.repeat; ++r) {
-    limit.Sample();
-    DecodeStep(session, sequences, 0);
-    profiler.Reset();
-    const auto begin = std::chrono::steady_clock::now();
-    for (int64_t s = 0; s < flags.steps; ++s) {
-      DecodeStep(session, sequences, static_cast<int32_t>((r * flags.steps + s) % model.config.vocab_size));
-    }
-    seconds.push_back(SecondsSince(begin) / static_cast<double>(flags.steps));
-    bytes += Bytes(profiler);
-    copies += profiler.copies();
-  }
-  limit.Sample();
-  const double step = Median(seconds);
-  const double tokens_per_second = static_cast<double>(flags.batch) / step;
-  const double bytes_per_step = static_cast<double>(bytes) / static_cast<double>(steps);
-  const double bytes_per_token = bytes_per_step / static_cast<double>(flags.batch);
-  const double rate = bytes_per_step / step;
-  PrintModel(model);
-  fmt::print("decode       batch {}, context {} to {}; the first {} rows of the cache are random numbers\n",
-             flags.batch, flags.context, last_context, flags.context);
-  fmt::print("tokens/s     {:.2f} (median of {} runs of {} steps)\n", tokens_per_second, flags.repeat, flags.steps);
-  fmt::print("bytes/token  {}\n", HumanBytes(bytes_per_token));
-  fmt::print("GB/s         {:.2f}\n", rate * 1e-9);
-  PrintReadLimit(limit, rate, bytes_per_step);
-  nlohmann::json json = Describe(flags, model);
-  json.update({{"tokens_per_second", tokens_per_second},
-               {"bytes_per_token", bytes_per_token},
-               {"gb_per_second", rate * 1e-9},
-               {"share_of_bandwidth", rate / limit.highest()},
-               {"context", flags.context},
-               {"steps", steps},
-               {"copies", copies}});
-  AddReadLimit(limit, &json);
-  Finish(json, flags.json);
 }
 
 void BenchPrefill(const BenchFlags& flags) {
   const LoadedModel model = flags.model.Load();
-  ReadLimit limit(model.backend->pool());
+  ReadLimit limit(*model.backend);
   limit.Sample();
   Profiler profiler;
   const int64_t rows = std::min<int64_t>(flags.prompt * flags.batch, 512);
-  Session session(model, SessionOptions(flags, flags.prompt, rows), &profiler);
+  Scheduler scheduler(model, SchedulerOptions(flags, flags.prompt + 1, rows), &profiler);
   const std::vector<int32_t> tokens = SyntheticTokens(flags.prompt, model.config.vocab_size);
   std::vector<double> seconds;
-  for (int64_t r = 0; r <= flags.repeat; ++r) {  // the first run warms up
-    const std::vector<int> sequences = AddSequences(session, flags.batch);
-    if (r == 1) profiler.Reset();
+  // The first run warms up. On a device that replays steps it counts the bytes, and two more let it record them.
+  const bool replays = model.backend->replays();
+  const int64_t warm_ups = replays ? 3 : 1;
+  double bytes_per_pass = 0;
+  for (int64_t r = 0; r < warm_ups + flags.repeat; ++r) {
+    if (r == 1) {
+      bytes_per_pass = static_cast<double>(Bytes(profiler));
+      profiler.Pause(replays);
+    }
     const auto begin = std::chrono::steady_clock::now();
-    Prefill(session, sequences, tokens);
-    if (r > 0) seconds.push_back(SecondsSince(begin));
-    for (const int sequence : sequences) session.Remove(sequence);
+    Prefill(scheduler, flags.batch, tokens);
+    if (r >= warm_ups) seconds.push_back(SecondsSince(begin));
     limit.Sample();
   }
   const double pass = Median(seconds);
   const double all_tokens = static_cast<double>(flags.prompt * flags.batch);
-  const double bytes_per_pass = static_cast<double>(Bytes(profiler)) / static_cast<double>(flags.repeat);
   const double rate = bytes_per_pass / pass;
   // Two operations a parameter that a token uses; attention's own products are left out.
   const double flops =
@@ -211,26 +114,26 @@ void BenchOps(BenchFlags flags) {
     flags.model.layers = 3;
   }
   const LoadedModel model = flags.model.Load();
-  ReadLimit limit(model.backend->pool());
+  ReadLimit limit(*model.backend);
   limit.Sample();
   Profiler profiler;
-  Session session(model,
-                  SessionOptions(flags, std::max(flags.prompt, flags.context + flags.steps + 1),
-                                 std::min<int64_t>(flags.prompt, 512)),
-                  &profiler);
-  std::vector<int> sequences = AddRandomSequences(session, flags.batch, flags.context);
-  DecodeStep(session, sequences, 0);
-  profiler.Reset();
-  for (int64_t s = 0; s < flags.steps; ++s)
-    DecodeStep(session, sequences, static_cast<int32_t>(s % model.config.vocab_size));
-  const OpPart decode{fmt::format("decode, batch {}, context {} of random rows", flags.batch, flags.context),
-                      profiler.costs()};
+  OpPart decode{fmt::format("decode, batch {}, context {} of random rows", flags.batch, flags.context), {}};
+  {
+    Scheduler scheduler(model, SchedulerOptions(flags, LongestContext(flags.context, flags.steps), 1), &profiler);
+    StartOnRandomRows(scheduler, flags.batch, flags.context, model.config.vocab_size);
+    profiler.Reset();
+    for (int64_t s = 0; s < flags.steps; ++s) scheduler.Tick();
+    decode.costs = profiler.costs();
+  }
   limit.Sample();
-  for (const int sequence : sequences) session.Remove(sequence);
-  sequences = AddSequences(session, 1);
-  profiler.Reset();
-  Prefill(session, sequences, SyntheticTokens(flags.prompt, model.config.vocab_size));
-  const OpPart prefill{fmt::format("prefill, {} tokens", flags.prompt), profiler.costs()};
+  OpPart prefill{fmt::format("prefill, {} tokens", flags.prompt), {}};
+  {
+    Scheduler scheduler(model, SchedulerOptions(flags, flags.prompt + 1, std::min<int64_t>(flags.prompt, 512)),
+                        &profiler);
+    profiler.Reset();
+    Prefill(scheduler, 1, SyntheticTokens(flags.prompt, model.config.vocab_size));
+    prefill.costs = profiler.costs();
+  }
   limit.Sample();
   PrintModel(model);
   fmt::print("read limit {}\n", limit.Describe());
@@ -313,7 +216,53 @@ LoadedModel BenchModelFlags::Load() const {
     config.num_experts_per_tok = std::min(config.num_experts_per_tok, config.n_routed_experts);
   }
   ValidateConfig(config, path + " with --layers and --experts");
-  return LoadedModel::Dummy(config, 1, common.device);
+  LoadedModel random = LoadedModel::Dummy(config, 1, common.device);
+  ShowUploads(&random);
+  return random;
+}
+
+double SecondsSince(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+int64_t Bytes(const Profiler& profiler) {
+  int64_t bytes = 0;
+  for (const OpCost& cost : profiler.costs()) bytes += cost.bytes;
+  return bytes;
+}
+
+nlohmann::json DescribeModel(const BenchModelFlags& flags, const LoadedModel& model) {
+  return {{"model", flags.dummy.empty() ? flags.model : flags.dummy},
+          {"dummy", !flags.dummy.empty()},
+          {"layers", model.config.num_hidden_layers},
+          {"experts", model.config.n_routed_experts},
+          {"device", model.backend->kernels().backend},
+          {"isa", model.backend->kernels().isa},
+          {"threads", model.backend->pool().threads()}};
+}
+
+void Finish(const nlohmann::json& json, const std::string& path) {
+  if (path.empty()) return;
+  OutputFile file(path);
+  file.Write(json.dump(2) + "\n");
+  file.Commit();
+}
+
+int64_t LongestContext(int64_t context, int64_t ticks) { return context + 1 + ticks + 2; }
+
+void PrintModel(const LoadedModel& model) {
+  fmt::print("{} layers of hidden {}, {} heads; device {}, {} threads\n", model.config.num_hidden_layers,
+             model.config.hidden_size, model.config.num_attention_heads, model.backend->Name(),
+             model.backend->pool().threads());
+}
+
+void PrintReadLimit(const ReadLimit& limit, double rate, double bytes) {
+  fmt::print("read limit   {}; {}\n", limit.Describe(), limit.Share(rate, bytes));
+}
+
+void AddReadLimit(const ReadLimit& limit, nlohmann::json* json) {
+  (*json)["read_bandwidth_gb_per_second"] = limit.highest() * 1e-9;
+  (*json)["lowest_read_bandwidth_gb_per_second"] = limit.lowest() * 1e-9;
 }
 
 double Median(std::vector<double> values) {
@@ -327,24 +276,56 @@ std::vector<int32_t> SyntheticTokens(int64_t count, int64_t vocab_size) {
   return tokens;
 }
 
-void Prefill(Session& session, const std::vector<int>& sequences, const std::vector<int32_t>& tokens) {
-  const int64_t chunk = session.options().max_batch_tokens;
-  for (const int sequence : sequences) {
-    for (int64_t begin = 0; begin < static_cast<int64_t>(tokens.size()); begin += chunk) {
-      const int64_t rows = std::min<int64_t>(chunk, static_cast<int64_t>(tokens.size()) - begin);
-      StepInput input{sequence, std::span(tokens).subspan(begin, rows), {}, false};
-      if (begin + rows == static_cast<int64_t>(tokens.size()))
-        input.logit_rows.push_back(static_cast<int32_t>(rows - 1));
-      session.Step({&input, 1});
+namespace {
+
+// A request that fails ends the benchmark.
+void Submit(Scheduler& scheduler, GenerateRequest request) {
+  scheduler.Submit(std::move(request), [](RequestId, const GenerateResult& result) {
+    if (result.error) std::rethrow_exception(result.error);
+  });
+}
+
+void SubmitLong(Scheduler& scheduler, std::vector<int32_t> prompt, int64_t random_rows) {
+  GenerateRequest request;
+  request.max_tokens = scheduler.options().max_context - static_cast<int64_t>(prompt.size());
+  request.prompt = std::move(prompt);
+  request.random_rows = random_rows;
+  Submit(scheduler, std::move(request));
+}
+
+void RunUntilDecoding(Scheduler& scheduler, int64_t count) {
+  while (scheduler.Tick().decode_rows < count) {
+    if (scheduler.idle()) {
+      Fail(ErrorCode::kInternal, "decoding", "room for a token of every request", "requests that ended before");
     }
   }
 }
 
-void DecodeStep(Session& session, const std::vector<int>& sequences, int32_t token) {
-  std::vector<StepInput> inputs;
-  inputs.reserve(sequences.size());
-  for (const int sequence : sequences) inputs.push_back({sequence, {&token, 1}, {0}, false});
-  session.Step(inputs);
+}  // namespace
+
+void Prefill(Scheduler& scheduler, int64_t count, const std::vector<int32_t>& prompt) {
+  for (int64_t i = 0; i < count; ++i) {
+    GenerateRequest request;
+    request.prompt = prompt;
+    request.max_tokens = 1;
+    Submit(scheduler, std::move(request));
+  }
+  while (!scheduler.idle()) scheduler.Tick();
+}
+
+void StartOnRandomRows(Scheduler& scheduler, int64_t count, int64_t rows, int64_t vocab_size) {
+  const std::vector<int32_t> tokens = SyntheticTokens(rows + count, vocab_size);
+  for (int64_t i = 0; i < count; ++i) {
+    std::vector<int32_t> prompt(tokens.begin(), tokens.begin() + rows);
+    prompt.push_back(tokens[static_cast<size_t>(rows + i)]);  // another for each, or all would choose the same experts
+    SubmitLong(scheduler, std::move(prompt), rows);
+  }
+  RunUntilDecoding(scheduler, count);
+}
+
+void StartDecoding(Scheduler& scheduler, int64_t count, const std::vector<int32_t>& prompt) {
+  for (int64_t i = 0; i < count; ++i) SubmitLong(scheduler, prompt, 0);
+  RunUntilDecoding(scheduler, count);
 }
 
 void AddBenchModel(CLI::App& bench) {
@@ -352,9 +333,7 @@ void AddBenchModel(CLI::App& bench) {
       bench, "ops", "Time every op of a decode step and of a prefill",
       "mxmla bench ops --dummy configs/kimi-k2-mxfp4.json --layers 2 --experts 16", false,
       [](const BenchFlags& flags) { BenchOps(flags); }, true, true);
-  AddModelBench(bench, "decode", "Time decoding",
-                "mxmla bench decode --dummy configs/deepseek-v2-lite.json --context 512", true, BenchDecode, true,
-                false);
+  AddBenchDecode(bench);
   AddModelBench(bench, "prefill", "Time prefilling", "mxmla bench prefill tiny-gsm --prompt 256", true, BenchPrefill,
                 false, true);
 }

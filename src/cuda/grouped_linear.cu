@@ -41,98 +41,6 @@ struct PairList {
   __device__ void Store(int c, int row, const float4& v) const { p.out.Store(pairs[c], row, v); }
 };
 
-// The expert that is the ordinal-th of those with pairs, or -1. The whole warp calls.
-__device__ __forceinline__ int ChosenExpert(const Params& p, int ordinal) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  bool chosen[kMostExperts / 32];
-#pragma unroll
-  for (int i = 0; i < kMostExperts / 32; ++i) {
-    const int e = i * 32 + lane;
-    chosen[i] = e < p.experts && p.expert_begin[e + 1] > p.expert_begin[e];
-  }
-  int expert = -1;
-#pragma unroll
-  for (int i = 0; i < kMostExperts / 32; ++i) {
-    const uint32_t mask = __ballot_sync(~0u, chosen[i]);
-    const int before = __popc(mask & ((1u << lane) - 1));
-    const uint32_t found = __ballot_sync(~0u, chosen[i] && before == ordinal);
-    if (found) expert = i * 32 + __ffs(static_cast<int>(found)) - 1;
-    ordinal -= __popc(mask);
-  }
-  return expert;
-}
-
-// split.clusters clusters share the tiles of an expert, and multiply its pairs one set of columns after another.
-template <WeightKind kKind, int kSlice, int kCols>
-__global__ void __launch_bounds__((kMostThreads<kSlice, kCols>), 1)
-    GroupedLinearKernel(const __grid_constant__ Params p) {
-  extern __shared__ __align__(128) uint8_t shared[];
-  asm volatile("griddepcontrol.launch_dependents;");
-  int cluster;
-  asm volatile("mov.u32 %0, %%clusterid.x;" : "=r"(cluster));
-  int tile0, tiles;
-  TilesOf(p.split, p.n, cluster % p.split.clusters, &tile0, &tiles);
-  asm volatile("griddepcontrol.wait;" ::: "memory");  // who is chosen is not known before
-  const int expert = ChosenExpert(p, cluster / p.split.clusters);
-  if (expert < 0) return;
-  WeightPlanes weight = p.weight;
-  weight.values = p.table[expert].values;
-  weight.scales = p.table[expert].scales;
-  weight.first_row = p.table[expert].first_row;
-  const int begin = p.expert_begin[expert], pairs = p.expert_begin[expert + 1] - begin;
-  constexpr int kColumns = 8 * kCols;
-#pragma unroll 1
-  for (int pass = 0; pass * kColumns < pairs; ++pass) {
-    PairList columns{p, p.pairs + begin + pass * kColumns, min(kColumns, pairs - pass * kColumns)};
-    Stream<kKind, kSlice, kCols>::Run(weight, p.n, p.k, p.split, tile0, tiles, shared, columns, pass);
-  }
-}
-
-template <WeightKind kKind, int kSlice, int kCols>
-void Launch(Params p, int64_t most_chosen, uint64_t scales, const LaunchOptions& options) {
-  StreamSplit& split = p.split;
-  // Enough clusters to fill the card, if need be in several waves, of CTAs of which two find room on a multiprocessor
-  // and which are short where many experts may be chosen: those that are not, and those of many pairs, make the load
-  // uneven.
-  constexpr int kHalfOfShared = 112 * 1024;
-  const int most_tiles = most_chosen <= 16 ? 32 : 16;
-  const int64_t an_expert = std::max<int64_t>(ClustersAtOnce(split.ranks) / most_chosen, 1);
-  int64_t waves = 1;
-  do {
-    Share<kKind, kSlice, kCols>(split, p.n, scales, an_expert * waves++);
-  } while (split.tiles > most_tiles || (split.SharedBytes() > kHalfOfShared && split.tiles > 4));
-  LaunchStream<GroupedLinearKernel<kKind, kSlice, kCols>>(kOp, p, split, split.clusters * most_chosen, options);
-}
-
-// The width follows from how many pairs an expert has on average: more than fit are multiplied one set after another.
-template <WeightKind kKind>
-void ForShape(const Params& p, int64_t pairs, int64_t most_chosen, uint64_t scales, const LaunchOptions& options) {
-  const bool narrow = pairs <= 4 * most_chosen;
-  if (p.split.slice == 256) {
-    if (narrow) return Launch<kKind, 256, 1>(p, most_chosen, scales, options);
-    return Launch<kKind, 256, 2>(p, most_chosen, scales, options);
-  }
-  if (narrow) return Launch<kKind, 128, 1>(p, most_chosen, scales, options);
-  Launch<kKind, 128, 2>(p, most_chosen, scales, options);
-}
-
-// --- many pairs an expert: the tensor cores' own tiles ---
-
-// The rows of one tile, once it is known whose they are.
-struct MatrixPairs {
-  const Params& p;
-  const int32_t* pairs;
-  int count;
-
-  __device__ void Wait() const {}
-  __device__ const uint8_t* Row(int r) const {
-    return r < count ? p.x + pairs[r] / p.pairs_per_row * p.x_row_bytes : nullptr;
-  }
-  __device__ void Store(int r, int column, float a, float b) const {
-    if (r < count) StorePair(p.out, pairs[r], column, a, b);
-  }
-};
-
 // The expert of the i-th of all experts' sets of `rows` pairs, and which of its sets that is; no expert: -1. The whole
 // warp calls.
 __device__ __forceinline__ int2 ExpertOfSet(const Params& p, int i, int rows) {
@@ -159,6 +67,76 @@ __device__ __forceinline__ int2 ExpertOfSet(const Params& p, int i, int rows) {
   const int from = __ffs(static_cast<int>(who)) - 1;
   return make_int2(__shfl_sync(~0u, found.x, from), __shfl_sync(~0u, found.y, from));
 }
+
+// split.clusters clusters share the tiles of an expert for one set of its pairs: an expert of many does not take longer
+// than the others.
+template <WeightKind kKind, int kSlice, int kCols>
+__global__ void __launch_bounds__((kMostThreads<kSlice, kCols>), 1)
+    GroupedLinearKernel(const __grid_constant__ Params p) {
+  extern __shared__ __align__(128) uint8_t shared[];
+  asm volatile("griddepcontrol.launch_dependents;");
+  int cluster;
+  asm volatile("mov.u32 %0, %%clusterid.x;" : "=r"(cluster));
+  int tile0, tiles;
+  TilesOf(p.split, p.n, cluster % p.split.clusters, &tile0, &tiles);
+  asm volatile("griddepcontrol.wait;" ::: "memory");  // who is chosen is not known before
+  constexpr int kColumns = 8 * kCols;
+  const int2 set = ExpertOfSet(p, cluster / p.split.clusters, kColumns);
+  if (set.x < 0) return;
+  WeightPlanes weight = p.weight;
+  weight.values = p.table[set.x].values;
+  weight.scales = p.table[set.x].scales;
+  weight.first_row = p.table[set.x].first_row;
+  const int begin = p.expert_begin[set.x] + set.y * kColumns;
+  PairList columns{p, p.pairs + begin, min(kColumns, p.expert_begin[set.x + 1] - begin)};
+  Stream<kKind, kSlice, kCols>::Run(weight, p.n, p.k, p.split, tile0, tiles, shared, columns, 0);
+}
+
+template <WeightKind kKind, int kSlice, int kCols>
+void Launch(Params p, int64_t pairs, int64_t most_chosen, uint64_t scales, const LaunchOptions& options) {
+  StreamSplit& split = p.split;
+  // Enough clusters to fill the card, if need be in several waves, of CTAs of which two find room on a multiprocessor
+  // and which are short where many experts may be chosen: those that are not, and those of many pairs, make the load
+  // uneven.
+  constexpr int kHalfOfShared = 112 * 1024;
+  const int64_t most_sets = most_chosen + (pairs - most_chosen) / (8 * kCols);
+  const int most_tiles = most_chosen <= 16 ? 32 : 16;
+  const int64_t an_expert = std::max<int64_t>(ClustersAtOnce(split.ranks) / most_chosen, 1);
+  int64_t waves = 1;
+  do {
+    Share<kKind, kSlice, kCols>(split, p.n, scales, an_expert * waves++);
+  } while (split.tiles > most_tiles || (split.SharedBytes() > kHalfOfShared && split.tiles > 4));
+  LaunchStream<GroupedLinearKernel<kKind, kSlice, kCols>>(kOp, p, split, split.clusters * most_sets, options);
+}
+
+// The width follows from how many pairs an expert has on average.
+template <WeightKind kKind>
+void ForShape(const Params& p, int64_t pairs, int64_t most_chosen, uint64_t scales, const LaunchOptions& options) {
+  const bool narrow = pairs <= 4 * most_chosen;
+  if (p.split.slice == 256) {
+    if (narrow) return Launch<kKind, 256, 1>(p, pairs, most_chosen, scales, options);
+    return Launch<kKind, 256, 2>(p, pairs, most_chosen, scales, options);
+  }
+  if (narrow) return Launch<kKind, 128, 1>(p, pairs, most_chosen, scales, options);
+  Launch<kKind, 128, 2>(p, pairs, most_chosen, scales, options);
+}
+
+// --- many pairs an expert: the tensor cores' own tiles ---
+
+// The rows of one tile, once it is known whose they are.
+struct MatrixPairs {
+  const Params& p;
+  const int32_t* pairs;
+  int count;
+
+  __device__ void Wait() const {}
+  __device__ const uint8_t* Row(int r) const {
+    return r < count ? p.x + pairs[r] / p.pairs_per_row * p.x_row_bytes : nullptr;
+  }
+  __device__ void Store(int r, int column, float a, float b) const {
+    if (r < count) StorePair(p.out, pairs[r], column, a, b);
+  }
+};
 
 template <WeightKind kKind, int kM, int kN>
 __global__ void __launch_bounds__(kMatrixThreads, kKind == WeightKind::kFp8 ? 1 : 2)

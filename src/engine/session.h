@@ -34,14 +34,13 @@ class Session {
   // when the pages do not suffice, kInternal for a sequence that was removed or is named twice.
   View<const float, 2> Step(std::span<const StepInput> inputs);
 
-  // Appends cache rows of random numbers, without computing anything: for measuring how long contexts are decoded. What
-  // follows attends to them. Errors: as Step's.
-  void AppendRandomRows(int sequence, int64_t rows, uint64_t seed);
-
   const ModelConfig& config() const { return model_.config; }
   const ModelOptions& options() const { return decoder_.options(); }
   const ExecContext& context() const { return decoder_.context(); }
   size_t buffer_bytes() const { return decoder_.total_bytes(); }
+  // Kernels of the last step and their time on the device, where it can tell; else 0.
+  int64_t launches() const { return decoder_.launches(); }
+  double device_seconds() const { return decoder_.device_seconds(); }
 
  private:
   struct Sequence {
@@ -60,8 +59,9 @@ class Session {
   std::vector<Sequence> sequences_;
 };
 
-// `options` with max_context and kv_pages filled in. Refused: see Session.
-ModelOptions CompleteOptions(const ModelConfig& config, ModelOptions options);
+// `options` with max_context, kv_pages and, for a device that replays steps, row_buckets filled in. Refused: see
+// Session.
+ModelOptions CompleteOptions(const LoadedModel& model, ModelOptions options);
 
 // Throws the Error (kTensor) of logits that hold NaN, those behind the first `tokens` tokens of a sequence.
 [[noreturn]] void FailNanLogits(int64_t tokens);

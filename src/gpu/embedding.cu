@@ -20,8 +20,8 @@ __global__ void __launch_bounds__(Pieces::kThreads) EmbeddingKernel(const Params
   int32_t token = p.tokens(piece.vector);
   if (token < 0) token = p.previous(-1 - token);
   float v[kPiece] = {};
-  if (token >= 0) LoadPiece(p.table, token, 0, piece.begin, piece.count, v);
-  StorePiece(p.out, piece.vector, 0, piece.begin, piece.count, v);
+  if (token >= 0) LoadPiece<Access::kAny>(p.table, token, 0, piece.begin, piece.count, v);
+  StorePiece<Access::kAny>(p.out, piece.vector, 0, piece.begin, piece.count, v);
 }
 
 FloatPlane<const void> TablePlane(const LinearWeight& table) {
@@ -37,7 +37,7 @@ void Embedding(const ExecContext& context, const EmbeddingArgs& args) {
   p.previous = StridedOf(args.previous);
   p.table = TablePlane(args.table);
   p.out = FloatPlaneOf(args.out);
-  p.pieces = Pieces(args.tokens.shape[0], Extent(args.out, 1));
+  p.pieces = Pieces("embedding", args.tokens.shape[0], Extent(args.out, 1));
   Launch(context, "embedding", EmbeddingKernel, p.pieces.blocks(), Pieces::kThreads, 0, p);
 }
 

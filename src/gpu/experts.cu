@@ -61,19 +61,21 @@ struct SiluMulParams {
   Pieces pieces;
 };
 
+// kHalf: of all operands that are not quantised.
+template <Access kAccess>
 __global__ void __launch_bounds__(Pieces::kThreads) SiluMulKernel(const SiluMulParams p) {
   WaitForPredecessor();
   const Piece piece(p.pieces);
   float v[kPiece] = {};
   if (piece.count > 0) {
     float gate[kPiece];
-    LoadPiece(p.gate, piece.vector, 0, piece.begin, piece.count, gate);
-    LoadPiece(p.up, piece.vector, 0, piece.begin, piece.count, v);
+    LoadPiece<kAccess>(p.gate, piece.vector, 0, piece.begin, piece.count, gate);
+    LoadPiece<kAccess>(p.up, piece.vector, 0, piece.begin, piece.count, v);
 #pragma unroll
     for (int i = 0; i < kPiece; ++i) v[i] *= gate[i] / (1.0f + expf(-gate[i]));
   }
   if (p.quantized.codes == nullptr) {
-    if (piece.count > 0) StorePiece(p.out, piece.vector, 0, piece.begin, piece.count, v);
+    if (piece.count > 0) StorePiece<kAccess>(p.out, piece.vector, 0, piece.begin, piece.count, v);
     return;
   }
 #pragma unroll
@@ -91,22 +93,32 @@ struct CombineParams {
   int64_t top_k;
 };
 
+// kHalf: of all operands that are not quantised.
+template <Access kAccess>
 __global__ void __launch_bounds__(Pieces::kThreads) CombineExpertsKernel(const CombineParams p) {
   WaitForPredecessor();
   const Piece piece(p.pieces);
   if (piece.count == 0) return;
   const int64_t r = piece.vector;
   float sum[kPiece] = {};
-  if (p.shared.data != nullptr) LoadPiece(p.shared, r, 0, piece.begin, piece.count, sum);
-#pragma unroll 4
-  for (int64_t s = 0; s < p.top_k; ++s) {
-    float v[kPiece];
-    LoadPiece(p.pairs, r * p.top_k + s, 0, piece.begin, piece.count, v);
-    const float weight = p.weights[r * p.weight_row + s * p.weight_step];
+  if (p.shared.data != nullptr) LoadPiece<kAccess>(p.shared, r, 0, piece.begin, piece.count, sum);
+  constexpr int kAhead = 4;  // slots whose loads fly together
+  for (int64_t first = 0; first < p.top_k; first += kAhead) {
+    float v[kAhead][kPiece], weight[kAhead];
 #pragma unroll
-    for (int i = 0; i < kPiece; ++i) sum[i] = fmaf(weight, v[i], sum[i]);
+    for (int a = 0; a < kAhead; ++a) {
+      const int64_t slot = min(first + a, p.top_k - 1);
+      weight[a] = p.weights[r * p.weight_row + slot * p.weight_step];
+      LoadPiece<kAccess>(p.pairs, r * p.top_k + slot, 0, piece.begin, piece.count, v[a]);
+    }
+#pragma unroll
+    for (int a = 0; a < kAhead; ++a) {
+      if (first + a >= p.top_k) break;
+#pragma unroll
+      for (int i = 0; i < kPiece; ++i) sum[i] = fmaf(weight[a], v[a][i], sum[i]);
+    }
   }
-  StorePiece(p.out, r, 0, piece.begin, piece.count, sum);
+  StorePiece<kAccess>(p.out, r, 0, piece.begin, piece.count, sum);
 }
 
 }  // namespace
@@ -138,8 +150,11 @@ void SiluMul(const ExecContext& context, const SiluMulArgs& args) {
         }
       },
       args.out);
-  p.pieces = Pieces(Extent(args.gate, 0), Extent(args.gate, 1));
-  Launch(context, "silu_mul", SiluMulKernel, p.pieces.blocks(), Pieces::kThreads, 0, p);
+  const int64_t n = Extent(args.gate, 1);
+  p.pieces = Pieces("silu_mul", Extent(args.gate, 0), n);
+  const bool half = Has(p.gate, Access::kHalf, n) && Has(p.up, Access::kHalf, n) && Has(p.out, Access::kHalf, n);
+  Launch(context, "silu_mul", half ? SiluMulKernel<Access::kHalf> : SiluMulKernel<Access::kAny>, p.pieces.blocks(),
+         Pieces::kThreads, 0, p);
 }
 
 void CombineExperts(const ExecContext& context, const CombineExpertsArgs& args) {
@@ -150,9 +165,12 @@ void CombineExperts(const ExecContext& context, const CombineExpertsArgs& args) 
   p.weight_row = args.expert_weights.stride[0];
   p.weight_step = args.expert_weights.stride[1];
   p.out = FloatPlaneOf(args.out);
-  p.pieces = Pieces(Extent(args.out, 0), Extent(args.out, 1));
+  const int64_t n = Extent(args.out, 1);
+  p.pieces = Pieces("combine_experts", Extent(args.out, 0), n);
   p.top_k = args.expert_weights.shape[1];
-  Launch(context, "combine_experts", CombineExpertsKernel, p.pieces.blocks(), Pieces::kThreads, 0, p);
+  const bool half = Has(p.pairs, Access::kHalf, n) && Has(p.shared, Access::kHalf, n) && Has(p.out, Access::kHalf, n);
+  Launch(context, "combine_experts", half ? CombineExpertsKernel<Access::kHalf> : CombineExpertsKernel<Access::kAny>,
+         p.pieces.blocks(), Pieces::kThreads, 0, p);
 }
 
 }  // namespace mxmla::gpu

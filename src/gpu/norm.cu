@@ -31,46 +31,51 @@ __device__ float BlockSum(float value) {
   return value;
 }
 
+// kFast: x and out are whole pieces of bf16, weight and residual of float32.
+template <bool kFast, bool kResidual>
 __global__ void __launch_bounds__(kMostThreads) RmsNormKernel(const Params p) {
-  WaitForPredecessor();
+  constexpr Access kActivation = kFast ? Access::kHalf : Access::kAny;
+  constexpr Access kFloat = kFast ? Access::kFull : Access::kAny;
   const int64_t r = blockIdx.x;
-  const int64_t from = p.row_index ? p.row_index(r) : r;
-  const int64_t to = p.out_index ? p.out_index(r) : r;
   const int64_t round = int64_t{blockDim.x} * kPiece;  // elements that all threads take at once
   const int64_t mine = int64_t{threadIdx.x} * kPiece;
   const auto count_at = [&](int64_t begin) {
     return static_cast<int>(max(min(p.n - begin, int64_t{kPiece}), int64_t{0}));
   };
-  float v[kPiece];
+  float weight[kPiece] = {};
+  if (count_at(mine) > 0) LoadPiece<kFloat>(p.weight, 0, 0, mine, count_at(mine), weight);
+  WaitForPredecessor();
+  const int64_t from = p.row_index ? p.row_index(r) : r;
+  const int64_t to = p.out_index ? p.out_index(r) : r;
+  float v[kPiece] = {};
   float squares = 0;
-  for (int64_t begin = mine; begin - mine < p.n; begin += round) {
+  for (int64_t begin = mine; begin < p.n; begin += round) {
     const int count = count_at(begin);
-    LoadPiece(p.x, from, 0, begin, count, v);
-    if (p.residual.data != nullptr) {
-      float sum[kPiece];
-      LoadPiece(p.residual, from, 0, begin, count, sum);
+    float residual[kPiece];
+    if constexpr (kResidual) LoadPiece<kFloat>(p.residual, from, 0, begin, count, residual);
+    LoadPiece<kActivation>(p.x, from, 0, begin, count, v);
+    if constexpr (kResidual) {
 #pragma unroll
-      for (int i = 0; i < kPiece; ++i) v[i] += sum[i];
-      StorePiece(p.residual, from, 0, begin, count, v);
+      for (int i = 0; i < kPiece; ++i) v[i] += residual[i];
+      StorePiece<kFloat>(p.residual, from, 0, begin, count, v);
     }
 #pragma unroll
     for (int i = 0; i < kPiece; ++i) squares = fmaf(v[i], v[i], squares);
   }
   const float factor = 1.0f / sqrtf(BlockSum(squares) / static_cast<float>(p.n) + p.eps);
-  for (int64_t begin = mine; begin - mine < p.n; begin += round) {
+  for (int64_t begin = mine; begin - mine < p.n; begin += round) {  // whole waves: they quantise together
     const int count = count_at(begin);
-    if (p.n > round) {  // else v is still the row's piece
-      if (p.residual.data != nullptr) {
-        LoadPiece(p.residual, from, 0, begin, count, v);
+    if (p.n > round && count > 0) {  // else v and weight are still the row's piece
+      if constexpr (kResidual) {
+        LoadPiece<kFloat>(p.residual, from, 0, begin, count, v);
       } else {
-        LoadPiece(p.x, from, 0, begin, count, v);
+        LoadPiece<kActivation>(p.x, from, 0, begin, count, v);
       }
+      LoadPiece<kFloat>(p.weight, 0, 0, begin, count, weight);
     }
-    float weight[kPiece];
-    LoadPiece(p.weight, 0, 0, begin, count, weight);
 #pragma unroll
-    for (int i = 0; i < kPiece; ++i) v[i] = weight[i] * (v[i] * factor);
-    if (p.out.data != nullptr) StorePiece(p.out, to, 0, begin, count, v);
+    for (int i = 0; i < kPiece; ++i) v[i] = count > 0 ? weight[i] * (v[i] * factor) : 0.0f;
+    if (p.out.data != nullptr && count > 0) StorePiece<kActivation>(p.out, to, 0, begin, count, v);
     if (p.quantized.codes != nullptr) {
 #pragma unroll
       for (int i = 0; i < kPiece; ++i) v[i] = RoundToHalf(v[i]);
@@ -96,7 +101,11 @@ void RmsNorm(const ExecContext& context, const RmsNormArgs& args) {
   p.eps = args.eps;
   p.n = n;
   const int64_t threads = std::min<int64_t>(DivideUp(n, kPiece * kWave) * kWave, kMostThreads);
-  Launch(context, "rms_norm", RmsNormKernel, rows, static_cast<int>(threads), 0, p);
+  const bool fast = Has(p.x, Access::kHalf, n) && Has(p.out, Access::kHalf, n) && Has(p.weight, Access::kFull, n) &&
+                    Has(p.residual, Access::kFull, n);
+  const auto kernel = args.residual ? (fast ? RmsNormKernel<true, true> : RmsNormKernel<false, true>)
+                                    : (fast ? RmsNormKernel<true, false> : RmsNormKernel<false, false>);
+  Launch(context, "rms_norm", kernel, rows, static_cast<int>(threads), 0, p);
 }
 
 }  // namespace mxmla::gpu

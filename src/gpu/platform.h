@@ -3,8 +3,11 @@
 #pragma once
 
 #if defined(__HIP__)
+#include <hip/hip_bf16.h>
 #include <hip/hip_runtime.h>
 #else
+#include <cuda_bf16.h>
+#include <cuda_fp8.h>
 #include <cuda_runtime.h>
 #endif
 
@@ -12,6 +15,7 @@
 #include <string>
 #include <string_view>
 
+#include "core/dtype.h"
 #include "core/error.h"
 #include "ops/context.h"
 
@@ -47,6 +51,54 @@ __device__ __forceinline__ T ShuffleUp(T value, int lanes) {
   return __shfl_up_sync(~0u, value, lanes);
 #endif
 }
+// What `lane` has.
+template <class T>
+__device__ __forceinline__ T ShuffleFrom(T value, int lane) {
+#if defined(__HIP__)
+  return __shfl(value, lane);
+#else
+  return __shfl_sync(~0u, value, lane);
+#endif
+}
+// The largest of the wave's values.
+__device__ __forceinline__ uint32_t WaveMax(uint32_t value) {
+#if defined(__HIP__)
+  for (int step = kWave / 2; step > 0; step /= 2) {
+    const uint32_t other = ShuffleXor(value, step);
+    value = other > value ? other : value;
+  }
+  return value;
+#else
+  return __reduce_max_sync(~0u, value);
+#endif
+}
+// Two values rounded to bf16, the first in the low half.
+__device__ __forceinline__ uint32_t PackHalves(float low, float high) {
+#if defined(__HIP__)
+  return bf16::FromFloat(low).bits | uint32_t{bf16::FromFloat(high).bits} << 16;
+#else
+  const __nv_bfloat162 packed = __floats2bfloat162_rn(low, high);
+  return *reinterpret_cast<const uint32_t*>(&packed);
+#endif
+}
+// Two finite values as e4m3, saturated at 448, the first in the low byte.
+__device__ __forceinline__ uint32_t PackE4m3(float low, float high) {
+#if defined(__HIP__)
+  return e4m3::FromFloat(low).bits | uint32_t{e4m3::FromFloat(high).bits} << 8;
+#else
+  return __nv_cvt_float2_to_fp8x2(make_float2(low, high), __NV_SATFINITE, __NV_E4M3);
+#endif
+}
+// 2^x to a few units in the last place; 0 for -inf.
+__device__ __forceinline__ float Exp2(float x) {
+#if defined(__HIP__)
+  return __builtin_amdgcn_exp2f(x);
+#else
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+#endif
+}
 // A bit for each thread of the wave.
 __device__ __forceinline__ uint64_t Ballot(bool predicate) {
 #if defined(__HIP__)
@@ -64,10 +116,11 @@ __device__ __forceinline__ void WaveBarrier() {
 #endif
 }
 
-// Stands before a kernel's first read of what the kernel before it in the stream wrote: a launch may then begin while
-// that one still runs.
+// Stands before a kernel's first read of what the kernel before it in the stream wrote, and before its first write: it
+// begins while that one still runs. The next row kernel may begin while it does.
 __device__ __forceinline__ void WaitForPredecessor() {
 #if !defined(__HIP__)
+  asm volatile("griddepcontrol.launch_dependents;");
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
@@ -79,7 +132,7 @@ __device__ __forceinline__ void ClusterBarrier() {
 #if defined(__HIP__)
   __syncthreads();
 #else
-  asm volatile("barrier.cluster.arrive.aligned;\n\tbarrier.cluster.wait.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.arrive;\n\tbarrier.cluster.wait;" ::: "memory");
 #endif
 }
 template <class T>
@@ -94,7 +147,8 @@ __device__ __forceinline__ const T* InBlock(const T* shared, int rank) {
 }
 
 // Starts `kernel` with `blocks` blocks of `threads` threads on the context's stream. Everything that a launch is, is
-// known from extents.
+// known from extents. The blocks may start before the kernel before has ended, and wait (WaitForPredecessor); with HIP
+// they start behind it.
 template <class Params>
 void Launch(const ExecContext& context, std::string_view op, void (*kernel)(Params), int64_t blocks, int threads,
             size_t shared_bytes, const Params& params) {
@@ -116,6 +170,11 @@ void Launch(const ExecContext& context, std::string_view op, void (*kernel)(Para
   config.blockDim = dim3(static_cast<unsigned>(threads));
   config.dynamicSmemBytes = shared_bytes;
   config.stream = stream;
+  cudaLaunchAttribute overlap{};
+  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  overlap.val.programmaticStreamSerializationAllowed = 1;
+  config.attrs = &overlap;
+  config.numAttrs = 1;
   const cudaError_t status = cudaLaunchKernelEx(&config, kernel, params);
   const bool started = status == cudaSuccess;
   const auto text = [&] { return cudaGetErrorString(status); };

@@ -55,6 +55,16 @@ __device__ __forceinline__ uint32_t MxScale(uint32_t largest, ScaleMode mode) {
   return static_cast<uint32_t>(min(max(exponent, 0), 254));
 }
 
+// E2m1FromFloat of a number, without branches: below 1 the codes are multiples of 0.5, what a sum with 2^22 rounds to;
+// above, one bit of mantissa is kept.
+__device__ __forceinline__ uint32_t E2m1Code(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const uint32_t magnitude = bits & 0x7fffffffu;
+  const uint32_t fixed = std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) + 0x1p22f) - 0x4a800000u;
+  const uint32_t floating = min(((magnitude + 0x1fffffu + ((magnitude >> 22) & 1u)) >> 22) - 252u, 7u);
+  return (magnitude < 0x3f800000u ? fixed : floating) | bits >> 31 << 3;
+}
+
 __device__ __forceinline__ void StoreMxPiece(const QuantizedPlane& out, int64_t r, int64_t h, int64_t begin,
                                              uint32_t largest, const float v[kPiece]) {
   const uint32_t scale = MxScale(largest, out.mode);
@@ -62,7 +72,7 @@ __device__ __forceinline__ void StoreMxPiece(const QuantizedPlane& out, int64_t 
   if (largest != 0 && scale != e8m0::kNan) {
     const float inverse = scale == 254 ? 0x1p-127f : scale == 0 ? 0x1p127f : std::bit_cast<float>((254 - scale) << 23);
 #pragma unroll
-    for (int i = 0; i < kPiece; ++i) codes |= uint32_t{E2m1FromFloat(v[i] * inverse)} << (4 * i);
+    for (int i = 0; i < kPiece; ++i) codes |= E2m1Code(v[i] * inverse) << (4 * i);
   }
   uint8_t* to = out.codes + r * out.row + h * out.head + begin / 2;
   if (reinterpret_cast<uintptr_t>(to) % 4 == 0) {
@@ -83,9 +93,13 @@ __device__ __forceinline__ void StoreFp8Piece(const QuantizedPlane& out, int64_t
   const float scale = poisoned ? 1.0f : fmaxf(std::bit_cast<float>(largest), 1e-10f) / e4m3::kMax;
   uint8_t* to = out.codes + r * out.row + h * out.head + begin;
   uint32_t codes[2] = {};
+  if (poisoned) {
+    for (int i = 0; i < kPiece; ++i) codes[i / 4] |= uint32_t{e4m3::FromFloat(v[i]).bits} << (8 * (i % 4));
+  } else {
 #pragma unroll
-  for (int i = 0; i < kPiece; ++i) {
-    codes[i / 4] |= uint32_t{e4m3::FromFloat(poisoned ? v[i] : v[i] / scale).bits} << (8 * (i % 4));
+    for (int i = 0; i < kPiece; i += 2) {
+      codes[i / 4] |= PackE4m3(v[i] / scale, v[i + 1] / scale) << (8 * (i % 4));
+    }
   }
   if (count == kPiece && reinterpret_cast<uintptr_t>(to) % 8 == 0) {
     *reinterpret_cast<uint2*>(to) = make_uint2(codes[0], codes[1]);

@@ -18,7 +18,7 @@ struct LogitParams {
 constexpr int kLogitThreads = 128;
 
 // A block has kRows x kExperts logits; its threads deal the hidden dimension out in pieces.
-template <int kRows, int kExperts>
+template <Access kX, Access kWeight, int kRows, int kExperts>
 __global__ void __launch_bounds__(kLogitThreads) LogitKernel(const LogitParams p) {
   constexpr int kWaves = kLogitThreads / kWave;
   __shared__ float partial[kWaves][kRows * kExperts];
@@ -26,21 +26,33 @@ __global__ void __launch_bounds__(kLogitThreads) LogitKernel(const LogitParams p
   const int64_t row0 = blockIdx.x % p.row_tiles * kRows;
   const int64_t expert0 = blockIdx.x / p.row_tiles * kExperts;
   float sum[kRows][kExperts] = {};
-  for (int64_t begin = int64_t{threadIdx.x} * kPiece; begin < p.hidden; begin += kLogitThreads * kPiece) {
-    const int count = static_cast<int>(min(p.hidden - begin, int64_t{kPiece}));
-    float w[kExperts][kPiece];
+  constexpr bool kWhole = kX != Access::kAny && kWeight != Access::kAny;
+  constexpr int kAhead = kRows * kExperts <= 2 ? 4 : kRows * kExperts <= 16 ? 2 : 1;  // rounds whose loads fly together
+  constexpr int64_t kRound = kLogitThreads * kPiece;
+  const int64_t mine = int64_t{threadIdx.x} * kPiece;
+  for (int64_t first = mine; first < p.hidden; first += kAhead * kRound) {
+    float w[kAhead][kExperts][kPiece], x[kAhead][kRows][kPiece];
 #pragma unroll
-    for (int e = 0; e < kExperts; ++e) {
-      LoadPiece(p.weight, min(expert0 + e, p.experts - 1), 0, begin, count, w[e]);
-    }
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      float x[kPiece];
-      LoadPiece(p.x, min(row0 + r, p.rows - 1), 0, begin, count, x);
+    for (int a = 0; a < kAhead; ++a) {
+      const int64_t begin = first + a * kRound < p.hidden ? first + a * kRound : mine;  // any piece there is
+      const int count = kWhole ? kPiece : static_cast<int>(min(p.hidden - begin, int64_t{kPiece}));
 #pragma unroll
       for (int e = 0; e < kExperts; ++e) {
+        LoadPiece<kWeight>(p.weight, min(expert0 + e, p.experts - 1), 0, begin, count, w[a][e]);
+      }
 #pragma unroll
-        for (int i = 0; i < kPiece; ++i) sum[r][e] = fmaf(x[i], w[e][i], sum[r][e]);
+      for (int r = 0; r < kRows; ++r) LoadPiece<kX>(p.x, min(row0 + r, p.rows - 1), 0, begin, count, x[a][r]);
+    }
+#pragma unroll
+    for (int a = 0; a < kAhead; ++a) {
+      if (first + a * kRound >= p.hidden) break;
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+        for (int e = 0; e < kExperts; ++e) {
+#pragma unroll
+          for (int i = 0; i < kPiece; ++i) sum[r][e] = fmaf(x[a][r][i], w[a][e][i], sum[r][e]);
+        }
       }
     }
   }
@@ -65,12 +77,25 @@ __global__ void __launch_bounds__(kLogitThreads) LogitKernel(const LogitParams p
   p.logits[r * p.logit_row + e * p.logit_step] = logit;
 }
 
-template <int kRows, int kExperts>
-void LaunchLogits(const ExecContext& context, LogitParams p) {
+template <Access kX, Access kWeight, int kRows, int kExperts>
+void LaunchTiles(const ExecContext& context, LogitParams p) {
   static_assert(kRows * kExperts <= kLogitThreads);
   p.row_tiles = DivideUp(p.rows, kRows);
-  Launch(context, "router", LogitKernel<kRows, kExperts>, p.row_tiles * DivideUp(p.experts, kExperts), kLogitThreads, 0,
-         p);
+  Launch(context, "router", LogitKernel<kX, kWeight, kRows, kExperts>, p.row_tiles * DivideUp(p.experts, kExperts),
+         kLogitThreads, 0, p);
+}
+
+// Few rows: many blocks; many rows: few readings of the weights and of x. The sums are the same.
+template <Access kX, Access kWeight>
+void LaunchLogits(const ExecContext& context, const LogitParams& p) {
+  if (p.rows <= 2) return LaunchTiles<kX, kWeight, 1, 2>(context, p);
+  if constexpr (kX != Access::kAny) {
+    // Large tiles read less, where there are enough of them for a large card. The sums are the same.
+    constexpr int64_t kManyTiles = 256;
+    const bool many = DivideUp(p.rows, 16) * DivideUp(p.experts, 8) >= kManyTiles;
+    if (many) return LaunchTiles<kX, kWeight, 16, 8>(context, p);
+  }
+  LaunchTiles<kX, kWeight, 4, 4>(context, p);
 }
 
 struct ChoiceParams {
@@ -85,79 +110,56 @@ struct ChoiceParams {
   int experts, groups, group_size, topk_group, top_k;
   RouterMethod method;
   bool normalize;
-  double factor;
+  float factor;
 };
 
-constexpr int kChoiceThreads = 128;
+constexpr int kChoiceThreads = 256;
+constexpr int kChoiceWaves = kChoiceThreads / kWave;
 
-// Scores in the order of a ranking: larger first, the lower number on a tie, NaN with the lowest.
-__device__ __forceinline__ uint64_t Rank(float score, int number) {
+// Bits that order as scores do, NaN with the lowest; 0 is below all.
+__device__ __forceinline__ uint32_t KeyOf(float score) {
   const uint32_t bits = std::bit_cast<uint32_t>(isnan(score) ? -INFINITY : score + 0.0f);  // one zero
-  const uint32_t ordered = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-  return uint64_t{ordered} << 32 | (0xffffffffu - static_cast<uint32_t>(number));
-}
-__device__ __forceinline__ int NumberOf(uint64_t rank) {
-  return static_cast<int>(0xffffffffu - static_cast<uint32_t>(rank));
-}
-__device__ __forceinline__ uint64_t WaveMax(uint64_t value) {
-  for (int step = kWave / 2; step > 0; step /= 2) {
-    const uint64_t other = ShuffleXor(static_cast<unsigned long long>(value), step);
-    value = other > value ? other : value;
-  }
-  return value;
+  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
 template <class T, class Combine>
-__device__ T BlockReduce(T value, T* waves /* shared, (kChoiceThreads / kWave) */, const Combine& combine) {
+__device__ T BlockReduce(T value, const Combine& combine) {
+  __shared__ T waves[kChoiceWaves];
   for (int step = kWave / 2; step > 0; step /= 2) value = combine(value, ShuffleXor(value, step));
   __syncthreads();
   if (threadIdx.x % kWave == 0) waves[threadIdx.x / kWave] = value;
   __syncthreads();
   value = waves[0];
-  for (int wave = 1; wave < kChoiceThreads / kWave; ++wave) value = combine(value, waves[wave]);
+  for (int wave = 1; wave < kChoiceWaves; ++wave) value = combine(value, waves[wave]);
   return value;
 }
 
-// The logits become scores, in float64 rounded once.
+// Each thread turns the logits of its own experts into scores.
 __device__ void Score(const ChoiceParams& p, float* scores /* shared, (experts) */) {
   const int thread = static_cast<int>(threadIdx.x);
   if (p.method == RouterMethod::kNoauxTc) {
-    for (int e = thread; e < p.experts; e += kChoiceThreads) {
-      scores[e] = static_cast<float>(1.0 / (1.0 + exp(-static_cast<double>(scores[e]))));
-    }
+    for (int e = thread; e < p.experts; e += kChoiceThreads) scores[e] = 1.0f / (1.0f + expf(-scores[e]));
     return;
   }
-  __shared__ float largest_of[kChoiceThreads / kWave];
-  __shared__ double sum_of[kChoiceThreads / kWave];
   float largest = -INFINITY;
-  bool nan = false;
+  for (int e = thread; e < p.experts; e += kChoiceThreads) largest = fmaxf(largest, scores[e]);
+  largest = BlockReduce(largest, [](float a, float b) { return fmaxf(a, b); });
+  float sum = 0;
   for (int e = thread; e < p.experts; e += kChoiceThreads) {
-    largest = fmaxf(largest, scores[e]);
-    nan = nan || isnan(scores[e]);
+    scores[e] = expf(scores[e] - largest);
+    sum += scores[e];  // NaN with any NaN among them
   }
-  if (nan) largest = INFINITY;  // then every score is NaN, as a sum with NaN makes it
-  largest = BlockReduce(largest, largest_of, [](float a, float b) { return fmaxf(a, b); });
-  double sum = 0;
-  for (int e = thread; e < p.experts; e += kChoiceThreads) {
-    sum += exp(static_cast<double>(scores[e]) - static_cast<double>(largest));
-  }
-  sum = BlockReduce(sum, sum_of, [](double a, double b) { return a + b; });
-  for (int e = thread; e < p.experts; e += kChoiceThreads) {
-    scores[e] = static_cast<float>(exp(static_cast<double>(scores[e]) - static_cast<double>(largest)) / sum);
-  }
-}
-
-__device__ __forceinline__ float ChoiceScore(const ChoiceParams& p, const float* scores, int e) {
-  return p.bias ? scores[e] + p.bias(e) : scores[e];
+  sum = BlockReduce(sum, [](float a, float b) { return a + b; });
+  for (int e = thread; e < p.experts; e += kChoiceThreads) scores[e] /= sum;
 }
 
 // A group's score by one wave: its largest choice score, with kNoauxTc its two largest added up.
-__device__ void ScoreGroups(const ChoiceParams& p, const float* scores, float* group_scores /* shared, (groups) */) {
+__device__ void ScoreGroups(const ChoiceParams& p, const float* choices, uint32_t* group_keys /* shared, (groups) */) {
   const int lane = static_cast<int>(threadIdx.x) % kWave;
-  for (int g = static_cast<int>(threadIdx.x) / kWave; g < p.groups; g += kChoiceThreads / kWave) {
+  for (int g = static_cast<int>(threadIdx.x) / kWave; g < p.groups; g += kChoiceWaves) {
     float first = -INFINITY, second = -INFINITY;
     for (int i = lane; i < p.group_size; i += kWave) {
-      const float score = ChoiceScore(p, scores, g * p.group_size + i);
+      const float score = choices[g * p.group_size + i];
       if (score > first) {
         second = first;
         first = score;
@@ -171,80 +173,84 @@ __device__ void ScoreGroups(const ChoiceParams& p, const float* scores, float* g
       first = fmaxf(first, other);
     }
     const bool two = p.method == RouterMethod::kNoauxTc && p.group_size > 1;
-    if (lane == 0) group_scores[g] = two ? first + second : first;
+    if (lane == 0) group_keys[g] = KeyOf(two ? first + second : first);
   }
 }
 
-// Marks the experts of all groups but the topk_group best.
-__device__ void DropGroups(const ChoiceParams& p, const float* group_scores, bool* dropped /* shared, (experts) */) {
-  for (int g = static_cast<int>(threadIdx.x); g < p.groups; g += kChoiceThreads) {
-    const uint64_t rank = Rank(group_scores[g], g);
-    int better = 0;
-    for (int other = 0; other < p.groups; ++other) better += Rank(group_scores[other], other) > rank;
-    if (better < p.topk_group) continue;
-    for (int i = 0; i < p.group_size; ++i) dropped[g * p.group_size + i] = true;
+// Whether a group is among the topk_group best, lower groups first on a tie.
+__device__ bool IsKept(const ChoiceParams& p, const uint32_t* group_keys, int group) {
+  int better = 0;
+  for (int other = 0; other < p.groups; ++other) {
+    better += group_keys[other] > group_keys[group] || (other < group && group_keys[other] == group_keys[group]);
   }
+  return better < p.topk_group;
 }
 
-// One wave takes the best expert top_k times; a lane keeps the best of its own and looks again when that one is taken.
-__device__ void TakeBest(const ChoiceParams& p, int64_t r, const float* scores, bool* dropped /* shared, (experts) */) {
+// One wave takes the best expert top_k times, the lower one on a tie; a lane keeps the best of its own and looks again
+// when that one is taken. A key of 0 cannot be chosen.
+__device__ void TakeBest(const ChoiceParams& p, int64_t r, const float* scores,
+                         uint32_t* keys /* shared, (experts) */) {
   const int lane = static_cast<int>(threadIdx.x);
   int32_t* ids = p.ids + r * p.id_row;
   float* weights = p.weights + r * p.weight_row;
-  const auto best_of_lane = [&] {
-    uint64_t best = 0;  // below every rank
+  uint32_t best = 0, at = 0;
+  const auto look = [&] {
+    best = at = 0;
     for (int e = lane; e < p.experts; e += kWave) {
-      if (dropped[e]) continue;
-      const uint64_t rank = Rank(ChoiceScore(p, scores, e), e);
-      best = rank > best ? rank : best;
+      if (keys[e] <= best) continue;
+      best = keys[e];
+      at = static_cast<uint32_t>(e);
     }
-    return best;
   };
-  uint64_t own = best_of_lane();
-  double sum = 0;
+  look();
+  float sum = 0;
   for (int s = 0; s < p.top_k; ++s) {
-    const int expert = NumberOf(WaveMax(own));
-    sum += static_cast<double>(scores[expert]);
-    if (expert % kWave != lane) continue;
-    dropped[expert] = true;
-    ids[s * p.id_step] = expert;
-    own = best_of_lane();
+    const uint32_t key = WaveMax(best);
+    const uint32_t expert = ~WaveMax(best == key ? ~at : 0u);
+    sum += scores[expert];
+    if (expert % kWave == static_cast<uint32_t>(lane)) {
+      keys[expert] = 0;
+      ids[s * p.id_step] = static_cast<int32_t>(expert);
+      look();
+    }
+    WaveBarrier();
   }
-  WaveBarrier();
-  const double factor = p.factor / (p.normalize ? sum + 1e-20 : 1.0);
+  const float factor = p.factor / (p.normalize ? sum + 1e-20f : 1.0f);
   for (int s = lane; s < p.top_k; s += kWave) {
-    weights[s * p.weight_step] = static_cast<float>(static_cast<double>(scores[ids[s * p.id_step]]) * factor);
+    weights[s * p.weight_step] = scores[ids[s * p.id_step]] * factor;
   }
 }
 
 __global__ void __launch_bounds__(kChoiceThreads) ChoiceKernel(const ChoiceParams p) {
   extern __shared__ float shared[];
-  float* scores = shared;                                            // (experts)
-  float* group_scores = scores + p.experts;                          // (groups)
-  bool* dropped = reinterpret_cast<bool*>(group_scores + p.groups);  // (experts)
+  float* scores = shared;                                               // (experts)
+  float* choices = scores + p.experts;                                  // (experts), then their keys
+  auto* group_keys = reinterpret_cast<uint32_t*>(choices + p.experts);  // (groups)
+  auto* keys = reinterpret_cast<uint32_t*>(choices);
+  const int thread = static_cast<int>(threadIdx.x);
   WaitForPredecessor();
   const int64_t r = blockIdx.x;
   if (p.row_length && p.row_length(r) <= 0) {
-    for (int s = static_cast<int>(threadIdx.x); s < p.top_k; s += kChoiceThreads) {
+    for (int s = thread; s < p.top_k; s += kChoiceThreads) {
       p.ids[r * p.id_row + s * p.id_step] = -1;
       p.weights[r * p.weight_row + s * p.weight_step] = 0;
     }
     return;
   }
-  for (int e = static_cast<int>(threadIdx.x); e < p.experts; e += kChoiceThreads) {
-    scores[e] = p.logits[r * p.logit_row + e * p.logit_step];
-    dropped[e] = false;
-  }
-  __syncthreads();
+  for (int e = thread; e < p.experts; e += kChoiceThreads) scores[e] = p.logits[r * p.logit_row + e * p.logit_step];
   Score(p, scores);
+  for (int e = thread; e < p.experts; e += kChoiceThreads) choices[e] = p.bias ? scores[e] + p.bias(e) : scores[e];
   __syncthreads();
   if (p.groups > 0) {
-    ScoreGroups(p, scores, group_scores);
-    __syncthreads();
-    DropGroups(p, group_scores, dropped);
+    ScoreGroups(p, choices, group_keys);
     __syncthreads();
   }
-  if (threadIdx.x < kWave) TakeBest(p, r, scores, dropped);
+  for (int e = thread; e < p.experts; e += kChoiceThreads) {
+    const bool kept = p.groups == 0 || IsKept(p, group_keys, e / p.group_size);
+    keys[e] = kept ? KeyOf(choices[e]) : 0;
+  }
+  __syncthreads();
+  if (thread < kWave) TakeBest(p, r, scores, keys);
 }
 
 LogitParams LogitParamsOf(const RouterArgs& args) {
@@ -269,13 +275,12 @@ LogitParams LogitParamsOf(const RouterArgs& args) {
 void Router(const ExecContext& context, const RouterArgs& args) {
   const LogitParams logits = LogitParamsOf(args);
   if (logits.rows == 0 || logits.experts == 0 || args.options.top_k == 0) return;
-  // Few rows: many blocks; many rows: few readings of the weights and of x. The sums are the same.
-  if (logits.rows <= 2) {
-    LaunchLogits<1, 2>(context, logits);
-  } else if (logits.rows <= 16) {
-    LaunchLogits<4, 4>(context, logits);
+  if (Has(logits.x, Access::kHalf, logits.hidden) && Has(logits.weight, Access::kHalf, logits.hidden)) {
+    LaunchLogits<Access::kHalf, Access::kHalf>(context, logits);
+  } else if (Has(logits.x, Access::kHalf, logits.hidden) && Has(logits.weight, Access::kFull, logits.hidden)) {
+    LaunchLogits<Access::kHalf, Access::kFull>(context, logits);
   } else {
-    LaunchLogits<16, 8>(context, logits);
+    LaunchLogits<Access::kAny, Access::kAny>(context, logits);
   }
   const RouterOptions& options = args.options;
   ChoiceParams p{};
@@ -298,9 +303,11 @@ void Router(const ExecContext& context, const RouterArgs& args) {
   p.top_k = static_cast<int>(options.top_k);
   p.method = options.method;
   p.normalize = options.norm_topk_prob;
-  p.factor = static_cast<double>(options.routed_scaling_factor);
-  const int64_t shared = (logits.experts + p.groups) * int64_t{sizeof(float)} + logits.experts;
-  Launch(context, "router", ChoiceKernel, logits.rows, kChoiceThreads, static_cast<size_t>(shared), p);
+  p.factor = options.routed_scaling_factor;
+  // With room behind the groups' keys: the compiler reads several at once, also where the loop ends before.
+  const int64_t words = 2 * logits.experts + p.groups + 4;
+  const auto shared = static_cast<size_t>(words) * sizeof(float);
+  Launch(context, "router", ChoiceKernel, logits.rows, kChoiceThreads, shared, p);
 }
 
 }  // namespace mxmla::gpu

@@ -59,33 +59,50 @@ inline FloatPlane<const void> FloatPlaneOf(const View<const float, 1>& row) {
   return {row.data, 0, 0, row.stride[0], false};
 }
 
-__device__ __forceinline__ float FromHalf(uint32_t bits) { return std::bit_cast<float>(bits << 16); }
-__device__ __forceinline__ uint32_t ToHalf(float value) { return bf16::FromFloat(value).bits; }
-__device__ __forceinline__ float RoundToHalf(float value) { return FromHalf(ToHalf(value)); }
+// What is known of a plane when a kernel is compiled: nothing, or that it is of bf16 (or float32), contiguous in its
+// last dimension, that every row starts on a 16-byte boundary and is a whole number of pieces.
+enum class Access { kAny, kHalf, kFull };
 
-// Elements begin .. begin + count of a row; the rest of `v` is 0.
 template <class Void>
+bool Has(const FloatPlane<Void>& x, Access access, int64_t n) {
+  if (x.data == nullptr) return true;  // an absent operand is never accessed
+  const int64_t size = x.half ? 2 : 4;
+  return x.half == (access == Access::kHalf) && x.step == 1 && n % kPiece == 0 &&
+         reinterpret_cast<uintptr_t>(x.data) % 16 == 0 && x.row * size % 16 == 0 && x.head * size % 16 == 0;
+}
+
+__device__ __forceinline__ float FromHalf(uint32_t bits) { return std::bit_cast<float>(bits << 16); }
+__device__ __forceinline__ float RoundToHalf(float value) { return FromHalf(PackHalves(value, 0.0f)); }
+
+__device__ __forceinline__ void DecodeHalves(const uint4& words, float v[kPiece]) {
+  const uint32_t word[4] = {words.x, words.y, words.z, words.w};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    v[2 * i] = FromHalf(word[i]);
+    v[2 * i + 1] = std::bit_cast<float>(word[i] & 0xffff0000u);
+  }
+}
+
+// Elements begin .. begin + count of a row; the rest of `v` is 0. Where the access is known, count is kPiece: no branch
+// stands between the loads of a thread.
+template <Access kAccess, class Void>
 __device__ __forceinline__ void LoadPiece(const FloatPlane<Void>& x, int64_t r, int64_t h, int64_t begin, int count,
                                           float v[kPiece]) {
-  const int64_t at = r * x.row + h * x.head + begin * x.step;
-  if (x.half) {
+  const bool half = kAccess == Access::kAny ? x.half : kAccess == Access::kHalf;
+  const int64_t step = kAccess == Access::kAny ? x.step : 1;
+  const int64_t at = r * x.row + h * x.head + begin * step;
+  const auto whole = [&](const void* from) {
+    return kAccess != Access::kAny || (count == kPiece && step == 1 && reinterpret_cast<uintptr_t>(from) % 16 == 0);
+  };
+  if (half) {
     const auto* from = static_cast<const uint16_t*>(x.data) + at;
-    if (count == kPiece && x.step == 1 && reinterpret_cast<uintptr_t>(from) % 16 == 0) {
-      const uint4 words = *reinterpret_cast<const uint4*>(from);
-      const uint32_t word[4] = {words.x, words.y, words.z, words.w};
+    if (whole(from)) return DecodeHalves(*reinterpret_cast<const uint4*>(from), v);
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        v[2 * i] = FromHalf(word[i]);
-        v[2 * i + 1] = std::bit_cast<float>(word[i] & 0xffff0000u);
-      }
-      return;
-    }
-#pragma unroll
-    for (int i = 0; i < kPiece; ++i) v[i] = i < count ? FromHalf(from[i * x.step]) : 0.0f;
+    for (int i = 0; i < kPiece; ++i) v[i] = i < count ? FromHalf(from[i * step]) : 0.0f;
     return;
   }
   const auto* from = static_cast<const float*>(x.data) + at;
-  if (count == kPiece && x.step == 1 && reinterpret_cast<uintptr_t>(from) % 16 == 0) {
+  if (whole(from)) {
     const float4 low = reinterpret_cast<const float4*>(from)[0];
     const float4 high = reinterpret_cast<const float4*>(from)[1];
     v[0] = low.x, v[1] = low.y, v[2] = low.z, v[3] = low.w;
@@ -93,37 +110,41 @@ __device__ __forceinline__ void LoadPiece(const FloatPlane<Void>& x, int64_t r, 
     return;
   }
 #pragma unroll
-  for (int i = 0; i < kPiece; ++i) v[i] = i < count ? from[i * x.step] : 0.0f;
+  for (int i = 0; i < kPiece; ++i) v[i] = i < count ? from[i * step] : 0.0f;
 }
 
-// Writes `count` elements, rounded to the plane's type.
+// Writes `count` elements, rounded to the plane's type; kPiece of them where the access is known.
+template <Access kAccess>
 __device__ __forceinline__ void StorePiece(const FloatPlane<void>& out, int64_t r, int64_t h, int64_t begin, int count,
                                            const float v[kPiece]) {
-  const int64_t at = r * out.row + h * out.head + begin * out.step;
-  if (out.half) {
+  const bool half = kAccess == Access::kAny ? out.half : kAccess == Access::kHalf;
+  const int64_t step = kAccess == Access::kAny ? out.step : 1;
+  const int64_t at = r * out.row + h * out.head + begin * step;
+  const auto whole = [&](const void* to) {
+    return kAccess != Access::kAny || (count == kPiece && step == 1 && reinterpret_cast<uintptr_t>(to) % 16 == 0);
+  };
+  if (half) {
     auto* to = static_cast<uint16_t*>(out.data) + at;
-    if (count == kPiece && out.step == 1 && reinterpret_cast<uintptr_t>(to) % 16 == 0) {
-      uint32_t word[4];
-#pragma unroll
-      for (int i = 0; i < 4; ++i) word[i] = ToHalf(v[2 * i]) | ToHalf(v[2 * i + 1]) << 16;
-      *reinterpret_cast<uint4*>(to) = make_uint4(word[0], word[1], word[2], word[3]);
+    if (whole(to)) {
+      *reinterpret_cast<uint4*>(to) =
+          make_uint4(PackHalves(v[0], v[1]), PackHalves(v[2], v[3]), PackHalves(v[4], v[5]), PackHalves(v[6], v[7]));
       return;
     }
 #pragma unroll
     for (int i = 0; i < kPiece; ++i) {
-      if (i < count) to[i * out.step] = static_cast<uint16_t>(ToHalf(v[i]));
+      if (i < count) to[i * step] = static_cast<uint16_t>(PackHalves(v[i], 0.0f));
     }
     return;
   }
   auto* to = static_cast<float*>(out.data) + at;
-  if (count == kPiece && out.step == 1 && reinterpret_cast<uintptr_t>(to) % 16 == 0) {
+  if (whole(to)) {
     reinterpret_cast<float4*>(to)[0] = make_float4(v[0], v[1], v[2], v[3]);
     reinterpret_cast<float4*>(to)[1] = make_float4(v[4], v[5], v[6], v[7]);
     return;
   }
 #pragma unroll
   for (int i = 0; i < kPiece; ++i) {
-    if (i < count) to[i * out.step] = v[i];
+    if (i < count) to[i * step] = v[i];
   }
 }
 
@@ -131,26 +152,36 @@ __device__ __forceinline__ void StorePiece(const FloatPlane<void>& out, int64_t 
 // 16 lanes, so that the lanes that share a scale are of one wave.
 struct Pieces {
   uint32_t a_vector = 0;  // lanes
-  int64_t vectors = 0;
+  uint32_t vectors = 0;
   int64_t n = 0;
 
   static constexpr int kThreads = 128;
   Pieces() = default;
-  Pieces(int64_t of_vectors, int64_t of_n)
-      : a_vector(static_cast<uint32_t>(DivideUp(of_n, kFp8Group) * kFp8Lanes)), vectors(of_vectors), n(of_n) {}
-  int64_t blocks() const { return n == 0 ? 0 : DivideUp(vectors * a_vector, kThreads); }
+  Pieces(std::string_view op, int64_t of_vectors, int64_t of_n) : n(of_n) {
+    const int64_t lanes = DivideUp(of_n, kFp8Group) * kFp8Lanes;
+    if (of_vectors > 0 && lanes > kMost / of_vectors) {
+      Fail(ErrorCode::kLayout, std::string(op), "at most 2^32 pieces of 8 elements", std::to_string(lanes * of_vectors),
+           "choose a smaller batch");
+    }
+    a_vector = static_cast<uint32_t>(lanes);
+    vectors = static_cast<uint32_t>(of_vectors);
+  }
+  int64_t blocks() const { return DivideUp(int64_t{vectors} * a_vector, kThreads); }
+
+ private:
+  static constexpr int64_t kMost = 0xffffff00;
 };
 
 // A thread's piece; count is 0 for a lane without one, which must still meet the others of its wave.
 struct Piece {
-  int64_t vector;
+  uint32_t vector;
   int64_t begin;
   int count;
 
   __device__ explicit Piece(const Pieces& pieces) {
-    const int64_t i = int64_t{blockIdx.x} * Pieces::kThreads + threadIdx.x;
-    vector = i < 0x7fffffff ? static_cast<uint32_t>(i) / pieces.a_vector : i / pieces.a_vector;
-    begin = (i - vector * pieces.a_vector) * kPiece;
+    const uint32_t i = blockIdx.x * Pieces::kThreads + threadIdx.x;
+    vector = i / pieces.a_vector;
+    begin = int64_t{i - vector * pieces.a_vector} * kPiece;
     const int64_t rest = vector < pieces.vectors ? pieces.n - begin : 0;
     count = rest <= 0 ? 0 : rest < kPiece ? static_cast<int>(rest) : kPiece;
   }

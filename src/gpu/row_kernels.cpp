@@ -16,7 +16,7 @@ void AddRowKernels(KernelSet& set) {
   set.copy.push_back({kName, {}, Copy});
   set.rope.push_back({kName, {}, Rope});
   set.rope_angles.push_back({kName, {}, RopeAngles});
-  // An expert's score and two bytes of marks lie in shared memory.
+  // Three words of an expert's lie in shared memory.
   set.router.push_back(
       {kName,
        {{.operand = "weight", .dtypes = kFloats}},

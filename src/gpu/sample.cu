@@ -30,12 +30,12 @@ struct Params {
   int vocab;
 };
 
-constexpr int kMost = static_cast<int>(kMaxTopLogprobs);
+constexpr int kMostListed = static_cast<int>(kMaxTopLogprobs);
 
 struct Lists {
-  uint64_t own[kMost];
+  uint64_t own[kMostListed];
   int count;
-  uint64_t all[kBlocks * kMost];
+  uint64_t all[kBlocks * kMostListed];
 };
 
 __device__ __forceinline__ float PlusBias(float logit, float bias) {
@@ -99,32 +99,48 @@ __device__ void Adjust(const Params& p, int64_t r, Row* row) {
   row->logits = adjusted;
 }
 
+constexpr uint64_t kNan = ~uint64_t{0};  // above every order
+
 struct Range {
-  uint64_t first;      // the largest order above -inf's; 0: none
-  uint32_t lowest;     // the smallest key above -inf's
-  uint32_t finite;     // tokens between the infinities
-  uint32_t infinite;   // tokens of +inf
-  uint32_t nan;        // tokens of NaN
-  uint32_t unused[2];  // for a size of whole words of 64 bits
+  uint64_t first;  // the largest order of a logit above -inf, or kNan; 0: none
+  float lowest;    // the smallest logit above -inf
+  uint32_t count;  // logits above -inf
 };
 
 __device__ Range FindRange(const Row& row, int* half) {
-  Range range{0, 0xffffffffu, 0, 0, 0, {}};
-#pragma unroll 8
-  for (int t = row.begin + static_cast<int>(threadIdx.x); t < row.end; t += kSampleThreads) {
-    const float x = row.logits[t];
-    range.nan += isnan(x) ? 1 : 0;
-    if (!(x > -INFINITY)) continue;
-    const uint64_t order = OrderOf(x, t);
-    range.first = max(range.first, order);
-    range.lowest = min(range.lowest, KeyOf(x));
-    range.finite += x < INFINITY ? 1 : 0;
-    range.infinite += x < INFINITY ? 0 : 1;
-  }
-  return ClusterReduce(half, range, [](const Range& a, const Range& b) {
-    return Range{max(a.first, b.first),   min(a.lowest, b.lowest), a.finite + b.finite,
-                 a.infinite + b.infinite, a.nan + b.nan,           {}};
+  float largest = -INFINITY, lowest = INFINITY;
+  int at = -1;
+  uint32_t count = 0;
+  bool nan = false;
+  row.ForEach([&](float x, int t) {
+    if (x > largest) {
+      largest = x;
+      at = t;
+    }
+    nan = nan || x != x;
+    count += x > -INFINITY ? 1 : 0;
+    lowest = fminf(lowest, x > -INFINITY ? x : INFINITY);
   });
+  const Range range{nan ? kNan : at < 0 ? 0 : OrderOf(largest, at), lowest, count};
+  return ClusterReduce(half, range, [](const Range& a, const Range& b) {
+    return Range{max(a.first, b.first), fminf(a.lowest, b.lowest), a.count + b.count};
+  });
+}
+
+// Fills in what the row is after its range is known.
+__device__ void Describe(const Range& range, const SamplingOptions& options, Row* row, int* half) {
+  constexpr float kLog2E = 1.44269504088896f;
+  row->temperature = options.temperature;
+  row->scale = fminf(kLog2E / options.temperature, kMost);  // finite, so that the largest weighs 1
+  row->largest = LogitOfOrder(range.first);
+  row->smallest = range.lowest;
+  row->count = range.count;
+  if (row->largest < INFINITY) return;
+  row->infinite = true;
+  row->largest = row->smallest = 0;
+  uint32_t count = 0;
+  row->ForEach([&](float x, int) { count += x == 0 ? 1 : 0; });
+  row->count = ClusterReduce(half, count, [](uint32_t a, uint32_t b) { return a + b; });
 }
 
 // The order from which on min_p and top_k keep tokens; 0: all of them.
@@ -138,9 +154,14 @@ __device__ uint64_t Truncate(const SamplingOptions& options, const Row& row, Exc
     from = uint64_t{KeyOf(fminf(logit, row.largest))} << 32;
   }
   if (options.top_k > 0 && options.top_k < static_cast<int64_t>(row.count)) {
-    from = max(from, Selection<false>(exchange, half, row).Cut(static_cast<uint64_t>(options.top_k), 0));
+    const auto wanted = static_cast<uint64_t>(options.top_k);
+    from = max(from, Selection<false>(exchange, half, row).Find(Cut(), [=](uint64_t) { return wanted; }));
   }
   return from;
+}
+
+__device__ __forceinline__ float Logprob(const Row& row, float logit, double log_sum) {
+  return static_cast<float>(static_cast<double>(logit) - static_cast<double>(row.largest) - log_sum);
 }
 
 // Lists the row's `wanted` largest tokens, which exist.
@@ -155,27 +176,28 @@ __device__ void ListTop(const Params& p, int64_t r, const Row& row, int wanted, 
   if (BlockRank() == 0 && thread >= wanted && thread < p.listed) write(thread, -1, -INFINITY);
   if (wanted <= 0) return;
   uint64_t from = 0;
-  if (wanted < static_cast<int>(row.count)) from = Selection<false>(exchange, half, row).Cut(wanted, 0);
+  if (wanted < static_cast<int>(row.count)) {
+    from = Selection<false>(exchange, half, row).Find(Cut(), [=](uint64_t) { return static_cast<uint64_t>(wanted); });
+  }
+  const Cut cut(from);
   if (thread == 0) lists.count = 0;
   __syncthreads();
-  for (int t = row.begin + thread; t < row.end; t += kSampleThreads) {
-    const float logit = row.Logit(t);
-    if (!(logit > -INFINITY) || OrderOf(logit, t) < from) continue;
-    lists.own[atomicAdd(&lists.count, 1)] = OrderOf(logit, t);
-  }
+  row.ForEach([&](float logit, int t) {
+    if (cut.Keeps(logit, t)) lists.own[atomicAdd(&lists.count, 1)] = OrderOf(logit, t);
+  });
   ClusterBarrier();
   if (BlockRank() != 0) return;
-  for (int i = thread; i < kBlocks * kMost; i += kSampleThreads) {
-    const Lists* other = InBlock(&lists, i / kMost);
-    lists.all[i] = i % kMost < other->count ? other->own[i % kMost] : 0;
+  for (int i = thread; i < kBlocks * kMostListed; i += kSampleThreads) {
+    const Lists* other = InBlock(&lists, i / kMostListed);
+    lists.all[i] = i % kMostListed < other->count ? other->own[i % kMostListed] : 0;
   }
   __syncthreads();
-  for (int i = thread; i < kBlocks * kMost; i += kSampleThreads) {
+  for (int i = thread; i < kBlocks * kMostListed; i += kSampleThreads) {
     const uint64_t order = lists.all[i];
     if (order == 0) continue;
     int at = 0;
     for (const uint64_t other : lists.all) at += other > order;
-    write(at, TokenOfOrder(order), static_cast<float>(static_cast<double>(row.Below(LogitOfOrder(order))) - log_sum));
+    write(at, TokenOfOrder(order), Logprob(row, LogitOfOrder(order), log_sum));
   }
 }
 
@@ -183,61 +205,56 @@ __device__ void SampleRow(const Params& p, int64_t r, Exchange* exchange) {
   int half = 0;
   const SamplingOptions options = p.options(r);
   Row row{};
-  const int slice = (p.vocab + kBlocks - 1) / kBlocks;
+  const int slice = (p.vocab + kBlocks * kTogether - 1) / (kBlocks * kTogether) * kTogether;
   row.begin = min(BlockRank() * slice, p.vocab);
   row.end = min(row.begin + slice, p.vocab);
   Adjust(p, r, &row);
   const Range range = FindRange(row, &half);
-  if (range.nan > 0 || range.first == 0) {
+  if (range.first == kNan || range.first == 0) {
     if (BlockRank() == 0 && threadIdx.x == 0) {
-      p.tokens(r) = range.nan > 0 ? kNanLogits : kNothingAllowed;
+      p.tokens(r) = range.first == kNan ? kNanLogits : kNothingAllowed;
       if (p.logprobs) p.logprobs(r) = NAN;
     }
     ListTop(p, r, row, 0, 0, exchange, &half);
     return;
   }
-  row.temperature = options.temperature;
-  row.largest = LogitOfOrder(range.first);
-  row.smallest = range.infinite > 0 ? row.largest : LogitOf(range.lowest);
-  row.count = range.infinite > 0 ? range.infinite : range.finite;
+  Describe(range, options, &row, &half);
 
-  const int wanted = min(min(options.top_logprobs, p.listed), static_cast<int>(min(row.count, uint32_t{kMost})));
+  const int wanted = min(min(options.top_logprobs, p.listed), static_cast<int>(min(row.count, uint32_t{kMostListed})));
   const bool logprobs = p.logprobs || wanted > 0;
   uint64_t softmax = 0;
   int token = BlockRank() == 0 && threadIdx.x == 0 ? TokenOfOrder(range.first) : -1;
   if (options.temperature > 0) {
     uint64_t from = Truncate(options, row, exchange, &half);
     Draw draw(exchange, &half, row);
-    uint64_t total = draw.Sum(from, logprobs ? &softmax : nullptr);
     if (options.top_p < 1) {
-      const double need = ceil(static_cast<double>(options.top_p) * static_cast<double>(total));
-      from = max(from, Selection<true>(exchange, &half, row).Cut(max(static_cast<uint64_t>(need), uint64_t{1}), from));
-      total = draw.Sum(from, nullptr);
+      const uint64_t order = Selection<true>(exchange, &half, row).Find(Cut(from), [&](uint64_t all) {
+        const double need = ceil(static_cast<double>(options.top_p) * static_cast<double>(all));
+        return max(static_cast<uint64_t>(need), uint64_t{1});
+      });
+      from = max(from, order);
     }
-    const auto target = static_cast<uint64_t>(static_cast<double>(p.uniform(r)) * static_cast<double>(total));
-    token = draw.Find(target);
+    const uint64_t total = draw.Sum(Cut(from), logprobs ? &softmax : nullptr);
+    token = draw.Find(static_cast<uint64_t>(static_cast<double>(p.uniform(r)) * static_cast<double>(total)));
   } else if (logprobs) {
-    for (int t = row.begin + static_cast<int>(threadIdx.x); t < row.end; t += kSampleThreads) {
-      softmax += row.SoftmaxWeight(row.Logit(t));
-    }
+    row.ForEach([&](float logit, int) { softmax += row.SoftmaxWeight(logit); });
   }
   double log_sum = 0;
   if (logprobs) {
     softmax = ClusterReduce(&half, softmax, [](uint64_t a, uint64_t b) { return a + b; });
-    log_sum = log(static_cast<double>(softmax) / static_cast<double>(kWeightOne));
+    log_sum = log(static_cast<double>(softmax) / kWeightOne);
   }
   // The one thread that knows it: the draw's wave agrees.
   if (token >= 0 && threadIdx.x == 0) {
     p.tokens(r) = token;
     if (p.logprobs) {
-      const float logit = options.temperature > 0 ? row.Logit(token) : row.largest;
-      p.logprobs(r) = static_cast<float>(static_cast<double>(row.Below(logit)) - log_sum);
+      p.logprobs(r) = Logprob(row, options.temperature > 0 ? row.Logit(token) : row.largest, log_sum);
     }
   }
   ListTop(p, r, row, wanted, log_sum, exchange, &half);
 }
 
-__global__ void MXMLA_CLUSTER __launch_bounds__(kSampleThreads) SampleKernel(const Params p) {
+__global__ void MXMLA_CLUSTER __launch_bounds__(kSampleThreads, 2) SampleKernel(const Params p) {
   __shared__ Exchange exchange;
   WaitForPredecessor();
   SampleRow(p, blockIdx.x / kBlocks, &exchange);

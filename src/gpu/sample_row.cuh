@@ -9,8 +9,12 @@ namespace mxmla::gpu {
 inline constexpr int kSampleThreads = 512;
 inline constexpr int kSampleWaves = kSampleThreads / kWave;
 inline constexpr int kBins = kSampleThreads;
-inline constexpr int kTiles = 128;
-inline constexpr float kWeightOne = 0x1p40f;  // a weight of 1: 2^24 tokens of it can be added
+inline constexpr int kBinBits = 9;
+static_assert(1 << kBinBits == kBins);
+inline constexpr int kCandidates = kSampleThreads;  // so many tokens are ranked by comparing all with all
+inline constexpr int kTogether = 4;                 // consecutive tokens that a thread reads at once
+inline constexpr float kMost = 3.402823466e38f;
+inline constexpr double kWeightOne = 0x1p40;  // a weight of 1: 2^24 tokens of it can be added
 
 // Tokens in falling order of logit, rising id on a tie, have falling orders: the bits of the logit, then those of the
 // id turned round. What the truncations keep is all from some order on.
@@ -29,49 +33,88 @@ __device__ __forceinline__ int TokenOfOrder(uint64_t order) {
   return static_cast<int>(0xffffffffu - static_cast<uint32_t>(order));
 }
 
+// 2^40 w of a weight w in 0 .. 1, rounded down.
+__device__ __forceinline__ uint64_t FixedWeight(float w) {
+  const uint32_t bits = std::bit_cast<uint32_t>(w);
+  const uint64_t mantissa = uint64_t{(bits & 0x7fffffu) | 0x800000u} << 17;
+  return mantissa >> min(127u - (bits >> 23), 63u);
+}
+
 struct Row {
-  const float* logits;  // (vocab), mask, bias and penalties applied
-  int begin, end;       // this block's tokens
-  float temperature;
+  const float* logits;      // (vocab), mask, bias and penalties applied
+  int begin, end;           // this block's tokens; `begin` is a multiple of kTogether
+  bool infinite;            // the row has +inf: those count as 0, all others as -inf
   float largest, smallest;  // above -inf
   uint32_t count;           // tokens above -inf
+  float temperature;
+  float scale;  // of a weight's exponent of two, log2(e) / temperature
 
-  // In a row with +inf every other logit counts as -inf.
-  __device__ float Logit(int token) const {
-    const float x = logits[token];
-    return largest == INFINITY && x < INFINITY ? -INFINITY : x;
+  __device__ float Seen(float logit) const {
+    if (!infinite) return logit;
+    return logit == INFINITY ? 0.0f : -INFINITY;
   }
-  __device__ float Below(float logit) const { return logit == largest ? 0.0f : logit - largest; }
-  __device__ uint64_t Weight(float logit) const {
-    return static_cast<uint64_t>(expf(Below(logit) / temperature) * kWeightOne);
-  }
+  __device__ float Logit(int token) const { return Seen(logits[token]); }
+  // exp((logit - largest) / temperature); 0 for -inf.
+  __device__ uint64_t Weight(float logit) const { return FixedWeight(Exp2((logit - largest) * scale)); }
   __device__ uint64_t SoftmaxWeight(float logit) const {
-    return static_cast<uint64_t>(expf(Below(logit)) * kWeightOne);
+    constexpr float kLog2E = 1.44269504088896f;
+    return FixedWeight(Exp2((logit - largest) * kLog2E));
+  }
+
+  // body(logit, token) of this thread's share of tokens first .. last - 1, in rising order; `first` is a multiple of
+  // kTogether, and thread `thread` of `threads` reads each kTogether tokens.
+  template <class Body>
+  __device__ void ForEach(int first, int last, int thread, int threads, const Body& body) const {
+    const bool aligned = reinterpret_cast<uintptr_t>(logits) % (kTogether * sizeof(float)) == 0;
+    const int whole = aligned ? last - kTogether : -1;
+    int t = first + thread * kTogether;
+#pragma unroll 4
+    for (; t <= whole; t += threads * kTogether) {
+      const float4 four = *reinterpret_cast<const float4*>(logits + t);
+      body(Seen(four.x), t), body(Seen(four.y), t + 1), body(Seen(four.z), t + 2), body(Seen(four.w), t + 3);
+    }
+    for (; t < last; t += threads * kTogether) {
+      for (int i = t; i < min(t + kTogether, last); ++i) body(Seen(logits[i]), i);
+    }
+  }
+  template <class Body>
+  __device__ void ForEach(const Body& body) const {
+    ForEach(begin, end, static_cast<int>(threadIdx.x), kSampleThreads, body);
   }
 };
 
-struct Histogram {
-  uint32_t count[kBins];
-  uint32_t low[kBins], high[kBins];  // of the sum of weights
+// The tokens from an order on, as a comparison of floats.
+struct Cut {
+  float logit = -INFINITY;
+  uint32_t token = 0xffffffffu;
 
-  __device__ void Add(int bin, uint64_t weight) {
-    const auto words = static_cast<uint32_t>(weight);
-    const uint32_t before = atomicAdd(&low[bin], words);
-    const uint32_t above = static_cast<uint32_t>(weight >> 32) + (before + words < before ? 1u : 0u);
-    if (above > 0) atomicAdd(&high[bin], above);
+  Cut() = default;
+  __device__ explicit Cut(uint64_t order) {
+    if (order == 0) return;
+    logit = LogitOfOrder(order);
+    token = 0xffffffffu - static_cast<uint32_t>(order);
+  }
+  __device__ bool Keeps(float x, int t) const {
+    return x > logit || (x == logit && static_cast<uint32_t>(t) <= token && x > -INFINITY);
   }
 };
 
-// What the blocks of a cluster show one another. Each use takes the other half of what there are two of: a half is
+struct Candidate {
+  uint64_t order, weight;
+};
+
+// What the blocks of a cluster show one another. Of what there are two, each use takes the other half: a half is
 // written again only behind a barrier that stands behind its last reading.
 struct Exchange {
-  Histogram histogram[2];
+  uint32_t low[2][kBins], high[2][kBins];  // sums by bin
   uint64_t total[2];
+  Candidate found[kCandidates];  // of this block
+  int found_count;
+  Candidate all[kCandidates];  // of the cluster
   uint64_t waves[kSampleWaves];
-  uint64_t tiles[kTiles];
   uint64_t boundary_need;
-  uint32_t boundary_count;
   int boundary_bin;
+  uint64_t boundary_order;
   uint32_t key_range[2];
 };
 
@@ -83,6 +126,10 @@ __device__ __forceinline__ uint64_t InclusiveScan(uint64_t value, int lane) {
   }
   return value;
 }
+__device__ __forceinline__ uint64_t WaveSum(uint64_t value) {
+  for (int step = kWave / 2; step > 0; step /= 2) value += ShuffleXor(static_cast<unsigned long long>(value), step);
+  return value;
+}
 
 // merge(values of all threads of the cluster); merge is associative and commutative, exactly.
 template <class T, class Merge>
@@ -92,11 +139,12 @@ __device__ T ClusterReduce(int* half, T value, const Merge& merge) {
   const auto across = [&](T v, int lanes) {
     constexpr int kWords = sizeof(T) / sizeof(uint32_t);
     for (int step = lanes / 2; step > 0; step /= 2) {
-      T other;
+      uint32_t words[kWords];
+      memcpy(words, &v, sizeof(T));
 #pragma unroll
-      for (int i = 0; i < kWords; ++i) {
-        reinterpret_cast<uint32_t*>(&other)[i] = ShuffleXor(reinterpret_cast<const uint32_t*>(&v)[i], step);
-      }
+      for (int i = 0; i < kWords; ++i) words[i] = ShuffleXor(words[i], step);
+      T other;
+      memcpy(&other, words, sizeof(T));
       v = merge(v, other);
     }
     return v;
@@ -121,164 +169,212 @@ struct Buckets {
   float largest, scale;
 
   __device__ Buckets(const Row& row, float range)
-      : largest(row.largest), scale(static_cast<float>(kBins) / fminf(fmaxf(range, 1e-30f), 3.402823466e38f)) {}
+      : largest(row.largest), scale(static_cast<float>(kBins) / fminf(fmaxf(range, 1e-30f), kMost)) {}
   __device__ int Of(float logit) const {
-    if (logit == largest) return 0;
     return static_cast<int>(fminf((largest - logit) * scale, static_cast<float>(kBins - 1)));
   }
-  // The lowest (or highest) key of a logit in `bucket`, of keys from `lowest` to `highest`.
+  // The highest key (top) or the lowest one of a logit in `bucket`, of keys from `lowest` to `highest`.
   __device__ uint32_t Edge(int bucket, bool top, uint32_t lowest, uint32_t highest) const {
     while (lowest < highest) {
       const uint32_t middle = lowest + (highest - lowest) / 2;
-      const int of_middle = Of(LogitOf(top ? middle + 1 : middle));
-      if (top) {  // the highest key whose bucket is not before `bucket`
-        if (of_middle >= bucket) {
-          lowest = middle + 1;
-        } else {
-          highest = middle;
-        }
-      } else if (of_middle <= bucket) {  // the lowest key whose bucket is not behind it
-        highest = middle;
-      } else {
+      const bool upper_part = top ? Of(LogitOf(middle + 1)) >= bucket : Of(LogitOf(middle)) > bucket;
+      if (upper_part) {
         lowest = middle + 1;
+      } else {
+        highest = middle;
       }
     }
     return lowest;
   }
 };
 
-// What a cut is made of: the boundary's bin, what is still needed inside it, and how many tokens it holds.
-struct Boundary {
-  int bin;
-  uint64_t need;
-  uint32_t count;
-};
-
+// Finding cuts, by the number of tokens or by their weights: the bin in which a running sum reaches what is needed,
+// then the tokens of that bin.
 template <bool kWeighted>
 class Selection {
  public:
   __device__ Selection(Exchange* exchange, int* half, const Row& row) : exchange_(exchange), half_(half), row_(row) {}
 
-  // The lowest order of the fewest tokens, from the largest down and of those from `from` on, whose number (or weights)
-  // come to `need`, which is at least 1 and no more than there is.
-  __device__ uint64_t Cut(uint64_t need, uint64_t from) {
-    const float range = row_.largest == row_.smallest ? 0.0f : row_.largest - row_.smallest;
+  // The order of the last of the fewest tokens, from the largest down and of those that `of` keeps, whose sum comes to
+  // need(the sum of all), which is between 1 and that.
+  template <class Need>
+  __device__ uint64_t Find(const Cut& of, const Need& need) {
+    const float range = row_.largest - row_.smallest;
     // A weight 20 temperatures below the largest hardly ever decides.
     const Buckets buckets(row_, kWeighted ? fminf(range, 20 * row_.temperature) : range);
-    Boundary at = Find(need, [&](float logit, uint64_t order) {
-      const int bin = order >= from ? buckets.Of(logit) : kBins - 1;
-      return bin < kBins - 1 ? bin : -1;
-    });
+    Boundary at = FindBin(need, [&](float logit, int t) { return of.Keeps(logit, t) ? buckets.Of(logit) : -1; });
+    if (Collect([&](float logit, int t) { return of.Keeps(logit, t) && buckets.Of(logit) == at.bin; })) {
+      return FindCandidate(at.need);
+    }
+    // Too many: ever narrower ranges of orders.
     if (threadIdx.x < 2) {
       exchange_->key_range[threadIdx.x] =
           buckets.Edge(at.bin, threadIdx.x == 1, KeyOf(row_.smallest), KeyOf(row_.largest));
     }
     __syncthreads();
-    uint64_t low = max(uint64_t{exchange_->key_range[0]} << 32, from);
+    uint64_t low = uint64_t{exchange_->key_range[0]} << 32;
     uint64_t high = uint64_t{exchange_->key_range[1]} << 32 | 0xffffffffu;
-    while (low < high && at.count > 1 && (kWeighted || at.need < at.count)) {
+    while (low < high) {
       const int shift = max(64 - __clzll(static_cast<long long>(high - low)) - kBinBits, 0);
-      at = Find(at.need, [&](float, uint64_t order) {
-        return order >= low && order <= high ? static_cast<int>((high - order) >> shift) : -1;
-      });
+      at = FindBin(
+          [&](uint64_t) { return at.need; },
+          [&](float logit, int t) {
+            const uint64_t order = OrderOf(logit, t);
+            return of.Keeps(logit, t) && order >= low && order <= high ? static_cast<int>((high - order) >> shift) : -1;
+          });
       high -= static_cast<uint64_t>(at.bin) << shift;
       const uint64_t width = (uint64_t{1} << shift) - 1;
       if (high - low > width) low = high - width;
+      if (Collect([&](float logit, int t) {
+            const uint64_t order = OrderOf(logit, t);
+            return of.Keeps(logit, t) && order >= low && order <= high;
+          })) {
+        return FindCandidate(at.need);
+      }
     }
     return low;
   }
 
  private:
-  static constexpr int kBinBits = 9;
-  static_assert(1 << kBinBits == kBins);
+  struct Boundary {
+    int bin;
+    uint64_t need;  // of the bin's own tokens
+  };
 
-  // Sums the tokens by bin (those of bin -1 are left out) and finds the bin in which the sum reaches `need`; the last
-  // one, of unknown count, where it does not.
+  // Sums the tokens by bin; those of bin -1 are left out.
   template <class BinOf>
-  __device__ Boundary Find(uint64_t need, const BinOf& bin_of) {
-    Histogram& own = exchange_->histogram[*half_];
-    const int thread = static_cast<int>(threadIdx.x);
-    const int lane = thread % kWave;
-    own.count[thread] = own.low[thread] = own.high[thread] = 0;
+  __device__ void Fill(const BinOf& bin_of) {
+    uint32_t* low = exchange_->low[*half_];
+    uint32_t* high = exchange_->high[*half_];
+    low[threadIdx.x] = high[threadIdx.x] = 0;
     __syncthreads();
-#pragma unroll 4
-    for (int t = row_.begin + thread; t < row_.end; t += kSampleThreads) {
-      const float logit = row_.Logit(t);
-      if (!(logit > -INFINITY)) continue;
-      const int bin = bin_of(logit, OrderOf(logit, t));
-      if (bin < 0) continue;
-      atomicAdd(&own.count[bin], 1u);
-      if constexpr (kWeighted) own.Add(bin, row_.Weight(logit));
-    }
+    const auto add = [&](int bin, uint64_t weight) {
+      const auto words = static_cast<uint32_t>(weight);
+      const uint32_t before = atomicAdd(&low[bin], words);
+      const uint32_t above = static_cast<uint32_t>(weight >> 32) + (before + words < before ? 1u : 0u);
+      if (above > 0) atomicAdd(&high[bin], above);
+    };
+    uint64_t last = 0;  // many tokens' bin: one addition a wave
+    row_.ForEach([&](float logit, int t) {
+      const int bin = bin_of(logit, t);
+      if (bin < 0) return;
+      const uint64_t weight = kWeighted ? row_.Weight(logit) : 1;
+      if (bin == kBins - 1) {
+        last += weight;
+      } else if constexpr (kWeighted) {
+        add(bin, weight);
+      } else {
+        atomicAdd(&low[bin], 1u);
+      }
+    });
+    last = WaveSum(last);
+    if (threadIdx.x % kWave == 0 && last > 0) add(kBins - 1, last);
+  }
+
+  template <class Need, class BinOf>
+  __device__ Boundary FindBin(const Need& need_of, const BinOf& bin_of) {
+    const int thread = static_cast<int>(threadIdx.x);
+    Fill(bin_of);
     ClusterBarrier();
-    if (thread == 0) exchange_->boundary_bin = -1;
-    uint32_t count = 0;
     uint64_t sum = 0;
 #pragma unroll
     for (int rank = 0; rank < kBlocks; ++rank) {
-      const Histogram* other = InBlock(&own, rank);
-      count += other->count[thread];
-      if constexpr (kWeighted) sum += (uint64_t{other->high[thread]} << 32) + other->low[thread];
+      sum += *InBlock(&exchange_->low[*half_][thread], rank);
+      if constexpr (kWeighted) sum += uint64_t{*InBlock(&exchange_->high[*half_][thread], rank)} << 32;
     }
-    if constexpr (!kWeighted) sum = count;
-    const uint64_t scanned = InclusiveScan(sum, lane);
-    if (lane == kWave - 1) exchange_->waves[thread / kWave] = scanned;
+    *half_ ^= 1;
+    const uint64_t scanned = InclusiveScan(sum, thread % kWave);
+    if (thread % kWave == kWave - 1) exchange_->waves[thread / kWave] = scanned;
     __syncthreads();
     uint64_t before = scanned - sum, all = 0;
     for (int wave = 0; wave < kSampleWaves; ++wave) {
       if (wave < thread / kWave) before += exchange_->waves[wave];
       all += exchange_->waves[wave];
     }
+    const uint64_t need = need_of(all);
     if (before < need && need <= before + sum) {
       exchange_->boundary_bin = thread;
       exchange_->boundary_need = need - before;
-      exchange_->boundary_count = count;
     }
     __syncthreads();
-    *half_ ^= 1;
-    if (exchange_->boundary_bin < 0) return {kBins - 1, need - all, 0xffffffffu};
-    return {exchange_->boundary_bin, exchange_->boundary_need, exchange_->boundary_count};
+    return {exchange_->boundary_bin, exchange_->boundary_need};
+  }
+
+  // Puts the cluster's tokens for which inside(logit, token) into exchange_->all; false when they find no room.
+  template <class Inside>
+  __device__ bool Collect(const Inside& inside) {
+    const int thread = static_cast<int>(threadIdx.x);
+    if (thread == 0) exchange_->found_count = 0;
+    __syncthreads();
+    row_.ForEach([&](float logit, int t) {
+      if (!inside(logit, t)) return;
+      const int at = atomicAdd(&exchange_->found_count, 1);
+      if (at < kCandidates) exchange_->found[at] = {OrderOf(logit, t), kWeighted ? row_.Weight(logit) : 1};
+    });
+    ClusterBarrier();
+    count_ = 0;
+    int rank_of = 0, index = -1;
+    for (int rank = 0; rank < kBlocks; ++rank) {
+      const int of_rank = *InBlock(&exchange_->found_count, rank);
+      if (thread >= count_ && thread < count_ + of_rank) {
+        rank_of = rank;
+        index = thread - count_;
+      }
+      count_ += of_rank;
+    }
+    const bool room = count_ <= kCandidates;
+    if (room && index >= 0) exchange_->all[thread] = *InBlock(&exchange_->found[index], rank_of);
+    ClusterBarrier();  // before a block collects again
+    return room;
+  }
+
+  // The candidate at which the sum, in falling order, reaches `need`.
+  __device__ uint64_t FindCandidate(uint64_t need) {
+    if (static_cast<int>(threadIdx.x) < count_) {
+      const Candidate own = exchange_->all[threadIdx.x];
+      uint64_t before = 0;
+      for (int i = 0; i < count_; ++i) {
+        const Candidate other = exchange_->all[i];
+        if (other.order > own.order) before += other.weight;
+      }
+      if (before < need && need <= before + own.weight) exchange_->boundary_order = own.order;
+    }
+    __syncthreads();
+    return exchange_->boundary_order;
   }
 
   Exchange* exchange_;
   int* half_;
   const Row& row_;
+  int count_ = 0;
 };
 
-// The draw: the weights of the tokens from order `from` on, summed by tiles of consecutive tokens.
+// The draw: the weights of the tokens that a cut keeps, summed by waves of consecutive tokens.
 class Draw {
  public:
   __device__ Draw(Exchange* exchange, int* half, const Row& row)
       : exchange_(exchange), half_(half), row_(row), lane_(static_cast<int>(threadIdx.x) % kWave) {
-    const int tokens = row.end - row.begin;
-    tile_ = (tokens + kTiles * kWave - 1) / (kTiles * kWave) * kWave;
+    constexpr int kRound = kWave * kTogether;
+    const int rounds = (row.end - row.begin + kRound * kSampleWaves - 1) / (kRound * kSampleWaves);
+    wave_tokens_ = rounds * kRound;
   }
 
   // The sum over the cluster. With `softmax` it adds this thread's share of the softmax's sum there.
-  __device__ uint64_t Sum(uint64_t from, uint64_t* softmax) {
-    from_ = from;
+  __device__ uint64_t Sum(const Cut& cut, uint64_t* softmax) {
+    cut_ = cut;
     const int wave = static_cast<int>(threadIdx.x) / kWave;
+    uint64_t sum = 0;
+    row_.ForEach(WaveBegin(wave), WaveBegin(wave + 1), lane_, kWave, [&](float logit, int t) {
+      sum += KeptWeight(logit, t);
+      if (softmax != nullptr) *softmax += row_.SoftmaxWeight(logit);
+    });
+    sum = WaveSum(sum);
+    if (lane_ == 0) exchange_->waves[wave] = sum;
     __syncthreads();
-    for (int tile = wave; tile < kTiles; tile += kSampleWaves) {
-      uint64_t sum = 0;
-      for (int t = TileBegin(tile) + lane_; t < TileBegin(tile + 1); t += kWave) {
-        const float logit = row_.Logit(t);
-        sum += KeptWeight(logit, t);
-        if (softmax != nullptr) *softmax += row_.SoftmaxWeight(logit);
-      }
-      for (int step = kWave / 2; step > 0; step /= 2) {
-        sum += ShuffleXor(static_cast<unsigned long long>(sum), step);
-      }
-      if (lane_ == 0) exchange_->tiles[tile] = sum;
-    }
-    __syncthreads();
-    if (threadIdx.x < kWave) {
-      uint64_t sum = 0;
-      for (int tile = lane_; tile < kTiles; tile += kWave) sum += exchange_->tiles[tile];
-      for (int step = kWave / 2; step > 0; step /= 2) {
-        sum += ShuffleXor(static_cast<unsigned long long>(sum), step);
-      }
-      if (lane_ == 0) exchange_->total[*half_] = sum;
+    if (threadIdx.x == 0) {
+      uint64_t total = 0;
+      for (const uint64_t of_wave : exchange_->waves) total += of_wave;
+      exchange_->total[*half_] = total;
     }
     ClusterBarrier();
     uint64_t all = 0;
@@ -298,18 +394,18 @@ class Draw {
   __device__ int Find(uint64_t target) const {
     if (threadIdx.x >= kWave || target < before_ || target >= before_ + own_) return -1;
     uint64_t passed = before_;
-    const int tile = Reach(&passed, target, 0, kTiles, [&](int i) { return exchange_->tiles[i]; });
-    return Reach(&passed, target, TileBegin(tile), TileBegin(tile + 1),
+    const int wave = Reach(&passed, target, 0, kSampleWaves, [&](int i) { return exchange_->waves[i]; });
+    return Reach(&passed, target, WaveBegin(wave), WaveBegin(wave + 1),
                  [&](int t) { return KeptWeight(row_.Logit(t), t); });
   }
 
  private:
-  __device__ int TileBegin(int tile) const {
-    const int64_t begin = row_.begin + int64_t{tile} * tile_;
+  __device__ int WaveBegin(int wave) const {
+    const int64_t begin = row_.begin + int64_t{wave} * wave_tokens_;
     return begin < row_.end ? static_cast<int>(begin) : row_.end;
   }
   __device__ uint64_t KeptWeight(float logit, int token) const {
-    return logit > -INFINITY && OrderOf(logit, token) >= from_ ? row_.Weight(logit) : 0;
+    return cut_.Keeps(logit, token) ? row_.Weight(logit) : 0;
   }
   // The first of begin .. end - 1 at which *passed, with the summands so far, exceeds target; *passed is without its
   // own.
@@ -321,27 +417,19 @@ class Draw {
       const uint64_t scanned = *passed + InclusiveScan(own, lane_);
       const uint64_t beyond = Ballot(scanned > target);
       const int lane = beyond != 0 ? __ffsll(static_cast<long long>(beyond)) - 1 : kWave - 1;
-      const uint64_t shown = beyond != 0 ? scanned - own : scanned;
-      *passed = Shown(shown, lane);
+      *passed = ShuffleFrom(static_cast<unsigned long long>(beyond != 0 ? scanned - own : scanned), lane);
       if (beyond != 0) return base + lane;
     }
     return end - 1;
-  }
-  // What `lane` has.
-  __device__ static uint64_t Shown(uint64_t value, int lane) {
-#if defined(__HIP__)
-    return __shfl(static_cast<unsigned long long>(value), lane);
-#else
-    return __shfl_sync(~0u, static_cast<unsigned long long>(value), lane);
-#endif
   }
 
   Exchange* exchange_;
   int* half_;
   const Row& row_;
   int lane_;
-  int tile_;
-  uint64_t from_ = 0, before_ = 0, own_ = 0;
+  int wave_tokens_;
+  Cut cut_;
+  uint64_t before_ = 0, own_ = 0;
 };
 
 }  // namespace mxmla::gpu

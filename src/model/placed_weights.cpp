@@ -90,12 +90,34 @@ AbsorbedLayer AbsorbLayer(const ModelConfig& config, const LayerWeights& layer, 
 PlacedWeights PlaceWeights(const ModelConfig& config, const ModelWeights& weights, AbsorbDType dtype,
                            ThreadPool& pool) {
   PlacedWeights placed;
+  placed.weights = weights;
   for (const LayerWeights& layer : weights.layers) placed.absorbed.push_back(AbsorbLayer(config, layer, dtype, pool));
-  const RopeFrequencies rope(config);
-  placed.inverse_frequencies = rope.inverse_frequencies();
-  placed.rope_factor = rope.factor();
+  placed.joined.resize(weights.layers.size());
+  placed.experts.resize(weights.layers.size());
+  const auto rope = std::make_shared<const RopeFrequencies>(config);
+  const std::vector<float>& frequencies = rope->inverse_frequencies();
+  placed.inverse_frequencies =
+      View<const float, 1>::Contiguous(frequencies.data(), {static_cast<int64_t>(frequencies.size())});
+  placed.rope_factor = rope->factor();
   placed.softmax_scale = SoftmaxScale(config);
+  placed.storage = rope;
   return placed;
+}
+
+void PlaceExperts(Backend& backend, PlacedWeights* placed) {
+  for (size_t i = 0; i < placed->experts.size(); ++i) {
+    const LayerWeights& layer = placed->weights.layers[i];
+    if (!layer.is_moe) continue;
+    const std::vector<LinearWeight>& joined = placed->joined[i].expert_gate_up;
+    PlacedExperts& experts = placed->experts[i];
+    experts.down_proj = backend.PlaceExperts(layer.experts.down_proj);
+    if (!joined.empty()) {
+      experts.gate_up = backend.PlaceExperts(joined);
+    } else {
+      experts.gate_proj = backend.PlaceExperts(layer.experts.gate_proj);
+      experts.up_proj = backend.PlaceExperts(layer.experts.up_proj);
+    }
+  }
 }
 
 }  // namespace mxmla

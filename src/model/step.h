@@ -16,6 +16,7 @@ struct Step {
   StepViews views;
   View<const float, 2> cos, sin;  // (rows, qk_rope_head_dim / 2)
   float softmax_scale;
+  int64_t shared_parts;  // PlacedWeights::shared_parts
 };
 
 }  // namespace mxmla

@@ -1,4 +1,4 @@
-// The GPU's kernels as a backend of the op tests. Operands lie in pinned host memory, whose addresses hold on both
+// The CUDA backend's kernels, those for some shapes and those for all, in the op tests. Operands lie in pinned host memory, whose addresses hold on both
 // sides, and every kernel is waited for.
 #include <cuda_runtime_api.h>
 
@@ -6,8 +6,7 @@
 #include <mutex>
 #include <utility>
 
-#include "gpu/product_kernels.h"
-#include "gpu/row_kernels.h"
+#include "cuda/backend.h"
 #include "harness.h"
 
 namespace mxmla::test {
@@ -98,11 +97,7 @@ void MakeAllWait(Tables&... tables) {
 
 const KernelSet& GpuKernels() {
   static const KernelSet kernels = [] {
-    KernelSet set;
-    set.backend = "cuda";
-    set.activation_dtype = DType::kBf16;
-    gpu::AddRowKernels(set);
-    gpu::AddProductKernels(set);
+    KernelSet set = cuda::Kernels(false);
     MakeAllWait(set.rms_norm, set.linear, set.grouped_linear, set.query_absorb, set.value_project, set.quantize,
                 set.flatten_quantize, set.copy, set.rope, set.rope_angles, set.decode_attention, set.prefill_attention,
                 set.router, set.group_experts, set.silu_mul, set.combine_experts, set.embedding, set.sample);
