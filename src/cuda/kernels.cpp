@@ -198,11 +198,12 @@ void RunPrefillAttention(const ExecContext& context, const PrefillAttentionArgs&
       return TokensRead(ViewOf(sequences), ViewOf(lengths)) * KvRowBytes(args.kv_pages);
     });
   }
-  PrefillAttention(args, {StreamOf(context), context.SharedScratch<std::byte>(0, PrefillAttentionWorkspaceBytes())});
+  PrefillAttention(
+      args, {StreamOf(context), context.SharedScratch<std::byte>(0, PrefillAttentionWorkspaceBytes(args)), true});
 }
 
-WorkspaceSize PrefillAttentionWorkspace(const PrefillAttentionArgs&, int) {
-  return {PrefillAttentionWorkspaceBytes(), 0, 0};
+WorkspaceSize PrefillAttentionWorkspace(const PrefillAttentionArgs& args, int) {
+  return {PrefillAttentionWorkspaceBytes(args), 0, 0};
 }
 
 KernelSet MakeKernels(bool batch_invariant) {
