@@ -198,8 +198,10 @@ void RunPrefillAttention(const ExecContext& context, const PrefillAttentionArgs&
       return TokensRead(ViewOf(sequences), ViewOf(lengths)) * KvRowBytes(args.kv_pages);
     });
   }
-  PrefillAttention(
-      args, {StreamOf(context), context.SharedScratch<std::byte>(0, PrefillAttentionWorkspaceBytes(args)), true});
+  PrefillAttentionOptions options;
+  options.stream = StreamOf(context);
+  options.workspace = context.SharedScratch<std::byte>(0, PrefillAttentionWorkspaceBytes(args));
+  PrefillAttention(args, options);
 }
 
 WorkspaceSize PrefillAttentionWorkspace(const PrefillAttentionArgs& args, int) {
