@@ -23,7 +23,7 @@ test-cuda: setup
 	@if command -v nvcc >/dev/null; then \
 	  cmake --preset cuda && \
 	  cmake --build --preset cuda --parallel $(JOBS) --target mxmla mxmla_cuda_tests && \
-	  ctest --test-dir build-cuda -R '^Cuda|/cuda' --output-on-failure; \
+	  ctest --test-dir build-cuda -R 'Cuda|/cuda' --output-on-failure; \
 	else echo "test-cuda: no nvcc; the CUDA kernels are not compiled"; fi
 
 # The same tests under AddressSanitizer and UndefinedBehaviorSanitizer.
