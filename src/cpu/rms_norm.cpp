@@ -49,7 +49,8 @@ void Row(const RmsNormArgs& args, const View<const X, 2>& x, int64_t r) {
   const X* x_data = x.data + x_row * x.stride[0];                                                      // (n)
   float* residual = args.residual ? args.residual->data + x_row * args.residual->stride[0] : nullptr;  // (n)
   const float mean = AddAndSquare(x_data, residual, n) / static_cast<float>(n);
-  const float factor = 1.0f / std::sqrt(mean + args.eps);
+  const float scale = args.row_scale ? (*args.row_scale)(r) : 1.0f;
+  const float factor = scale / std::sqrt(mean + args.eps);
   for (int64_t begin = 0; begin < n; begin += kGroup) {
     const int64_t count = std::min(kGroup, n - begin);
     alignas(64) float group[kGroup];

@@ -9,7 +9,7 @@
 namespace mxmla {
 
 // For each row r: v = x[r]; with `residual`, v = residual[r] += x[r] (float32 sum, stored in residual's type); then
-//   y = weight * v / sqrt(mean(v^2) + eps)
+//   y = row_scale[r] * weight * v / sqrt(mean(v^2) + eps)
 // rounded to the output type. The mean is a float32 sum (or better). `quantized` holds y rounded first to the backend's
 // activation type (float32 for ref, bf16 for cpu), then quantised.
 struct RmsNormArgs {
@@ -17,6 +17,7 @@ struct RmsNormArgs {
   std::optional<View<float, 2>> residual;           // (x_rows, n), updated in the rows that are read
   std::optional<View<const int32_t, 1>> row_index;  // (rows): output row r reads x and residual row row_index[r]
   View<const float, 1> weight;                      // (n)
+  std::optional<View<const float, 1>> row_scale;    // (rows), of the output's rows; absent: 1
   float eps = 0;
   std::optional<FloatOutput<2>> out;                // (rows, n), or any rows with out_index
   std::optional<QuantizedOutput<2>> quantized;      // (rows, n), or any rows with out_index
