@@ -50,7 +50,7 @@ class Planner {
     for (const std::string& pattern : options.exclude)
       user_.emplace_back(std::vector{pattern}, "--exclude", ErrorCode::kUsage);
     for (const auto& [name, tensor] : checkpoint.tensors())
-      names_.emplace(CanonicalName(name, config.multimodal), tensor);
+      names_.emplace(CanonicalName(name, config.names), tensor);
     mtp_ = MtpLayers(names_, config.num_hidden_layers);
   }
 
@@ -120,7 +120,7 @@ class Planner {
   }
 
   void Add(const Tensor& tensor) {
-    const std::string canonical = CanonicalName(tensor.name, config_.multimodal);
+    const std::string canonical = CanonicalName(tensor.name, config_.names);
     const std::string name = tensor.name;
     if (EndsWith(name, kFp8ScaleSuffix)) return;  // goes with its weight
     if (InTree(canonical) && tensor.shape.size() == 3 && EndsWith(name, "_proj")) return AddFused(tensor);

@@ -54,7 +54,7 @@ Decoder::Decoder(const ModelConfig& config, const ModelWeights& weights, const P
       placed_(placed),
       options_(options),
       backend_(backend),
-      plan_((CheckActivations(config, weights, options), options), config.vocab_size, backend),
+      plan_((CheckActivations(config, weights, options), options), config.vocab_size, config.query_scale, backend),
       buffers_(config, options, backend),
       context_(backend.Context()) {
   for (const AbsorbedLayer& layer : placed.absorbed) {
@@ -127,14 +127,15 @@ StepResult Decoder::Result() const {
 void Decoder::Run(const StepShape& shape, const StepViews& views) const {
   const int64_t rows = shape.rows();
   if (rows == 0) return;
-  Embedding(context_, {views.tokens, weights_.embed_tokens, buffers_.Plain(buffers_.residual, rows),
-                       buffers_.Ints(buffers_.sampled_tokens, StepPlan::Largest(options_).logit_rows)});
+  Embedding(context_,
+            {views.tokens, weights_.embed_tokens, buffers_.Plain(buffers_.residual, rows),
+             buffers_.Ints(buffers_.sampled_tokens, StepPlan::Largest(options_).logit_rows), placed_.embedding_scale});
   const View<float, 2> cos = buffers_.Float(buffers_.cos, rows);
   const View<float, 2> sin = buffers_.Float(buffers_.sin, rows);
   const auto half = static_cast<int64_t>(placed_.inverse_frequencies.size());
   RopeAngles(context_, {views.positions, View<const float, 1>::Contiguous(placed_.inverse_frequencies.data(), {half}),
                         placed_.rope_factor, cos, sin});
-  const Step step{config_, options_, buffers_, shape, views, cos, sin, placed_.softmax_scale};
+  const Step step{config_, options_, buffers_, shape, views, cos, sin, placed_.softmax_scale, placed_.norm_eps};
   for (size_t layer = 0; layer < weights_.layers.size(); ++layer) {
     AttentionLayer(context_, step, weights_.layers[layer], placed_.absorbed[layer].weights,
                    buffers_.KvPages(static_cast<int64_t>(layer)), layer == 0);
@@ -154,8 +155,8 @@ void Decoder::RunHead(const Step& step) const {
   norm.x = AsInput(buffers_.Plain(buffers_.delta, rows));
   norm.residual = buffers_.Float(buffers_.residual, rows);
   norm.row_index = step.views.logit_rows;
-  norm.weight = weights_.norm;
-  norm.eps = static_cast<float>(config_.rms_norm_eps);
+  norm.weight = placed_.norm;
+  norm.eps = placed_.norm_eps;
   if (quantized) {
     norm.quantized = buffers_.Quantized(buffers_.head_input_quantized, wanted);
   } else {

@@ -95,6 +95,16 @@ PlacedWeights PlaceWeights(const ModelConfig& config, const ModelWeights& weight
   placed.inverse_frequencies = rope.inverse_frequencies();
   placed.rope_factor = rope.factor();
   placed.softmax_scale = SoftmaxScale(config);
+  const double stream = config.residual_scale;
+  placed.embedding_scale = static_cast<float>(config.embedding_scale / stream);
+  placed.norm_eps = static_cast<float>(config.rms_norm_eps / (stream * stream));
+  placed.norm = weights.norm;
+  if (config.logits_scale != 1) {
+    for (int64_t i = 0; i < weights.norm.size(); ++i) {
+      placed.scaled_norm.push_back(static_cast<float>(static_cast<double>(weights.norm(i)) * config.logits_scale));
+    }
+    placed.norm = View<const float, 1>::Contiguous(placed.scaled_norm.data(), {weights.norm.size()});
+  }
   return placed;
 }
 

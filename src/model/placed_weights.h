@@ -31,6 +31,13 @@ struct PlacedWeights {
   std::vector<float> inverse_frequencies;  // (qk_rope_head_dim / 2)
   float rope_factor = 1;                   // of cos and sin
   float softmax_scale = 1;
+
+  // The residual stream is held divided by residual_scale, so that nothing but the embedding has to be scaled: a norm
+  // of the stream is the same but for its epsilon.
+  float embedding_scale = 1;
+  float norm_eps = 0;              // of the norms of the stream
+  std::vector<float> scaled_norm;  // the last norm's weights times logits_scale, where that is not 1
+  View<const float, 1> norm;       // (hidden): those, or the checkpoint's
 };
 
 // `weights` must outlive the result. kBf16: kv_b_proj dequantised and rounded to bf16 (nothing to do when it is BF16).

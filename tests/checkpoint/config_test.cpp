@@ -85,7 +85,7 @@ TEST(Config, DefaultsAreThoseOfTransformers) {
 
 TEST(Config, ShapesOfRealModels) {
   const ModelConfig lite = LoadConfigFile(MXMLA_CONFIGS "/deepseek-v2-lite-bf16.json");
-  EXPECT_EQ(lite.architecture, Architecture::kDeepseekV2);
+  EXPECT_EQ(lite.architecture_name, "DeepseekV2ForCausalLM");
   EXPECT_EQ(lite.q_lora_rank, 0);
   EXPECT_EQ(lite.topk_method, RouterMethod::kGreedy);
   EXPECT_FALSE(lite.norm_topk_prob);

@@ -45,6 +45,10 @@ def test_cpu_is_near_transformers(name, path, tmp_path):
     assert np.array_equal(found.argmax(1)[clear], golden.argmax(1)[clear])
 
 
+def test_every_fixture_is_here():
+    assert set(FIXTURES) == {folder.parent.name for folder in MODELS.glob("*/logits.npy")}
+
+
 @pytest.mark.parametrize("path", ["prefill", "decode"])
 @pytest.mark.parametrize("name,mode", ACTIVATIONS)
 def test_ref_with_quantised_activations(name, mode, path, tmp_path):

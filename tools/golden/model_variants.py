@@ -20,11 +20,14 @@ class Variant:
     experts: str = "bf16"
     shards: int = 1
     mtp: bool = False  # tensors of a multi-token-prediction layer lie in the files
-    vision: bool = False
     bias_dtype: str = "float32"  # of e_score_correction_bias
     exclude: list = field(default_factory=list)  # Quark's list of modules left in BF16
     activations: tuple = ()  # goldens with quantised activations
     router_margin: float = 0.015  # no router choice is closer than this to a tie
+    spelling: dict = field(default_factory=dict)  # keys of `config` that the file spells otherwise or, None, lacks
+    wrapper: str = ""  # model_type of a config.json whose text_config is `config`
+    fused_experts: bool = False  # a layer's experts lie in one tensor a projection, as transformers 5 saves them
+    mistral: bool = False  # Mistral's own names of tensors, and a params.json
 
 
 def common(**dims):
@@ -95,6 +98,45 @@ def yarn(factor, original, mscale=1.0, mscale_all_dim=1.0, beta_fast=32, beta_sl
         "original_max_position_embeddings": original,
         "type": "yarn",
     }
+
+
+def glm(**dims):
+    base = {
+        "architectures": ["Glm4MoeLiteForCausalLM"],
+        "eos_token_id": [1, 2],
+        "model_type": "glm4_moe_lite",
+        "n_group": 1,
+        "norm_topk_prob": True,
+        "num_nextn_predict_layers": 1,
+        "partial_rotary_factor": 1.0,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 1000000,
+        "routed_scaling_factor": 1.8,
+        "topk_group": 1,
+        "topk_method": "noaux_tc",
+    }
+    return common(**{**base, **dims})
+
+
+def dense(architecture, model_type, **dims):
+    config = common(architectures=[architecture], model_type=model_type, **dims)
+    for key in ("first_k_dense_replace", "moe_layer_freq"):
+        del config[key]
+    return config
+
+
+def mistral4(**dims):
+    base = {
+        "architectures": ["Mistral4ForCausalLM"],
+        "model_type": "mistral4",
+        "n_group": 1,
+        "norm_topk_prob": True,
+        "rope_interleave": True,
+        "routed_scaling_factor": 1.0,
+        "sliding_window": None,
+        "topk_group": 1,
+    }
+    return common(**{**base, **dims})
 
 
 FP8_CONFIG = {
@@ -211,7 +253,7 @@ VARIANTS = [
         ),
         seed=15,
         vocab_prefix="language_model.",
-        vision=True,
+        wrapper="kimi_k25",
     ),
     Variant(
         # (nope + v) = 56, so that a block of 128 rows of kv_b_proj ends inside a head.

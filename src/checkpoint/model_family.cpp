@@ -1,0 +1,148 @@
+#include "checkpoint/model_family.h"
+
+#include <algorithm>
+
+namespace mxmla {
+namespace {
+
+const ConfigDefaults& DeepseekV3Defaults() {
+  static const ConfigDefaults defaults = {.vocab_size = 129280,
+                                          .hidden_size = 7168,
+                                          .intermediate_size = 18432,
+                                          .num_hidden_layers = 61,
+                                          .num_attention_heads = 128,
+                                          .n_routed_experts = 256,
+                                          .num_experts_per_tok = 8,
+                                          .moe_intermediate_size = 2048,
+                                          .n_shared_experts = 1,
+                                          .n_group = 8,
+                                          .topk_group = 4,
+                                          .first_k_dense_replace = 3,
+                                          .routed_scaling_factor = 2.5,
+                                          .max_position_embeddings = 4096,
+                                          .num_nextn_predict_layers = 1,
+                                          .bos_token_id = 0,
+                                          .eos_token_id = 1};
+  return defaults;
+}
+
+// DeepSeek-V2, V2-Lite, Coder-V2, V2.5. num_experts_per_tok has no default: a mixture needs the key.
+Family DeepseekV2() {
+  return {.architecture = "DeepseekV2ForCausalLM",
+          .model_types = {"deepseek_v2"},
+          .defaults = {.vocab_size = 102400,
+                       .hidden_size = 4096,
+                       .intermediate_size = 11008,
+                       .num_hidden_layers = 32,
+                       .num_attention_heads = 32,
+                       .n_routed_experts = 64,
+                       .moe_intermediate_size = 1407,
+                       .n_shared_experts = 2,
+                       .norm_topk_prob = false,
+                       .topk_method = "greedy",
+                       .scoring_func = "softmax",
+                       .max_position_embeddings = 2048,
+                       .bos_token_id = 1,
+                       .eos_token_id = 2}};
+}
+
+// DeepSeek-V3, R1, V3.1; Kimi-K2.
+Family DeepseekV3() {
+  return {.architecture = "DeepseekV3ForCausalLM",
+          .model_types = {"deepseek_v3", "kimi_k2"},
+          .defaults = DeepseekV3Defaults()};
+}
+
+std::vector<Family> MakeFamilies() { return {DeepseekV2(), DeepseekV3()}; }
+
+struct Refused {
+  std::string_view architecture, model_type;
+  std::string_view why;
+};
+constexpr std::string_view kSparse = "its sparse attention (an indexer beside MLA) is not supported";
+constexpr std::string_view kLinear = "most of its layers are linear attention, which is not supported";
+constexpr Refused kRefused[] = {
+    {"DeepseekV32ForCausalLM", "deepseek_v32", kSparse},
+    {"GlmMoeDsaForCausalLM", "glm_moe_dsa", kSparse},
+    {"AXK2ForCausalLM", "axk2", kSparse},
+    {"HYV4ForCausalLM", "hy_v4", kSparse},
+    {"MistralLarge4ForCausalLM", "mistral_large4", kSparse},
+    {"Glm5NextForConditionalGeneration", "glm5_next", kLinear},
+    {"KimiLinearForCausalLM", "kimi_linear", kLinear},
+    {"KimiK3ForConditionalGeneration", "kimi_k3", kLinear},
+    {"BailingMoeV2_5ForCausalLM", "bailing_hybrid", kLinear},
+    {"BailingMoeV3ForCausalLM", "bailing_hybrid", kLinear},
+    {"GigaChat35ForCausalLM", "gigachat35", kLinear},
+    {"LongcatFlashForCausalLM", "longcat_flash", "two attentions a layer and zero experts are not supported"},
+    {"PanguUltraMoEForCausalLM", "pangu_ultra_moe", "norms around each half of a layer are not supported"},
+    {"DeepseekV4ForCausalLM", "deepseek_v4", "its attention is not MLA"},
+};
+
+bool Contains(const std::vector<std::string_view>& list, std::string_view item) {
+  return std::find(list.begin(), list.end(), item) != list.end();
+}
+
+}  // namespace
+
+const std::vector<Family>& Families() {
+  static const std::vector<Family> families = MakeFamilies();
+  return families;
+}
+
+const std::vector<Wrapper>& Wrappers() {
+  static const std::vector<Wrapper> wrappers = {
+      {"KimiK25ForConditionalGeneration", "kimi_k25", {"deepseek_v3", "kimi_k2"}},  // Kimi-K2.5, K2.6, K2.7
+      {"Kimi_K25ForConditionalGeneration", "kimi_k25", {"deepseek_v3", "kimi_k2"}},
+  };
+  return wrappers;
+}
+
+// Published names begin with "language_model."; transformers 5 keeps "model.language_model.X" in memory, and its
+// save_pretrained writes "language_model.model.blocks.N" for a layer of Kimi-K2.5 (5.23).
+const std::vector<NameRule>& WrapperNames() {
+  static const std::vector<NameRule> rules = {
+      {"model.language_model", "model"},
+      {"language_model.model.blocks.*", "model.layers.*"},
+      {"language_model.model", "model"},
+      {"language_model", ""},
+  };
+  return rules;
+}
+
+const Family* FindFamily(std::string_view architecture, std::string_view model_type) {
+  for (const Family& family : Families()) {
+    if (architecture.empty() ? Contains(family.model_types, model_type) : family.architecture == architecture) {
+      return &family;
+    }
+  }
+  return nullptr;
+}
+
+const Wrapper* FindWrapper(std::string_view architecture, std::string_view model_type) {
+  for (const Wrapper& wrapper : Wrappers()) {
+    if (architecture.empty() ? wrapper.model_type == model_type : wrapper.architecture == architecture) return &wrapper;
+  }
+  return nullptr;
+}
+
+std::string KnownArchitectures() {
+  std::string text = "known are ";
+  for (const Family& family : Families()) {
+    text.append(family.architecture).append(", ");
+  }
+  for (const Wrapper& wrapper : Wrappers()) {
+    text.append(wrapper.architecture).append(&wrapper == &Wrappers().back() ? " (text)" : ", ");
+  }
+  return text;
+}
+
+std::string_view WhyRefused(std::string_view architecture, std::string_view model_type) {
+  for (const Refused& refused : kRefused) {
+    if (architecture.empty() ? refused.model_type == model_type : refused.architecture == architecture) {
+      return refused.why;
+    }
+  }
+  return {};
+}
+
+}  // namespace mxmla
