@@ -53,7 +53,31 @@ Family DeepseekV3() {
           .defaults = DeepseekV3Defaults()};
 }
 
-std::vector<Family> MakeFamilies() { return {DeepseekV2(), DeepseekV3()}; }
+// GLM-4.7-Flash.
+Family Glm4MoeLite() {
+  return {.architecture = "Glm4MoeLiteForCausalLM",
+          .model_types = {"glm4_moe_lite"},
+          .defaults = {.vocab_size = 154880,
+                       .hidden_size = 2048,
+                       .intermediate_size = 10240,
+                       .num_hidden_layers = 47,
+                       .num_attention_heads = 20,
+                       .q_lora_rank = 768,
+                       .qk_nope_head_dim = 192,
+                       .v_head_dim = 256,
+                       .n_routed_experts = 64,
+                       .num_experts_per_tok = 4,
+                       .moe_intermediate_size = 1536,
+                       .n_shared_experts = 1,
+                       .first_k_dense_replace = 1,
+                       .routed_scaling_factor = 1.8,
+                       .max_position_embeddings = 202752,
+                       .bos_token_id = 0,
+                       .eos_token_id = 1,
+                       .rms_norm_eps = 1e-5}};
+}
+
+std::vector<Family> MakeFamilies() { return {DeepseekV2(), DeepseekV3(), Glm4MoeLite()}; }
 
 struct Refused {
   std::string_view architecture, model_type;

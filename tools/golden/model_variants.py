@@ -318,4 +318,29 @@ VARIANTS = [
         exclude=["lm_head", "*.mlp.gate"],
         activations=("mxfp4",),
     ),
+    Variant(
+        # GLM-4.7-Flash: nope and v differ, in its ratio of 3 to 4; rms_norm_eps is not that of the latents' norms.
+        "glm-lite",
+        glm(
+            vocab_size=80, hidden_size=40, intermediate_size=56, moe_intermediate_size=24, num_attention_heads=5,
+            q_lora_rank=24, kv_lora_rank=64, qk_nope_head_dim=24, qk_rope_head_dim=8, v_head_dim=32,
+            n_routed_experts=8, n_shared_experts=1, num_experts_per_tok=4, num_hidden_layers=3,
+        ),
+        seed=20,
+        mtp=True,
+    ),
+    Variant(
+        "glm-real-dims",
+        glm(
+            vocab_size=48, hidden_size=32, intermediate_size=32, moe_intermediate_size=32, num_attention_heads=2,
+            q_lora_rank=32, kv_lora_rank=512, qk_nope_head_dim=192, qk_rope_head_dim=64, v_head_dim=256,
+            n_routed_experts=4, n_shared_experts=1, num_experts_per_tok=2, num_hidden_layers=1,
+            num_nextn_predict_layers=0,
+        ),
+        seed=21,
+        tokens=72,
+        every=10,
+        attention="mxfp4",
+        exclude=["lm_head", "*.mlp.*"],
+    ),
 ]
