@@ -46,7 +46,7 @@ Family DeepseekV2() {
                        .eos_token_id = 2}};
 }
 
-// DeepSeek-V3, R1, V3.1; Kimi-K2.
+// DeepSeek-V3, R1, V3.1; Kimi-K2, Moonlight, GigaChat3.
 Family DeepseekV3() {
   return {.architecture = "DeepseekV3ForCausalLM",
           .model_types = {"deepseek_v3", "kimi_k2"},
@@ -117,6 +117,7 @@ const std::vector<Wrapper>& Wrappers() {
   static const std::vector<Wrapper> wrappers = {
       {"KimiK25ForConditionalGeneration", "kimi_k25", {"deepseek_v3", "kimi_k2"}},  // Kimi-K2.5, K2.6, K2.7
       {"Kimi_K25ForConditionalGeneration", "kimi_k25", {"deepseek_v3", "kimi_k2"}},
+      {"KimiVLForConditionalGeneration", "kimi_vl", {"deepseek_v3"}},  // Kimi-VL, whose text is Moonlight
   };
   return wrappers;
 }

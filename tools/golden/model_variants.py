@@ -343,4 +343,17 @@ VARIANTS = [
         attention="mxfp4",
         exclude=["lm_head", "*.mlp.*"],
     ),
+    Variant(
+        # Moonlight's text in Kimi-VL's wrapper: no q_lora.
+        "kimi-vl",
+        v3(
+            vocab_size=72, hidden_size=32, intermediate_size=48, moe_intermediate_size=16, num_attention_heads=4,
+            q_lora_rank=None, kv_lora_rank=64, qk_nope_head_dim=16, qk_rope_head_dim=8, v_head_dim=16,
+            n_routed_experts=8, n_shared_experts=2, num_experts_per_tok=3, n_group=1, topk_group=1,
+            routed_scaling_factor=2.446, rope_theta=800000.0, rms_norm_eps=1e-5,
+        ),
+        seed=22,
+        vocab_prefix="language_model.",
+        wrapper="kimi_vl",
+    ),
 ]
