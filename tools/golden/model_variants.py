@@ -356,4 +356,15 @@ VARIANTS = [
         vocab_prefix="language_model.",
         wrapper="kimi_vl",
     ),
+    Variant(
+        "gigachat3",
+        v3(
+            vocab_size=80, hidden_size=36, intermediate_size=64, moe_intermediate_size=24, num_attention_heads=3,
+            q_lora_rank=None, kv_lora_rank=64, qk_nope_head_dim=16, qk_rope_head_dim=8, v_head_dim=24,
+            n_routed_experts=8, n_shared_experts=1, num_experts_per_tok=4, n_group=1, topk_group=1,
+            routed_scaling_factor=1.0, rope_theta=100000, num_nextn_predict_layers=1,
+        ),
+        seed=23,
+        mtp=True,
+    ),
 ]
