@@ -77,7 +77,22 @@ Family Glm4MoeLite() {
                        .rms_norm_eps = 1e-5}};
 }
 
-std::vector<Family> MakeFamilies() { return {DeepseekV2(), DeepseekV3(), Glm4MoeLite()}; }
+// Youtu-LLM-2B.
+Family Youtu() {
+  return {.architecture = "YoutuForCausalLM",
+          .model_types = {"youtu", "youtu_llm"},
+          .defaults = {.vocab_size = 128256,
+                       .hidden_size = 2048,
+                       .intermediate_size = 6144,
+                       .num_hidden_layers = 32,
+                       .num_attention_heads = 16,
+                       .max_position_embeddings = 131072,
+                       .bos_token_id = 128000,
+                       .eos_token_id = 128001,
+                       .tie_word_embeddings = true}};
+}
+
+std::vector<Family> MakeFamilies() { return {DeepseekV2(), DeepseekV3(), Glm4MoeLite(), Youtu()}; }
 
 struct Refused {
   std::string_view architecture, model_type;

@@ -367,4 +367,14 @@ VARIANTS = [
         seed=23,
         mtp=True,
     ),
+    Variant(
+        "youtu",
+        dense(
+            "YoutuForCausalLM", "youtu",
+            vocab_size=96, hidden_size=48, intermediate_size=80, num_attention_heads=3,
+            q_lora_rank=40, kv_lora_rank=64, qk_nope_head_dim=16, qk_rope_head_dim=8, v_head_dim=16,
+            num_hidden_layers=3, rope_theta=1600000, rope_interleave=True, mlp_bias=False, tie_word_embeddings=True,
+        ),
+        seed=24,
+    ),
 ]
