@@ -92,7 +92,30 @@ Family Youtu() {
                        .tie_word_embeddings = true}};
 }
 
-std::vector<Family> MakeFamilies() { return {DeepseekV2(), DeepseekV3(), Glm4MoeLite(), Youtu()}; }
+// MiniCPM3-4B.
+Family MiniCpm3() {
+  return {.architecture = "MiniCPM3ForCausalLM",
+          .model_types = {"minicpm3"},
+          .defaults = {.vocab_size = 73448,
+                       .hidden_size = 2560,
+                       .intermediate_size = 6400,
+                       .num_hidden_layers = 62,
+                       .num_attention_heads = 40,
+                       .q_lora_rank = 768,
+                       .kv_lora_rank = 256,
+                       .qk_nope_head_dim = 64,
+                       .qk_rope_head_dim = 32,
+                       .v_head_dim = 0,
+                       .max_position_embeddings = 32768,
+                       .bos_token_id = 1,
+                       .eos_token_id = 2,
+                       .rms_norm_eps = 1e-5,
+                       .tie_word_embeddings = true,
+                       .rope_interleave = false},
+          .scaled_streams = true};
+}
+
+std::vector<Family> MakeFamilies() { return {DeepseekV2(), DeepseekV3(), Glm4MoeLite(), Youtu(), MiniCpm3()}; }
 
 struct Refused {
   std::string_view architecture, model_type;

@@ -377,4 +377,22 @@ VARIANTS = [
         ),
         seed=24,
     ),
+    Variant(
+        # v_head_dim is hidden / heads; the long factors are never reached.
+        "minicpm3",
+        dense(
+            "MiniCPM3ForCausalLM", "minicpm3",
+            vocab_size=88, hidden_size=60, intermediate_size=80, num_attention_heads=5,
+            q_lora_rank=24, kv_lora_rank=40, qk_nope_head_dim=20, qk_rope_head_dim=12, v_head_dim=12,
+            num_hidden_layers=4, rms_norm_eps=1e-5, scale_emb=12, scale_depth=1.4, dim_model_base=16,
+            tie_word_embeddings=True,
+            rope_scaling={"type": "longrope", "original_max_position_embeddings": 512,
+                          "short_factor": [1.0, 1.05, 1.2, 1.5, 2.2, 3.0],
+                          "long_factor": [1.0, 1.3, 2.0, 3.5, 6.0, 9.0]},
+        ),
+        seed=25,
+        spelling={"v_head_dim": None},
+        tokens=64,
+        every=8,
+    ),
 ]
