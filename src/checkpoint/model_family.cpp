@@ -115,7 +115,27 @@ Family MiniCpm3() {
           .scaled_streams = true};
 }
 
-std::vector<Family> MakeFamilies() { return {DeepseekV2(), DeepseekV3(), Glm4MoeLite(), Youtu(), MiniCpm3()}; }
+// Sarvam-105B: DeepSeek-V3 under other keys.
+Family SarvamMla() {
+  Family family = {
+      .architecture = "SarvamMLAForCausalLM", .model_types = {"sarvam_mla"}, .defaults = DeepseekV3Defaults()};
+  ConfigDefaults& defaults = family.defaults;
+  defaults.vocab_size = 262144;
+  defaults.hidden_size = 4096;
+  defaults.intermediate_size = 16384;
+  defaults.num_hidden_layers = 32;
+  defaults.num_attention_heads = 64;
+  defaults.q_lora_rank = 0;
+  defaults.n_routed_experts = 128;
+  defaults.n_group = defaults.topk_group = 1;
+  defaults.first_k_dense_replace = 1;
+  defaults.num_nextn_predict_layers = 0;
+  return family;
+}
+
+std::vector<Family> MakeFamilies() {
+  return {DeepseekV2(), DeepseekV3(), Glm4MoeLite(), Youtu(), MiniCpm3(), SarvamMla()};
+}
 
 struct Refused {
   std::string_view architecture, model_type;

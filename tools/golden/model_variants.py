@@ -395,4 +395,18 @@ VARIANTS = [
         tokens=64,
         every=8,
     ),
+    Variant(
+        "sarvam",
+        v3(
+            architectures=["SarvamMLAForCausalLM"], model_type="sarvam_mla",
+            vocab_size=72, hidden_size=36, intermediate_size=64, moe_intermediate_size=24, num_attention_heads=4,
+            q_lora_rank=None, kv_lora_rank=64, qk_nope_head_dim=16, qk_rope_head_dim=8, v_head_dim=16,
+            n_routed_experts=8, n_shared_experts=1, num_experts_per_tok=3, n_group=1, topk_group=1,
+            routed_scaling_factor=2.5, head_dim=72, q_head_dim=24,
+            rope_scaling=dict(yarn(40, 16), type="deepseek_yarn"),
+        ),
+        seed=26,
+        spelling={"n_routed_experts": "num_experts", "n_shared_experts": "num_shared_experts",
+                  "scoring_func": "score_function"},
+    ),
 ]
