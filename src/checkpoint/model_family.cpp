@@ -133,8 +133,27 @@ Family SarvamMla() {
   return family;
 }
 
+// A.X-K1. Its files name a topk_method that its router does not follow, and hold no bias.
+Family AxK1() {
+  Family family = {.architecture = "AXK1ForCausalLM",
+                   .model_types = {"axk1", "AXK1"},
+                   .defaults = DeepseekV3Defaults(),
+                   .fixed_router = true,
+                   .optional_bias = true,
+                   .post_mlp_norm = true};
+  ConfigDefaults& defaults = family.defaults;
+  defaults.vocab_size = 163840;
+  defaults.num_attention_heads = 64;
+  defaults.n_routed_experts = 192;
+  defaults.first_k_dense_replace = 1;
+  defaults.max_position_embeddings = 32768;
+  defaults.num_nextn_predict_layers = 0;
+  defaults.bos_token_id = defaults.eos_token_id = 163691;
+  return family;
+}
+
 std::vector<Family> MakeFamilies() {
-  return {DeepseekV2(), DeepseekV3(), Glm4MoeLite(), Youtu(), MiniCpm3(), SarvamMla()};
+  return {DeepseekV2(), DeepseekV3(), Glm4MoeLite(), Youtu(), MiniCpm3(), SarvamMla(), AxK1()};
 }
 
 struct Refused {

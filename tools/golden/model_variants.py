@@ -409,4 +409,16 @@ VARIANTS = [
         spelling={"n_routed_experts": "num_experts", "n_shared_experts": "num_shared_experts",
                   "scoring_func": "score_function"},
     ),
+    Variant(
+        # The first layer's post_mlp_layernorm is there and not used.
+        "axk1",
+        v3(
+            architectures=["AXK1ForCausalLM"], model_type="axk1",
+            vocab_size=80, hidden_size=32, intermediate_size=48, moe_intermediate_size=16, num_attention_heads=4,
+            q_lora_rank=24, kv_lora_rank=64, qk_nope_head_dim=16, qk_rope_head_dim=8, v_head_dim=16,
+            n_routed_experts=8, n_shared_experts=1, num_experts_per_tok=3, n_group=4, topk_group=2,
+            routed_scaling_factor=2.5, num_hidden_layers=3, rope_scaling=yarn(4, 32), topk_method="none",
+        ),
+        seed=27,
+    ),
 ]
