@@ -152,8 +152,40 @@ Family AxK1() {
   return family;
 }
 
+// Mistral Small 4, as transformers writes it.
+Family Mistral4() {
+  return {.architecture = "Mistral4ForCausalLM",
+          .model_types = {"mistral4"},
+          .defaults = {.vocab_size = 131072,
+                       .hidden_size = 4096,
+                       .intermediate_size = 12288,
+                       .num_hidden_layers = 36,
+                       .num_attention_heads = 32,
+                       .q_lora_rank = 1024,
+                       .kv_lora_rank = 256,
+                       .qk_nope_head_dim = 64,
+                       .n_routed_experts = 128,
+                       .num_experts_per_tok = 4,
+                       .moe_intermediate_size = 2048,
+                       .n_shared_experts = 1,
+                       .topk_method = "greedy",
+                       .scoring_func = "softmax",
+                       .max_position_embeddings = 1048576,
+                       .bos_token_id = 1,
+                       .eos_token_id = 2,
+                       .rope = {.type = RopeType::kYarn,
+                                .factor = 128,
+                                .mscale = 1,
+                                .mscale_all_dim = 1,
+                                .original_max_position_embeddings = 8192},
+                       .query_scale = {.beta = 0.1, .length = 8192}},
+          .fixed_router = true,
+          .single_group = true,
+          .rope_part_of_qk = true};
+}
+
 std::vector<Family> MakeFamilies() {
-  return {DeepseekV2(), DeepseekV3(), Glm4MoeLite(), Youtu(), MiniCpm3(), SarvamMla(), AxK1()};
+  return {DeepseekV2(), DeepseekV3(), Glm4MoeLite(), Youtu(), MiniCpm3(), SarvamMla(), AxK1(), Mistral4()};
 }
 
 struct Refused {
@@ -195,6 +227,7 @@ const std::vector<Wrapper>& Wrappers() {
       {"KimiK25ForConditionalGeneration", "kimi_k25", {"deepseek_v3", "kimi_k2"}},  // Kimi-K2.5, K2.6, K2.7
       {"Kimi_K25ForConditionalGeneration", "kimi_k25", {"deepseek_v3", "kimi_k2"}},
       {"KimiVLForConditionalGeneration", "kimi_vl", {"deepseek_v3"}},  // Kimi-VL, whose text is Moonlight
+      {"Mistral3ForConditionalGeneration", "mistral3", {"mistral4"}},  // Mistral Small 4
   };
   return wrappers;
 }

@@ -421,4 +421,18 @@ VARIANTS = [
         ),
         seed=27,
     ),
+    Variant(
+        # Queries grow at every eighth position.
+        "mistral-small4",
+        mistral4(
+            vocab_size=72, hidden_size=40, intermediate_size=48, moe_intermediate_size=24, num_attention_heads=4,
+            q_lora_rank=24, kv_lora_rank=48, qk_nope_head_dim=16, qk_rope_head_dim=16, v_head_dim=32,
+            n_routed_experts=6, n_shared_experts=1, num_experts_per_tok=2, first_k_dense_replace=0,
+            rope_scaling=dict(yarn(16, 8), llama_4_scaling_beta=0.4),
+        ),
+        seed=28,
+        vocab_prefix="language_model.",
+        wrapper="mistral3",
+        fused_experts=True,
+    ),
 ]
