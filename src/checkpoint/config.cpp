@@ -8,6 +8,7 @@
 #include <filesystem>
 
 #include "checkpoint/json_reader.h"
+#include "checkpoint/mistral_params.h"
 #include "checkpoint/model_family.h"
 #include "checkpoint/quantization_config.h"
 #include "checkpoint/rope_config.h"
@@ -262,7 +263,8 @@ void ValidateConfig(const ModelConfig& c, const std::string& subject) {
 }
 
 ModelConfig ParseConfig(std::string_view text, std::string_view generation_config, const std::string& subject) {
-  const Json json = ParseJsonObject(text, subject, ErrorCode::kBadConfig);
+  Json json = ParseJsonObject(text, subject, ErrorCode::kBadConfig);
+  if (IsMistralParams(json)) json = MistralParamsToConfig(JsonFields(json, subject));
   const JsonFields root(json, subject);
   const Architecture found = FindArchitecture(root);
   const Family* family = found.family;
@@ -315,7 +317,9 @@ ModelConfig LoadConfig(const std::string& folder) {
   std::string generation;
   if (std::filesystem::exists(generation_path, status))
     generation = ReadTextFile(generation_path, ErrorCode::kBadConfig);
-  const std::string path = folder + "/config.json";
+  std::string path = folder + "/config.json";
+  if (!std::filesystem::exists(path, status) && std::filesystem::exists(folder + "/params.json", status))
+    path = folder + "/params.json";
   return ParseConfig(ReadTextFile(path, ErrorCode::kBadConfig), generation, path);
 }
 

@@ -128,14 +128,15 @@ struct ModelConfig {
   }
 };
 
-// Reads folder/config.json, and folder/generation_config.json when it is there. Absent keys take the defaults of the family's class in transformers (model_family.h). Errors: kNoModel,
+// Reads folder/config.json or, where there is none, Mistral's params.json, and folder/generation_config.json when it is
+// there. Absent keys take the defaults of the family's class in transformers (model_family.h). Errors: kNoModel,
 // kMissingFile, kBadConfig (naming the key), kArchitecture, kQuantization.
 ModelConfig LoadConfig(const std::string& folder);
 
 // The same from a file of any name (configs/*.json), without a generation config.
 ModelConfig LoadConfigFile(const std::string& path);
 
-// The same from text; `subject` names it in errors. `generation_config` is empty
+// The same from text, of a config.json or a params.json; `subject` names it in errors. `generation_config` is empty
 // when there is none.
 ModelConfig ParseConfig(std::string_view text, std::string_view generation_config, const std::string& subject);
 

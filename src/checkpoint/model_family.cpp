@@ -184,8 +184,49 @@ Family Mistral4() {
           .rope_part_of_qk = true};
 }
 
+// Mistral's own folders (params.json): Mistral Large 3 and Small 4.
+Family MistralLarge3() {
+  Family family = Mistral4();
+  family.architecture = "MistralLarge3ForCausalLM";
+  family.model_types = {"mistral_large3"};
+  family.defaults.rope = {};
+  family.defaults.query_scale = {};
+  family.rope_part_of_qk = false;
+  family.names = {
+      {"layers.*.attention_norm", "model.layers.*.input_layernorm"},
+      {"layers.*.attention.wq", "model.layers.*.self_attn.q_proj"},
+      {"layers.*.attention.wq_a", "model.layers.*.self_attn.q_a_proj"},
+      {"layers.*.attention.q_a_norm", "model.layers.*.self_attn.q_a_layernorm"},
+      {"layers.*.attention.wq_b", "model.layers.*.self_attn.q_b_proj"},
+      {"layers.*.attention.wkv_a_with_mqa", "model.layers.*.self_attn.kv_a_proj_with_mqa"},
+      {"layers.*.attention.kv_a_norm", "model.layers.*.self_attn.kv_a_layernorm"},
+      {"layers.*.attention.wkv_b", "model.layers.*.self_attn.kv_b_proj"},
+      {"layers.*.attention.wo", "model.layers.*.self_attn.o_proj"},
+      {"layers.*.ffn_norm", "model.layers.*.post_attention_layernorm"},
+      {"layers.*.feed_forward.w1", "model.layers.*.mlp.gate_proj"},
+      {"layers.*.feed_forward.w2", "model.layers.*.mlp.down_proj"},
+      {"layers.*.feed_forward.w3", "model.layers.*.mlp.up_proj"},
+      {"layers.*.gate", "model.layers.*.mlp.gate"},
+      {"layers.*.experts.*.w1", "model.layers.*.mlp.experts.*.gate_proj"},
+      {"layers.*.experts.*.w2", "model.layers.*.mlp.experts.*.down_proj"},
+      {"layers.*.experts.*.w3", "model.layers.*.mlp.experts.*.up_proj"},
+      {"layers.*.shared_experts.w1", "model.layers.*.mlp.shared_experts.gate_proj"},
+      {"layers.*.shared_experts.w2", "model.layers.*.mlp.shared_experts.down_proj"},
+      {"layers.*.shared_experts.w3", "model.layers.*.mlp.shared_experts.up_proj"},
+      {"tok_embeddings", "model.embed_tokens"},
+      {"norm", "model.norm"},
+      {"output", "lm_head"},
+      {"vision_encoder", "vision_tower"},
+      {"vision_language_adapter", "multi_modal_projector"},
+      {"patch_merger", "multi_modal_projector.patch_merger"},
+      {"pre_mm_projector_norm", "multi_modal_projector.norm"},
+  };
+  return family;
+}
+
 std::vector<Family> MakeFamilies() {
-  return {DeepseekV2(), DeepseekV3(), Glm4MoeLite(), Youtu(), MiniCpm3(), SarvamMla(), AxK1(), Mistral4()};
+  return {DeepseekV2(), DeepseekV3(), Glm4MoeLite(), Youtu(),        MiniCpm3(),
+          SarvamMla(),  AxK1(),       Mistral4(),    MistralLarge3()};
 }
 
 struct Refused {

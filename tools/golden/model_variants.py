@@ -435,4 +435,16 @@ VARIANTS = [
         wrapper="mistral3",
         fused_experts=True,
     ),
+    Variant(
+        "mistral-large3",
+        mistral4(
+            vocab_size=72, hidden_size=40, intermediate_size=64, moe_intermediate_size=24, num_attention_heads=3,
+            q_lora_rank=24, kv_lora_rank=64, qk_nope_head_dim=16, qk_rope_head_dim=8, v_head_dim=16,
+            n_routed_experts=6, n_shared_experts=1, num_experts_per_tok=2,
+            rope_scaling=dict(yarn(36, 8, mscale_all_dim=0), attention_factor=1.0, llama_4_scaling_beta=0.4),
+        ),
+        seed=29,
+        shards=2,
+        mistral=True,
+    ),
 ]
