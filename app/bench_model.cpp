@@ -54,19 +54,13 @@ void Finish(const nlohmann::json& json, const std::string& path) {
   file.Commit();
 }
 
-ModelOptions SessionOptions(const BenchFlags& flags, int64_t context, int64_t rows) {
+ModelOptions SchedulerOptions(const BenchFlags& flags, int64_t context, int64_t rows) {
   ModelOptions options = flags.model.common.ToModelOptions();
   options.max_context = context;
   options.max_sequences = flags.batch;
   options.max_batch_tokens = std::max(rows, flags.batch);
-  options.max_logit_rows = flags.batch;
+  options.prefix_cache = false;
   return options;
-}
-
-std::vector<int> AddSequences(Session& session, int64_t count) {
-  std::vector<int> sequences;
-  for (int64_t i = 0; i < count; ++i) sequences.push_back(session.Add());
-  return sequences;
 }
 
 void PrintModel(const LoadedModel& model) {
@@ -84,13 +78,12 @@ void AddReadLimit(const ReadLimit& limit, nlohmann::json* json) {
   (*json)["lowest_read_bandwidth_gb_per_second"] = limit.lowest() * 1e-9;
 }
 
-// Sequences that attend to `context` random rows.
-std::vector<int> AddRandomSequences(Session& session, int64_t count, int64_t context) {
-  std::vector<int> sequences = AddSequences(session, count);
-  for (const int sequence : sequences) {
-    session.AppendRandomRows(sequence, context, static_cast<uint64_t>(sequence) << 32);
-  }
-  return sequences;
+// The longest context of `ticks` decode steps behind StartDecoding with one token of a prompt to compute.
+int64_t LongestContext(const BenchFlags& flags, int64_t ticks) { return flags.context + 1 + ticks + 2; }
+
+// Requests that attend to flags.context random rows and have decoded a token.
+void StartOnRandomRows(Scheduler& scheduler, const BenchFlags& flags, int64_t vocab_size) {
+  StartDecoding(scheduler, flags.batch, SyntheticTokens(flags.context + 1, vocab_size), flags.context);
 }
 
 void BenchDecode(const BenchFlags& flags) {
@@ -98,21 +91,17 @@ void BenchDecode(const BenchFlags& flags) {
   ReadLimit limit(model.backend->pool());
   Profiler profiler;
   const int64_t steps = flags.steps * flags.repeat;
-  // Each run begins with a step that is not timed: it touches what a step reads, which the sample before it drove out
-  // of the caches.
-  const int64_t last_context = flags.context + steps + flags.repeat;
-  Session session(model, SessionOptions(flags, last_context, 1), &profiler);
-  const std::vector<int> sequences = AddRandomSequences(session, flags.batch, flags.context);
+  const int64_t last_context = LongestContext(flags, steps + flags.repeat);
+  Scheduler scheduler(model, SchedulerOptions(flags, last_context, 1), &profiler);
+  StartOnRandomRows(scheduler, flags, model.config.vocab_size);
   std::vector<double> seconds;
   int64_t bytes = 0, copies = 0;
   for (int64_t r = 0; r < flags.repeat; ++r) {
     limit.Sample();
-    DecodeStep(session, sequences, 0);
+    scheduler.Tick();  // touches what a step reads, which the sample before it drove out of the caches
     profiler.Reset();
     const auto begin = std::chrono::steady_clock::now();
-    for (int64_t s = 0; s < flags.steps; ++s) {
-      DecodeStep(session, sequences, static_cast<int32_t>((r * flags.steps + s) % model.config.vocab_size));
-    }
+    for (int64_t s = 0; s < flags.steps; ++s) scheduler.Tick();
     seconds.push_back(SecondsSince(begin) / static_cast<double>(flags.steps));
     bytes += Bytes(profiler);
     copies += profiler.copies();
@@ -148,16 +137,14 @@ void BenchPrefill(const BenchFlags& flags) {
   limit.Sample();
   Profiler profiler;
   const int64_t rows = std::min<int64_t>(flags.prompt * flags.batch, 512);
-  Session session(model, SessionOptions(flags, flags.prompt, rows), &profiler);
+  Scheduler scheduler(model, SchedulerOptions(flags, flags.prompt + 1, rows), &profiler);
   const std::vector<int32_t> tokens = SyntheticTokens(flags.prompt, model.config.vocab_size);
   std::vector<double> seconds;
   for (int64_t r = 0; r <= flags.repeat; ++r) {  // the first run warms up
-    const std::vector<int> sequences = AddSequences(session, flags.batch);
     if (r == 1) profiler.Reset();
     const auto begin = std::chrono::steady_clock::now();
-    Prefill(session, sequences, tokens);
+    Prefill(scheduler, flags.batch, tokens);
     if (r > 0) seconds.push_back(SecondsSince(begin));
-    for (const int sequence : sequences) session.Remove(sequence);
     limit.Sample();
   }
   const double pass = Median(seconds);
@@ -214,23 +201,23 @@ void BenchOps(BenchFlags flags) {
   ReadLimit limit(model.backend->pool());
   limit.Sample();
   Profiler profiler;
-  Session session(model,
-                  SessionOptions(flags, std::max(flags.prompt, flags.context + flags.steps + 1),
-                                 std::min<int64_t>(flags.prompt, 512)),
-                  &profiler);
-  std::vector<int> sequences = AddRandomSequences(session, flags.batch, flags.context);
-  DecodeStep(session, sequences, 0);
-  profiler.Reset();
-  for (int64_t s = 0; s < flags.steps; ++s)
-    DecodeStep(session, sequences, static_cast<int32_t>(s % model.config.vocab_size));
-  const OpPart decode{fmt::format("decode, batch {}, context {} of random rows", flags.batch, flags.context),
-                      profiler.costs()};
+  OpPart decode{fmt::format("decode, batch {}, context {} of random rows", flags.batch, flags.context), {}};
+  {
+    Scheduler scheduler(model, SchedulerOptions(flags, LongestContext(flags, flags.steps), 1), &profiler);
+    StartOnRandomRows(scheduler, flags, model.config.vocab_size);
+    profiler.Reset();
+    for (int64_t s = 0; s < flags.steps; ++s) scheduler.Tick();
+    decode.costs = profiler.costs();
+  }
   limit.Sample();
-  for (const int sequence : sequences) session.Remove(sequence);
-  sequences = AddSequences(session, 1);
-  profiler.Reset();
-  Prefill(session, sequences, SyntheticTokens(flags.prompt, model.config.vocab_size));
-  const OpPart prefill{fmt::format("prefill, {} tokens", flags.prompt), profiler.costs()};
+  OpPart prefill{fmt::format("prefill, {} tokens", flags.prompt), {}};
+  {
+    Scheduler scheduler(model, SchedulerOptions(flags, flags.prompt + 1, std::min<int64_t>(flags.prompt, 512)),
+                        &profiler);
+    profiler.Reset();
+    Prefill(scheduler, 1, SyntheticTokens(flags.prompt, model.config.vocab_size));
+    prefill.costs = profiler.costs();
+  }
   limit.Sample();
   PrintModel(model);
   fmt::print("read limit {}\n", limit.Describe());
@@ -327,24 +314,40 @@ std::vector<int32_t> SyntheticTokens(int64_t count, int64_t vocab_size) {
   return tokens;
 }
 
-void Prefill(Session& session, const std::vector<int>& sequences, const std::vector<int32_t>& tokens) {
-  const int64_t chunk = session.options().max_batch_tokens;
-  for (const int sequence : sequences) {
-    for (int64_t begin = 0; begin < static_cast<int64_t>(tokens.size()); begin += chunk) {
-      const int64_t rows = std::min<int64_t>(chunk, static_cast<int64_t>(tokens.size()) - begin);
-      StepInput input{sequence, std::span(tokens).subspan(begin, rows), {}, false};
-      if (begin + rows == static_cast<int64_t>(tokens.size()))
-        input.logit_rows.push_back(static_cast<int32_t>(rows - 1));
-      session.Step({&input, 1});
-    }
-  }
+namespace {
+
+// A request that fails ends the benchmark.
+void Submit(Scheduler& scheduler, GenerateRequest request) {
+  scheduler.Submit(std::move(request), [](RequestId, const GenerateResult& result) {
+    if (result.error) std::rethrow_exception(result.error);
+  });
 }
 
-void DecodeStep(Session& session, const std::vector<int>& sequences, int32_t token) {
-  std::vector<StepInput> inputs;
-  inputs.reserve(sequences.size());
-  for (const int sequence : sequences) inputs.push_back({sequence, {&token, 1}, {0}, false});
-  session.Step(inputs);
+}  // namespace
+
+void Prefill(Scheduler& scheduler, int64_t count, const std::vector<int32_t>& prompt) {
+  for (int64_t i = 0; i < count; ++i) {
+    GenerateRequest request;
+    request.prompt = prompt;
+    request.max_tokens = 1;
+    Submit(scheduler, std::move(request));
+  }
+  while (!scheduler.idle()) scheduler.Tick();
+}
+
+void StartDecoding(Scheduler& scheduler, int64_t count, const std::vector<int32_t>& prompt, int64_t random_rows) {
+  for (int64_t i = 0; i < count; ++i) {
+    GenerateRequest request;
+    request.prompt = prompt;
+    request.max_tokens = scheduler.options().max_context - static_cast<int64_t>(prompt.size());
+    request.random_rows = random_rows;
+    Submit(scheduler, std::move(request));
+  }
+  while (scheduler.Tick().decode_rows < count) {
+    if (scheduler.idle()) {
+      Fail(ErrorCode::kInternal, "decoding", "room for a token of every request", "requests that ended before");
+    }
+  }
 }
 
 void AddBenchModel(CLI::App& bench) {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "common.h"
-#include "engine/session.h"
+#include "engine/scheduler.h"
 
 namespace mxmla::app {
 
@@ -26,10 +26,11 @@ double Median(std::vector<double> values);
 // Distinct, reproducible token ids.
 std::vector<int32_t> SyntheticTokens(int64_t count, int64_t vocab_size);
 
-// Appends the tokens to every sequence, in chunks that fit a forward pass; logits of the last token only.
-void Prefill(Session& session, const std::vector<int>& sequences, const std::vector<int32_t>& tokens);
-// One step of one token a sequence.
-void DecodeStep(Session& session, const std::vector<int>& sequences, int32_t token);
+// Computes the prompt for `count` requests, to the first token of each.
+void Prefill(Scheduler& scheduler, int64_t count, const std::vector<int32_t>& prompt);
+// Submits `count` requests, greedy and as long as scheduler.options().max_context allows, and runs them until each has
+// decoded a token behind the prompt's; the next ticks decode one of each. `random_rows`: see GenerateRequest.
+void StartDecoding(Scheduler& scheduler, int64_t count, const std::vector<int32_t>& prompt, int64_t random_rows);
 
 void AddBenchModel(CLI::App& bench);  // decode, prefill, ops
 void AddBenchScheduler(CLI::App& bench);

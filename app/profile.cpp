@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "bench_model.h"
+#include "engine/session.h"
 #include "output_file.h"
 
 namespace mxmla::app {
@@ -80,20 +81,19 @@ void Profile(const ProfileFlags& flags) {
   } else if (!flags.prompt.empty()) {
     prompt = OpenTokenizer(folder, model.config)->EncodePrompt(flags.prompt);
   } else {
-    const int64_t room = std::max<int64_t>(1, model.config.max_position_embeddings - flags.steps);
+    const int64_t room = std::max<int64_t>(1, model.config.max_position_embeddings - flags.steps - 2);
     prompt = SyntheticTokens(std::min(flags.prompt_tokens, room), model.config.vocab_size);
   }
   CheckTokens(prompt, model.config.vocab_size);
 
   Profiler profiler;
   ModelOptions options = flags.common.ToModelOptions();
-  options.max_context = static_cast<int64_t>(prompt.size()) + flags.steps;
+  options.max_context = static_cast<int64_t>(prompt.size()) + flags.steps + 2;
   options.max_batch_tokens = std::min<int64_t>(512, static_cast<int64_t>(prompt.size()));
-  options.max_logit_rows = 1;
-  Session session(model, options, &profiler);
-  const std::vector<int> sequence = {session.Add()};
+  options.prefix_cache = false;
+  Scheduler scheduler(model, options, &profiler);
   const auto start = std::chrono::steady_clock::now();
-  Prefill(session, sequence, prompt);
+  Prefill(scheduler, 1, prompt);
   const double prefill_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   nlohmann::json json = {{"prompt_tokens", prompt.size()},
                          {"prefill",
@@ -101,10 +101,11 @@ void Profile(const ProfileFlags& flags) {
                            {"copies", profiler.copies()},
                            {"copied_bytes", profiler.copied_bytes()},
                            {"ops", OpsJson(profiler)}}}};
+  StartDecoding(scheduler, 1, prompt, 0);
   profiler.Reset();
   profiler.KeepEvents(trace_file != nullptr);
   const auto begin = std::chrono::steady_clock::now();
-  for (int64_t step = 0; step < flags.steps; ++step) DecodeStep(session, sequence, prompt.back());
+  for (int64_t step = 0; step < flags.steps; ++step) scheduler.Tick();
   const double wall = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 
   fmt::print("{} decode steps after a prompt of {} tokens; device {}, {} threads, --v-layout {}\n\n", flags.steps,

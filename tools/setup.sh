@@ -9,6 +9,7 @@ packages=(
   python3 python3-pytest python3-numpy
 )
 [[ "${MXMLA_SETUP:-}" == *lint* ]] && packages+=(clang-format clang-tidy)
+[[ "${MXMLA_SETUP:-}" == *ccache* ]] && packages+=(ccache)
 [[ "${MXMLA_SETUP:-}" == *fuzz* ]] && packages+=(clang libclang-rt-14-dev)
 [[ "${MXMLA_SETUP:-}" == *bench* ]] && packages+=(libbenchmark-dev)
 

@@ -3,7 +3,8 @@
 //   mxmla::Model model("DeepSeek-V2-Lite-MXFP4");
 //   mxmla::GenerateOptions options;
 //   options.max_tokens = 64;
-//   for (int32_t id : model.Generate(model.Encode("The capital of France is"), options)) ...
+//   const mxmla::Generation answer = model.Generate(model.Encode("The capital of France is"), options);
+//   std::cout << model.Decode(answer.tokens) << '\n';
 //
 // Every failure is an mxmla::Exception whose what() is one line naming the thing, what was expected and what was found.
 #pragma once
@@ -43,7 +44,10 @@ struct GenerateOptions {
   float temperature = 0;  // 0 is greedy
   int64_t top_k = 0;      // 0: all
   float top_p = 1;
-  float min_p = 0;  // tokens less likely than this times the likeliest are dropped
+  float min_p = 0;               // tokens less likely than this times the likeliest are dropped
+  float repetition_penalty = 1;  // divides positive logits of tokens in the prompt or output, multiplies the others
+  float presence_penalty = 0;    // is taken from the logits of tokens in the output
+  float frequency_penalty = 0;   // likewise, as often as they are in it
   uint64_t seed = 0;
   bool stop_at_eos = true;
   // The generation ends when its text holds one of these; the tokens that spell it are returned. They need a tokenizer
@@ -52,7 +56,18 @@ struct GenerateOptions {
   std::function<bool(int32_t token)> on_token;  // each new token as it is chosen; false ends the generation
 };
 
-// A model folder, mapped and ready to run. Not safe to use from two threads at once.
+enum class EndReason {
+  kStop,    // the end-of-text token, a stop string, or on_token said so
+  kLength,  // max_tokens, or the model's context
+};
+
+struct Generation {
+  std::vector<int32_t> tokens;  // the new ones, without the end-of-text token
+  EndReason reason = EndReason::kLength;
+};
+
+// A model folder, mapped and ready to run. Not safe to use from two threads at once; one that was moved from can only
+// be assigned to or destroyed.
 class Model {
  public:
   explicit Model(const std::string& folder, const LoadOptions& options = {});
@@ -67,8 +82,7 @@ class Model {
   std::vector<int32_t> Encode(std::string_view text) const;
   std::string Decode(std::span<const int32_t> tokens) const;
 
-  // The new tokens, without the end-of-text token.
-  std::vector<int32_t> Generate(std::span<const int32_t> prompt, const GenerateOptions& options = {}) const;
+  Generation Generate(std::span<const int32_t> prompt, const GenerateOptions& options = {}) const;
 
   // Float32 logits of every position, row-major (tokens, vocab_size).
   std::vector<float> Logits(std::span<const int32_t> tokens) const;

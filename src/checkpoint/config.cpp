@@ -169,12 +169,9 @@ void RefuseUnsupported(const JsonFields& fields) {
 
 // MiniCPM's scales; null leaves one out.
 void ReadScales(const JsonFields& fields, ModelConfig* config) {
-  constexpr double kLargest = 1e6;
   const double depth = std::sqrt(static_cast<double>(config->num_hidden_layers));
   const auto read = [&](std::string_view key, double absent, double null) {
-    const double value = fields.Find(key) ? fields.NumberOrNull(key, null, 0, kLargest) : absent;
-    if (value <= 0) fields.Refuse(key, "more than 0", fmt::format("{}", value));
-    return value;
+    return fields.Find(key) ? fields.NumberOrNull(key, null, 1e-6, 1e6) : absent;
   };
   config->embedding_scale = read("scale_emb", 12, 1);
   config->residual_scale = read("scale_depth", 1.4, depth) / depth;

@@ -8,16 +8,16 @@
 namespace mxmla::cpu::MXMLA_CPU_ISA {
 namespace {
 
-// The sum of v^2, and with a residual v = residual += x.
+// The sum of v^2, where v = x, or residual + x; `updates`: residual = v.
 template <class X>
-float AddAndSquare(const X* x /* (n) */, float* residual /* (n) or null */, int64_t n) {
+float AddAndSquare(const X* x /* (n) */, float* residual /* (n) or null */, bool updates, int64_t n) {
   F32x16 sum[2] = {Zero(), Zero()};
   int64_t i = 0;
   for (int part = 0; i + 16 <= n; i += 16, part ^= 1) {
     F32x16 v = Load(x + i);
     if (residual) {
       v = v + Load(residual + i);
-      Store(residual + i, v);
+      if (updates) Store(residual + i, v);
     }
     sum[part] = Fma(v, v, sum[part]);
   }
@@ -25,17 +25,23 @@ float AddAndSquare(const X* x /* (n) */, float* residual /* (n) or null */, int6
     F32x16 v = LoadPartial(x + i, n - i);
     if (residual) {
       v = v + LoadPartial(residual + i, n - i);
-      StorePartial(residual + i, v, n - i);
+      if (updates) StorePartial(residual + i, v, n - i);
     }
     sum[0] = Fma(v, v, sum[0]);
   }
   return ReduceAdd(sum[0] + sum[1]);
 }
 
-template <class V>
-void NormalizeGroup(const V* v /* (count) */, const float* weight /* (count) */, float factor, int64_t count,
-                    float* group /* (128) */) {
-  LoadGroup(v, count, group);
+// group = weight * v * factor, where v = x, or x + added.
+template <class X>
+void NormalizeGroup(const X* x /* (count) */, const float* added /* (count) or null */,
+                    const float* weight /* (count) */, float factor, int64_t count, float* group /* (128) */) {
+  LoadGroup(x, count, group);
+  if (added) {
+    int64_t j = 0;
+    for (; j + 16 <= count; j += 16) Store(group + j, Load(group + j) + Load(added + j));
+    if (j < count) Store(group + j, Load(group + j) + LoadPartial(added + j, count - j));
+  }
   int64_t i = 0;
   for (; i + 16 <= count; i += 16) Store(group + i, Load(weight + i) * (Load(group + i) * Splat(factor)));
   if (i < count) Store(group + i, LoadPartial(weight + i, count - i) * (Load(group + i) * Splat(factor)));
@@ -48,16 +54,18 @@ void Row(const RmsNormArgs& args, const View<const X, 2>& x, int64_t r) {
   const int64_t out_row = args.out_index ? (*args.out_index)(r) : r;
   const X* x_data = x.data + x_row * x.stride[0];                                                      // (n)
   float* residual = args.residual ? args.residual->data + x_row * args.residual->stride[0] : nullptr;  // (n)
-  const float mean = AddAndSquare(x_data, residual, n) / static_cast<float>(n);
+  const bool updates = residual && !args.row_index;
+  const float mean = AddAndSquare(x_data, residual, updates, n) / static_cast<float>(n);
   const float scale = args.row_scale ? (*args.row_scale)(r) : 1.0f;
   const float factor = scale / std::sqrt(mean + args.eps);
   for (int64_t begin = 0; begin < n; begin += kGroup) {
     const int64_t count = std::min(kGroup, n - begin);
     alignas(64) float group[kGroup];
-    if (residual) {
-      NormalizeGroup(residual + begin, args.weight.data + begin, factor, count, group);
+    if (updates) {
+      NormalizeGroup<float>(residual + begin, nullptr, args.weight.data + begin, factor, count, group);
     } else {
-      NormalizeGroup(x_data + begin, args.weight.data + begin, factor, count, group);
+      NormalizeGroup(x_data + begin, residual ? residual + begin : nullptr, args.weight.data + begin, factor, count,
+                     group);
     }
     if (args.out) {
       std::visit([&](const auto& out) { StoreGroup(group, begin, count, OutputRow(out, args.scale_mode, out_row)); },

@@ -73,12 +73,18 @@ std::string Model::Decode(std::span<const int32_t> tokens) const {
   return Guard([&] { return state_->Text().Decode(tokens); });
 }
 
-std::vector<int32_t> Model::Generate(std::span<const int32_t> prompt, const GenerateOptions& options) const {
+Generation Model::Generate(std::span<const int32_t> prompt, const GenerateOptions& options) const {
   return Guard([&] {
     GenerateRequest request;
     request.prompt.assign(prompt.begin(), prompt.end());
     request.max_tokens = std::min(options.max_tokens, max_context() - static_cast<int64_t>(prompt.size()));
-    request.sampling = {options.temperature, options.top_k, options.top_p, options.min_p};
+    request.sampling = {.temperature = options.temperature,
+                        .top_k = options.top_k,
+                        .top_p = options.top_p,
+                        .min_p = options.min_p,
+                        .repetition_penalty = options.repetition_penalty,
+                        .presence_penalty = options.presence_penalty,
+                        .frequency_penalty = options.frequency_penalty};
     if (!options.stop_strings.empty()) {
       request.stop_strings = options.stop_strings;
       request.tokenizer = &state_->Text();
@@ -92,7 +98,8 @@ std::vector<int32_t> Model::Generate(std::span<const int32_t> prompt, const Gene
     sizes.max_batch_tokens = std::clamp<int64_t>(static_cast<int64_t>(prompt.size()), 1, 512);
     sizes.max_logit_rows = 1;
     Scheduler scheduler(state_->model, sizes);
-    return mxmla::Generate(scheduler, {&request, 1})[0].tokens;
+    GenerateResult result = std::move(mxmla::Generate(scheduler, {&request, 1})[0]);
+    return Generation{std::move(result.tokens), result.stopped() ? EndReason::kStop : EndReason::kLength};
   });
 }
 

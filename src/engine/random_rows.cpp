@@ -57,4 +57,11 @@ void WriteRandomRows(const KvOutput<3>& pages, std::span<const int32_t> block_ta
       pages);
 }
 
+void WriteRandomRows(Backend& backend, const Activations& buffers, std::span<const int32_t> block_table, int64_t begin,
+                     int64_t end, uint64_t seed) {
+  backend.pool().ParallelFor(buffers.layers(), [&](int64_t layer, int) {
+    WriteRandomRows(buffers.KvPages(layer), block_table, begin, end, seed + static_cast<uint64_t>(layer));
+  });
+}
+
 }  // namespace mxmla

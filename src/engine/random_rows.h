@@ -5,6 +5,8 @@
 #include <span>
 
 #include "core/kv_format.h"
+#include "model/activations.h"
+#include "ops/backend.h"
 
 namespace mxmla {
 
@@ -13,5 +15,9 @@ namespace mxmla {
 // same seed gives the same rows.
 void WriteRandomRows(const KvOutput<3>& pages, std::span<const int32_t> block_table, int64_t begin, int64_t end,
                      uint64_t seed);
+
+// The same in every layer of `buffers`' cache, layer l with `seed` + l.
+void WriteRandomRows(Backend& backend, const Activations& buffers, std::span<const int32_t> block_table, int64_t begin,
+                     int64_t end, uint64_t seed);
 
 }  // namespace mxmla

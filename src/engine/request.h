@@ -31,6 +31,9 @@ struct GenerateRequest {
   std::function<void(std::span<uint32_t> allowed)> restrict_tokens;
   uint64_t seed = 0;
   std::vector<int32_t> stop_tokens;  // end the request; not part of its result
+  // For measuring long contexts: so many of the prompt's first tokens, not all of it, are not computed; random numbers
+  // stand for their cache rows, which are shared with nobody.
+  int64_t random_rows = 0;
   // Called with each new token as it is chosen; false ends the request. What it throws ends this request alone. May be
   // empty.
   std::function<bool(int32_t token)> on_token;

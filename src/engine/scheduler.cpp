@@ -7,6 +7,7 @@
 #include <random>
 #include <unordered_map>
 
+#include "engine/random_rows.h"
 #include "engine/session.h"
 #include "text/stream_decoder.h"
 
@@ -139,6 +140,10 @@ RequestId Scheduler::Submit(GenerateRequest request, OnDone on_done) {
   if (!request.tokenizer && (!request.stop_strings.empty() || request.on_text)) {
     Fail(ErrorCode::kInternal, "request", "a tokenizer for its stop strings and on_text", "none");
   }
+  if (request.random_rows < 0 || request.random_rows >= static_cast<int64_t>(request.prompt.size())) {
+    Fail(ErrorCode::kInternal, "request", fmt::format("0 to {} random rows", request.prompt.size() - 1),
+         fmt::format("{}", request.random_rows));
+  }
   CheckSampling(request, model_.config.vocab_size);
   auto active = std::make_unique<Active>();
   if (request.tokenizer) active->text.emplace(*request.tokenizer, request.stop_strings, request.skip_special_tokens);
@@ -256,7 +261,7 @@ void Scheduler::Admit() {
         Finish(request, FinishReason::kLength);
       } else {
         Lease lease;
-        if (options_.prefix_cache) {
+        if (options_.prefix_cache && request.request.random_rows == 0) {
           lease =
               pool_.MatchPrefix(request.request.prompt, 0, std::numeric_limits<int64_t>::max(), PrefillChunk(options_));
         }
@@ -265,6 +270,11 @@ void Scheduler::Admit() {
         request.cached = lease.matched_tokens();
         request.result.cached_tokens = std::max(request.result.cached_tokens, request.cached);
         request.lease = std::move(lease);
+        if (request.request.random_rows > 0) {
+          request.cached = request.request.random_rows;
+          WriteRandomRows(*model_.backend, decoder_.activations(), request.lease.pages(), 0, request.cached,
+                          static_cast<uint64_t>(request.id) << 32);
+        }
       }
     }
     running_.push_back(std::move(waiting_.front()));
@@ -309,7 +319,8 @@ TickStats Scheduler::Tick() {
                             chunk * chunk / options_.page_size * options_.page_size;
       // Only whole chunks: another prompt with the same beginning is cut in the same places, so they are what it would
       // compute itself.
-      if (options_.prefix_cache && whole > 0 && piece.begin < whole && chunk % options_.page_size == 0) {
+      if (options_.prefix_cache && request.request.random_rows == 0 && whole > 0 && piece.begin < whole &&
+          chunk % options_.page_size == 0) {
         pool_.Publish(request.lease, std::span(request.tokens).first(static_cast<size_t>(whole)));
       }
     }

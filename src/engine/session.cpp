@@ -4,8 +4,6 @@
 
 #include <algorithm>
 
-#include "engine/random_rows.h"
-
 namespace mxmla {
 
 ModelOptions CompleteOptions(const ModelConfig& config, ModelOptions options) {
@@ -69,17 +67,6 @@ void Session::Reserve(Sequence& sequence, int64_t length) {
     Fail(ErrorCode::kMemory, "KV cache", fmt::format("pages for {} tokens of a sequence", length),
          fmt::format("{} free pages", pool_.available_pages()));
   }
-}
-
-void Session::AppendRandomRows(int sequence, int64_t rows, uint64_t seed) {
-  Sequence& appended = Live(sequence);
-  const int64_t length = appended.length + rows;
-  Reserve(appended, length);
-  model_.backend->pool().ParallelFor(model_.config.num_hidden_layers, [&](int64_t layer, int) {
-    WriteRandomRows(decoder_.activations().KvPages(layer), appended.lease.pages(), appended.length, length,
-                    seed + static_cast<uint64_t>(layer));
-  });
-  appended.length = length;
 }
 
 View<const float, 2> Session::Step(std::span<const StepInput> inputs) {

@@ -34,10 +34,6 @@ class Session {
   // when the pages do not suffice, kInternal for a sequence that was removed or is named twice.
   View<const float, 2> Step(std::span<const StepInput> inputs);
 
-  // Appends cache rows of random numbers, without computing anything: for measuring how long contexts are decoded. What
-  // follows attends to them. Errors: as Step's.
-  void AppendRandomRows(int sequence, int64_t rows, uint64_t seed);
-
   const ModelConfig& config() const { return model_.config; }
   const ModelOptions& options() const { return decoder_.options(); }
   const ExecContext& context() const { return decoder_.context(); }

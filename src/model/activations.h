@@ -47,6 +47,7 @@ class Activations {
   KvOutput<3> KvPages(int64_t layer) const;
 
   size_t total_bytes() const { return plan_.total_bytes(); }
+  int64_t layers() const { return static_cast<int64_t>(kv_.size()); }
   const BufferPlan& plan() const { return plan_; }
 
   // The residual stream and what is added to it: (rows, hidden) float32.

@@ -20,7 +20,7 @@ void RmsNorm(const ExecContext& context, const RmsNormArgs& args) {
     CheckExtent(kOp, "residual extent 0 (rows of x)", x_rows, args.residual->shape[0]);
     CheckExtent(kOp, "residual extent 1 (n of x)", n, args.residual->shape[1]);
     operands.Add("residual", *args.residual);
-    bytes += 2 * rows * n * static_cast<int64_t>(sizeof(float));
+    bytes += (args.row_index ? 1 : 2) * rows * n * static_cast<int64_t>(sizeof(float));
   }
   if (args.row_index) {
     operands.Add("row_index", *args.row_index);

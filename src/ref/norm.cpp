@@ -12,14 +12,15 @@ void RmsNorm(const ExecContext& context, const RmsNormArgs& args) {
     const int64_t from = args.row_index ? (*args.row_index)(r) : r;
     const int64_t to = args.out_index ? (*args.out_index)(r) : r;
     float v[kFp8Group];
-    // Reads a piece of the row; the residual already holds the sum after the first pass.
-    const auto load = [&](int64_t begin, int64_t count, bool add) {
-      if (!args.residual || add) LoadRow(args.x, from, begin, count, v);
+    // Reads a piece of the row; where the residual is updated, it holds the sum after the first pass.
+    const auto load = [&](int64_t begin, int64_t count, bool first) {
+      const bool updates = args.residual && !args.row_index;
+      if (!updates || first) LoadRow(args.x, from, begin, count, v);
       if (!args.residual) return;
       for (int64_t i = 0; i < count; ++i) {
         float& residual = (*args.residual)(from, begin + i);
-        if (add) residual += v[i];
-        v[i] = residual;
+        v[i] = updates && !first ? residual : residual + v[i];
+        if (updates) residual = v[i];
       }
     };
     double squares = 0;

@@ -1,6 +1,7 @@
 // Kimi's tiktoken.model: a line a token, its bytes in base64 and its rank.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <nlohmann/json.hpp>
 #include <unordered_map>
@@ -8,6 +9,7 @@
 
 #include "core/error.h"
 #include "text/json_fields.h"
+#include "text/special_tokens.h"
 #include "text/tokenizer_parts.h"
 
 namespace mxmla {
@@ -135,7 +137,20 @@ std::vector<AddedToken> ReadSpecialTokens(const nlohmann::json& config, int64_t 
   return tokens;
 }
 
-std::optional<int32_t> NamedToken(const nlohmann::json& config, const char* name, const AddedTokens& tokens) {
+// Tokens with a role are special, whatever their entries say.
+void MarkNamed(const nlohmann::json& config, std::vector<AddedToken>* tokens) {
+  for (const NamedToken& named : NamedSpecialTokens(config)) {
+    const auto found = std::find_if(tokens->begin(), tokens->end(),
+                                    [&](const AddedToken& token) { return token.content == named.token.content; });
+    if (found == tokens->end()) {
+      Fail(ErrorCode::kTokenizer, "tokenizer_config.json: " + named.role, "a token of added_tokens_decoder",
+           fmt::format("\"{}\"", named.token.content));
+    }
+    found->is_special = true;
+  }
+}
+
+std::optional<int32_t> NamedId(const nlohmann::json& config, const char* name, const AddedTokens& tokens) {
   const std::optional<std::string> content = TokenNameField(config, name, "tokenizer_config.json");
   if (!content) return std::nullopt;
   const std::optional<int32_t> id = tokens.Find(*content);
@@ -160,6 +175,7 @@ std::unique_ptr<TokenizerParts> LoadTiktoken(const std::filesystem::path& path, 
   std::vector<Vocabulary::Token> tokens = ReadRanks(ReadTextFile(path, ErrorCode::kTokenizer, size_t{512} << 20), file);
   const auto first = static_cast<int64_t>(tokens.size());
   std::vector<AddedToken> special = ReadSpecialTokens(config, first, file);
+  MarkNamed(config, &special);
   for (const AddedToken& token : special) {
     const auto kind = token.is_special ? Vocabulary::Kind::kSpecial : Vocabulary::Kind::kAdded;
     tokens.push_back({token.id, token.content, kind, false});
@@ -169,8 +185,8 @@ std::unique_ptr<TokenizerParts> LoadTiktoken(const std::filesystem::path& path, 
   parts->added_tokens = AddedTokens(std::move(special));
   parts->pre_tokenizer = PreTokenizer::FromExpression(kKimiExpression, file);
   parts->bpe = std::make_unique<RankBpe>(&parts->vocabulary);
-  parts->bos_id = NamedToken(config, "bos_token", parts->added_tokens);
-  parts->eos_id = NamedToken(config, "eos_token", parts->added_tokens);
+  parts->bos_id = NamedId(config, "bos_token", parts->added_tokens);
+  parts->eos_id = NamedId(config, "eos_token", parts->added_tokens);
   parts->is_cut_like_kimi = true;
   return parts;
 }

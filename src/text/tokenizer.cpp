@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
-#include "text/json_fields.h"
+#include "text/special_tokens.h"
 #include "text/tokenizer_parts.h"
 #include "text/utf8.h"
 
@@ -66,7 +66,6 @@ Tokenizer::Tokenizer(std::unique_ptr<TokenizerParts> parts) : parts_(std::move(p
 Tokenizer::~Tokenizer() = default;
 
 std::unique_ptr<Tokenizer> Tokenizer::Load(const std::filesystem::path& folder) {
-  const std::filesystem::path config_path = folder / "tokenizer_config.json";
   const std::filesystem::path json_path = folder / "tokenizer.json";
   const std::filesystem::path tiktoken_path = folder / "tiktoken.model";
   std::error_code error;
@@ -77,10 +76,7 @@ std::unique_ptr<Tokenizer> Tokenizer::Load(const std::filesystem::path& folder) 
          "copy the tokenizer files of the model into its folder");
   }
   // tokenizer.json stands by itself; tiktoken.model has its special tokens in tokenizer_config.json.
-  nlohmann::json config = nlohmann::json::object();
-  if (!has_json || std::filesystem::exists(config_path, error)) {
-    config = ReadJsonObject(config_path, ErrorCode::kTokenizer);
-  }
+  const nlohmann::json config = ReadTokenizerConfig(folder, !has_json);
   auto parts = has_json ? LoadTokenizerJson(json_path, config) : LoadTiktoken(tiktoken_path, config);
   return std::unique_ptr<Tokenizer>(new Tokenizer(std::move(parts)));
 }

@@ -1,12 +1,15 @@
 // The tokenizers library's tokenizer.json.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <charconv>
 #include <nlohmann/json.hpp>
 #include <unordered_map>
 
 #include "core/error.h"
 #include "text/byte_level.h"
 #include "text/json_fields.h"
+#include "text/special_tokens.h"
 #include "text/tokenizer_parts.h"
 
 namespace mxmla {
@@ -142,29 +145,97 @@ std::vector<AddedToken> ReadAddedTokens(const nlohmann::json& json, const Ids& i
   return tokens;
 }
 
-// tokenizer_config.json may repeat the added tokens; its flags then count.
-void ApplyDecoderTable(const nlohmann::json& config, std::vector<AddedToken>* tokens) {
-  const std::string subject = "tokenizer_config.json: added_tokens_decoder";
-  if (!HasField(config, "added_tokens_decoder")) return;
-  const nlohmann::json& table = config["added_tokens_decoder"];
-  if (!table.is_object()) Fail(ErrorCode::kTokenizer, subject, "an object", table.type_name());
-  std::unordered_map<std::string, AddedToken*> by_content;
-  for (AddedToken& token : *tokens) by_content.emplace(token.content, &token);
-  for (const auto& [id, entry] : table.items()) {
-    const std::string content = StringField(entry, "content", subject);
-    const auto found = by_content.find(content);
-    if (found == by_content.end() || std::to_string(found->second->id) != id) {
-      Fail(ErrorCode::kTokenizer, subject, "the added tokens of tokenizer.json",
-           fmt::format("\"{}\" with id {}, which is not one", content, id));
+// The added tokens of tokenizer.json and those that tokenizer_config.json adds or changes.
+class AddedTokenTable {
+ public:
+  AddedTokenTable(const Ids& ids, std::vector<AddedToken> tokens) : ids_(ids), tokens_(std::move(tokens)) {
+    next_ = static_cast<int64_t>(ids.size());
+    for (size_t i = 0; i < tokens_.size(); ++i) {
+      by_content_.emplace(tokens_[i].content, i);
+      next_ = std::max<int64_t>(next_, tokens_[i].id + 1);
     }
-    AddedToken& token = *found->second;
-    token.is_special = BoolField(entry, "special", false, subject);
-    token.is_normalized = BoolField(entry, "normalized", !token.is_special, subject);
-    token.strips_left = BoolField(entry, "lstrip", false, subject);
-    token.strips_right = BoolField(entry, "rstrip", false, subject);
-    token.is_single_word = BoolField(entry, "single_word", false, subject);
   }
-}
+
+  // added_tokens_decoder repeats the tokens, and its flags then count; where it adds one, it is the next, since
+  // transformers numbers the new ones so whatever is written.
+  void ApplyDecoder(const nlohmann::json& config) {
+    const std::string subject = "tokenizer_config.json: added_tokens_decoder";
+    if (!HasField(config, "added_tokens_decoder")) return;
+    const nlohmann::json& table = config["added_tokens_decoder"];
+    if (!table.is_object()) Fail(ErrorCode::kTokenizer, subject, "an object", table.type_name());
+    std::vector<std::pair<int64_t, AddedToken>> entries;
+    for (const auto& [key, entry] : table.items()) {
+      AddedToken token;
+      token.content = StringField(entry, "content", subject);
+      token.is_special = BoolField(entry, "special", false, subject);
+      token.is_normalized = BoolField(entry, "normalized", !token.is_special, subject);
+      token.strips_left = BoolField(entry, "lstrip", false, subject);
+      token.strips_right = BoolField(entry, "rstrip", false, subject);
+      token.is_single_word = BoolField(entry, "single_word", false, subject);
+      int64_t id = -1;
+      const auto [stop, error] = std::from_chars(key.data(), key.data() + key.size(), id);
+      if (error != std::errc() || stop != key.data() + key.size() || id < 0) {
+        Fail(ErrorCode::kTokenizer, subject, "token ids", fmt::format("\"{}\"", key));
+      }
+      entries.emplace_back(id, std::move(token));
+    }
+    std::stable_sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    for (auto& [id, token] : entries) {
+      const std::string content = token.content;
+      const int64_t found = content.empty() ? id : Put(std::move(token));
+      if (found != id) {
+        Fail(ErrorCode::kTokenizer, subject, fmt::format("id {} for \"{}\"", found, content), fmt::format("{}", id),
+             "tokenizer.json or the order of its additions gives it this id");
+      }
+    }
+  }
+
+  // Tokens with a role are special, whether or not tokenizer.json says so. A begin- or end-of-text token that has no id
+  // gets none: no model was trained with it.
+  void ApplyNamed(const nlohmann::json& config) {
+    const auto begin = TokenNameField(config, "bos_token", "tokenizer_config.json");
+    const auto end = TokenNameField(config, "eos_token", "tokenizer_config.json");
+    for (const auto& [role, token, in_order] : NamedSpecialTokens(config)) {
+      const auto known = by_content_.find(token.content);
+      if (known != by_content_.end()) {
+        tokens_[known->second].is_special = true;
+      } else if (ids_.contains(token.content)) {
+        Put(token);
+      } else if (token.content != begin && token.content != end) {
+        if (!in_order) {
+          Fail(ErrorCode::kTokenizer, "tokenizer_config.json: " + role, "tokens of tokenizer.json",
+               fmt::format("\"{}\"", token.content), "add it to tokenizer.json, which gives it an id");
+        }
+        Put(token);
+      }
+    }
+  }
+
+  std::vector<AddedToken> Take() { return std::move(tokens_); }
+
+ private:
+  // Adds the token, or gives the flags to the one of its content. Its id: the one that it has, in the vocabulary too,
+  // else the next.
+  int64_t Put(AddedToken token) {
+    const auto known = by_content_.find(token.content);
+    if (known != by_content_.end()) {
+      token.id = tokens_[known->second].id;
+      tokens_[known->second] = std::move(token);
+      return tokens_[known->second].id;
+    }
+    const auto in_vocab = ids_.find(token.content);
+    const int64_t id = in_vocab != ids_.end() ? in_vocab->second : next_++;
+    token.id = static_cast<int32_t>(id);
+    by_content_.emplace(token.content, tokens_.size());
+    tokens_.push_back(std::move(token));
+    return id;
+  }
+
+  const Ids& ids_;
+  std::vector<AddedToken> tokens_;
+  std::unordered_map<std::string, size_t> by_content_;
+  int64_t next_ = 0;
+};
 
 // A token's bytes: its spelling decoded where it is of the byte-level alphabet, as the ByteLevel decoder does.
 bool BytesOf(const std::string& spelling, std::string* bytes) {
@@ -235,7 +306,7 @@ void ReadPostProcessor(const nlohmann::json& processor, const std::string& subje
   }
 }
 
-std::optional<int32_t> NamedToken(const nlohmann::json& config, const char* name, const TokenizerParts& parts) {
+std::optional<int32_t> NamedId(const nlohmann::json& config, const char* name, const TokenizerParts& parts) {
   const std::optional<std::string> content = TokenNameField(config, name, "tokenizer_config.json");
   if (!content) return std::nullopt;
   const std::optional<int32_t> added = parts.added_tokens.Find(*content);
@@ -287,8 +358,10 @@ std::unique_ptr<TokenizerParts> LoadTokenizerJson(const std::filesystem::path& p
 
   const Ids ids = ReadVocab(model, model_subject);
   const std::vector<Merge> merges = ReadMerges(model, ids, model_subject);
-  std::vector<AddedToken> added = ReadAddedTokens(json, ids, file + ": added_tokens");
-  ApplyDecoderTable(config, &added);
+  AddedTokenTable table(ids, ReadAddedTokens(json, ids, file + ": added_tokens"));
+  table.ApplyDecoder(config);
+  table.ApplyNamed(config);
+  std::vector<AddedToken> added = table.Take();
 
   auto parts = std::make_unique<TokenizerParts>();
   parts->vocabulary = MakeVocabulary(ids, added, file);
@@ -304,8 +377,8 @@ std::unique_ptr<TokenizerParts> LoadTokenizerJson(const std::filesystem::path& p
                                               BoolField(model, "ignore_merges", false, model_subject));
   ReadPostProcessor(HasField(json, "post_processor") ? json["post_processor"] : nlohmann::json(),
                     file + ": post_processor", 0, parts.get());
-  parts->bos_id = NamedToken(config, "bos_token", *parts);
-  parts->eos_id = NamedToken(config, "eos_token", *parts);
+  parts->bos_id = NamedId(config, "bos_token", *parts);
+  parts->eos_id = NamedId(config, "eos_token", *parts);
   AddAroundText(config, parts.get());
   return parts;
 }

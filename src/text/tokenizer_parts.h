@@ -27,7 +27,7 @@ struct TokenizerParts {
   bool is_cut_like_kimi = false;
 };
 
-// `config` is tokenizer_config.json, an empty object where the folder has none.
+// `config` is of ReadTokenizerConfig.
 std::unique_ptr<TokenizerParts> LoadTokenizerJson(const std::filesystem::path& path, const nlohmann::json& config);
 std::unique_ptr<TokenizerParts> LoadTiktoken(const std::filesystem::path& path, const nlohmann::json& config);
 

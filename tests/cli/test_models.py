@@ -123,9 +123,11 @@ def test_relatives_are_refused_with_the_reason(architecture, words, tmp_path):
     ("mistral-small4", lambda c: c["text_config"].update(sliding_window=128), BAD_CONFIG, ["sliding_window"]),
     ("mistral-small4", lambda c: c.update(quantization_config={
         "quant_method": "fp8", "activation_scheme": "static", "weight_block_size": None}), QUANTIZATION, ["static"]),
+    ("kimi-k25", lambda c: c["text_config"].update(quantization_config={
+        "quant_method": "compressed-tensors", "format": "pack-quantized"}), QUANTIZATION, ["compressed-tensors"]),
     ("minicpm3", lambda c: c["rope_scaling"].update(original_max_position_embeddings=64), BAD_CONFIG, ["long_factor"]),
     ("minicpm3", lambda c: c["rope_scaling"].update(short_factor=[1.0]), BAD_CONFIG, ["short_factor", "6 numbers"]),
-    ("minicpm3", lambda c: c.update(scale_depth=0), BAD_CONFIG, ["scale_depth", "more than 0"]),
+    ("minicpm3", lambda c: c.update(scale_depth=0), BAD_CONFIG, ["scale_depth", "a number from 1e-06"]),
     ("glm-lite", lambda c: c.update(attention_bias=True), BAD_CONFIG, ["attention_bias"]),
     ("glm-lite", lambda c: c.update(mlp_layer_types=["dense", "sparse", "dense"]), BAD_CONFIG, ["mlp_layer_types"]),
     ("sarvam", lambda c: c.update(score_function="softmax"), BAD_CONFIG, ["noaux_tc with softmax"]),

@@ -1,5 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <set>
+
 #include "mxmla/mxmla.h"
 
 namespace mxmla {
@@ -17,7 +20,20 @@ TEST(Api, GreedyGenerationFollowsTheLogits) {
   ASSERT_EQ(static_cast<int64_t>(logits.size()), 4 * model.vocab_size());
   const auto last = logits.end() - model.vocab_size();
   const auto best = static_cast<int32_t>(std::max_element(last, logits.end()) - last);
-  EXPECT_EQ(model.Generate(tokens, options), std::vector<int32_t>{best});
+  const Generation generation = model.Generate(tokens, options);
+  EXPECT_EQ(generation.tokens, std::vector<int32_t>{best});
+  EXPECT_EQ(generation.reason, EndReason::kLength);
+}
+
+TEST(Api, PenaltiesKeepTokensFromComingAgain) {
+  const Model model(Fixture("v3-mxfp4"));
+  const std::vector<int32_t> prompt = {1, 5, 9, 2};
+  GenerateOptions options;
+  options.max_tokens = 24;
+  options.stop_at_eos = false;
+  options.presence_penalty = 1000;
+  const std::vector<int32_t> tokens = model.Generate(prompt, options).tokens;
+  EXPECT_EQ(std::set(tokens.begin(), tokens.end()).size(), 24u);
 }
 
 TEST(Api, FailuresCarryTheExitStatus) {
@@ -45,10 +61,12 @@ TEST(Api, StopStringsEndAGeneration) {
   const Model model(MXMLA_TINY_GSM);
   const std::vector<int32_t> prompt =
       model.Encode("Tom has 5 apples. He buys 7 more. How many apples does Tom have now?");
-  const std::string whole = model.Decode(model.Generate(prompt));
+  const std::string whole = model.Decode(model.Generate(prompt).tokens);
   GenerateOptions options;
   options.stop_strings = {"###"};
-  const std::string cut = model.Decode(model.Generate(prompt, options));
+  const Generation generation = model.Generate(prompt, options);
+  EXPECT_EQ(generation.reason, EndReason::kStop);
+  const std::string cut = model.Decode(generation.tokens);
   EXPECT_TRUE(whole.starts_with(cut));
   EXPECT_LT(cut.size(), whole.size());
   EXPECT_NE(cut.find("###"), std::string::npos);
@@ -56,9 +74,10 @@ TEST(Api, StopStringsEndAGeneration) {
 
 TEST(Api, TextGoesThroughTheEmbeddedModel) {
   const Model model(MXMLA_TINY_GSM);
-  const std::vector<int32_t> ids =
-      model.Generate(model.Encode("Question: Tom has 5 apples. He buys 7 more. How many "
-                                  "apples does Tom have now?\nAnswer:"));
+  const std::vector<int32_t> ids = model
+                                       .Generate(model.Encode("Question: Tom has 5 apples. He buys 7 more. How many "
+                                                              "apples does Tom have now?\nAnswer:"))
+                                       .tokens;
   EXPECT_NE(model.Decode(ids).find("#### 12"), std::string::npos) << model.Decode(ids);
 }
 

@@ -101,6 +101,29 @@ TEST_F(SchedulerTest, APrefixIsFoundAndChangesNothing) {
   EXPECT_THAT(results[1].tokens, ElementsAreArray(results[0].tokens));
 }
 
+TEST_F(SchedulerTest, RandomRowsAreAttendedToAndNeverShared) {
+  Scheduler scheduler(Model(), Options(2, 16));
+  GenerateRequest request;
+  for (int t = 0; t < 30; ++t) request.prompt.push_back((5 * t) % 71);
+  request.max_tokens = 6;
+  const std::vector<int32_t> alone = Alone(request);
+  GenerateRequest random = request;
+  random.random_rows = 29;
+  int64_t computed = 0;
+  std::vector<GenerateResult> results;
+  for (const GenerateRequest& next : {random, random, request}) {
+    scheduler.Submit(next, [&](RequestId, const GenerateResult& result) { results.push_back(result); });
+    while (!scheduler.idle()) computed += scheduler.Tick().prompt_tokens;
+  }
+  ASSERT_EQ(results.size(), 3u);
+  EXPECT_EQ(computed, 1 + 1 + 30);
+  EXPECT_NE(results[0].tokens, alone);
+  for (const GenerateResult& result : results) EXPECT_EQ(result.cached_tokens, 0);
+  EXPECT_THAT(results[2].tokens, ElementsAreArray(alone));
+  random.random_rows = 30;
+  EXPECT_THROW(scheduler.Submit(random), Error);
+}
+
 TEST_F(SchedulerTest, CancelEndsARequestWithWhatItHas) {
   Scheduler scheduler(Model(), Options(2, 16));
   std::mt19937 random(3);

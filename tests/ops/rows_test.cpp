@@ -40,13 +40,14 @@ TEST_P(RowsTest, RmsNormWithResidualIndicesAndQuantizedOutput) {
           std::vector<int32_t> from(rows);
           std::vector<int64_t> to(rows);
           for (int64_t r = 0; r < rows; ++r) {
-            from[r] = static_cast<int32_t>(row_index ? x_rows - 1 - r : r);
+            from[r] = static_cast<int32_t>(row_index ? x_rows - 1 - r / 2 : r);  // rows may repeat
             to[r] = out_index ? 2 * (rows - 1 - r) + 1 : r;
           }
           const Tensor<2> out(rng_, plain, {out_index ? 2 * rows : rows, n});
           const Tensor<2> quantized(rng_, q_format, {out_index ? 2 * rows : rows, n});
           const ScaleMode mode = kModes[Uniform(rng_, 0, 2)];
-          std::vector<double> sum = x.Values();
+          const std::vector<double> values = x.Values();
+          std::vector<double> sum(static_cast<size_t>(rows * n));
           const std::vector<double> before = stream.Values();
           RmsNormArgs args;
           args.x = x.In();
@@ -68,16 +69,17 @@ TEST_P(RowsTest, RmsNormWithResidualIndicesAndQuantizedOutput) {
           for (int64_t r = 0; r < rows; ++r) {
             double squares = 0;
             for (int64_t i = 0; i < n; ++i) {
-              double& v = sum[from[r] * n + i];
+              double& v = sum[r * n + i];
+              v = values[from[r] * n + i];
               if (residual) {
                 v = static_cast<float>(v + before[from[r] * n + i]);
-                stream_expected[from[r] * n + i] = v;
+                if (!row_index) stream_expected[r * n + i] = v;
               }
               squares += v * v;
             }
             const double factor = scaled ? static_cast<double>(row_scale.view(r)) : 1.0;
             for (int64_t i = 0; i < n; ++i) {
-              expected.push_back(factor * sum[from[r] * n + i] / std::sqrt(squares / static_cast<double>(n) + 1e-6) *
+              expected.push_back(factor * sum[r * n + i] / std::sqrt(squares / static_cast<double>(n) + 1e-6) *
                                  static_cast<double>(weight.view(i)));
               found.push_back(out_values[to[r] * n + i]);
             }

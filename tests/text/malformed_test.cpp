@@ -85,7 +85,8 @@ TEST_F(MalformedJson, OtherTypesEverywhere) {
       } catch (const Error&) {
       }
     }
-    for (const char* name : {"bos_token", "eos_token", "add_bos_token", "tokenizer_class", "added_tokens_decoder"}) {
+    for (const char* name : {"bos_token", "eos_token", "add_bos_token", "tokenizer_class", "added_tokens_decoder",
+                             "additional_special_tokens", "extra_special_tokens", "pad_token"}) {
       Json config = config_;
       config[name] = value;
       try {
@@ -188,6 +189,9 @@ TEST_F(MalformedJson, Config) {
   ExpectConfigRefused("add_bos_token", {{"add_bos_token", "yes"}});
   ExpectConfigRefused("added_tokens_decoder", {{"added_tokens_decoder", Json::array()}});
   ExpectConfigRefused("<new>", {{"added_tokens_decoder", {{"5000", {{"content", "<new>"}}}}}});
+  ExpectConfigRefused("\"<b>\"", {{"extra_special_tokens", {{"one", "<b>"}, {"two", "<c>"}}}});
+  ExpectConfigRefused("pad_token", {{"pad_token", 7}});
+  ExpectConfigRefused("additional_special_tokens", {{"additional_special_tokens", "x"}});
   const ScratchFolder folder;
   folder.Write("tokenizer.json", json_.dump());
   folder.Write("tokenizer_config.json", "{]");

@@ -28,6 +28,28 @@ TEST(Variants, AreThoseOfTheReference) {
   }
 }
 
+// Tokens that the files beside tokenizer.json name: found in texts, with the ids and flags that transformers gives
+// them.
+TEST(Variants, SpecialTokensOfOtherFilesAreThoseOfTheReference) {
+  const nlohmann::json base = ReadFixture("variants-base.json");
+  for (const nlohmann::json& variant : ReadFixture("special-tokens.json")) {
+    nlohmann::json json = base;
+    json["added_tokens"] = variant["added_tokens"];
+    const ScratchFolder folder;
+    folder.Write("tokenizer.json", json.dump());
+    folder.Write("tokenizer_config.json", variant["config"].dump());
+    if (!variant["map"].is_null()) folder.Write("special_tokens_map.json", variant["map"].dump());
+    const auto tokenizer = Tokenizer::Load(folder.path());
+    for (const nlohmann::json& row : variant["rows"]) {
+      const auto text = row[0].get<std::string>();
+      const std::string what = text + " with " + variant["config"].dump() + variant["map"].dump();
+      const auto ids = row[1].get<std::vector<int32_t>>();
+      EXPECT_EQ(tokenizer->Encode(text, false), ids) << what;
+      EXPECT_EQ(tokenizer->Decode(ids, true), row[2].get<std::string>()) << what;
+    }
+  }
+}
+
 TEST(Variants, MergesMayBePairs) {
   nlohmann::json json = ReadFixture("deepseek-v3/tokenizer.json");
   nlohmann::json& merges = json["model"]["merges"];

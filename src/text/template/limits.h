@@ -7,8 +7,8 @@
 namespace mxmla::jinja {
 
 struct Limits {
-  // Nodes evaluated, items visited, and bytes of text written in units of 64: some seconds of work.
-  int64_t steps = 100'000'000;
+  // Nodes evaluated, items visited, and bytes of text written in units of 64: a second or two of work.
+  int64_t steps = 25'000'000;
   // Bytes of all values alive.
   size_t memory = size_t{1} << 30;
   // Bytes of one text, the output included.
