@@ -55,30 +55,43 @@ void ExpectSame(const ModelConfig& a, const ModelConfig& b) {
   EXPECT_EQ(a.rope.attention_factor, b.rope.attention_factor);
   EXPECT_EQ(a.rope.original_max_position_embeddings, b.rope.original_max_position_embeddings);
   EXPECT_EQ(a.rope.truncate, b.rope.truncate);
+  EXPECT_EQ(a.rope.divisors, b.rope.divisors);
+  EXPECT_EQ(a.query_scale.beta, b.query_scale.beta);
+  EXPECT_EQ(a.query_scale.length, b.query_scale.length);
+  EXPECT_EQ(a.embedding_scale, b.embedding_scale);
+  EXPECT_EQ(a.residual_scale, b.residual_scale);
+  EXPECT_EQ(a.logits_scale, b.logits_scale);
+  EXPECT_EQ(a.optional_bias, b.optional_bias);
+  EXPECT_EQ(a.post_mlp_norm, b.post_mlp_norm);
 }
 
 std::string Fixture(const std::string& name) { return std::string(MXMLA_FIXTURES) + "/configs/" + name; }
 
 // transformers 5 read the published file and wrote the other.
 TEST(Config, PublishedAndTransformersSpellingsMeanTheSame) {
-  for (const char* model : {"deepseek_v2", "deepseek_v3", "kimi_k2"}) {
+  for (const std::string model : {"deepseek_v2", "deepseek_v3", "kimi_k2", "moonlight", "glm4_moe_lite", "youtu",
+                                  "minicpm3", "sarvam_mla", "axk1", "mistral4"}) {
     SCOPED_TRACE(model);
-    const ModelConfig published = LoadConfigFile(Fixture(std::string(model) + "_published.json"));
-    EXPECT_EQ(published.rope.type, RopeType::kYarn);
-    ExpectSame(published, LoadConfigFile(Fixture(std::string(model) + "_transformers.json")));
+    const ModelConfig published = LoadConfigFile(Fixture(model + "_published.json"));
+    const bool plain = model == "moonlight" || model == "glm4_moe_lite" || model == "youtu";
+    EXPECT_EQ(published.rope.type, plain                 ? RopeType::kDefault
+                                   : model == "minicpm3" ? RopeType::kLongRope
+                                                         : RopeType::kYarn);
+    ExpectSame(published, LoadConfigFile(Fixture(model + "_transformers.json")));
   }
 }
 
 // An almost empty config.json means what transformers' configuration classes assume.
 TEST(Config, DefaultsAreThoseOfTransformers) {
-  for (const char* model : {"deepseek_v2", "deepseek_v3"}) {
+  for (const std::string model :
+       {"deepseek_v2", "deepseek_v3", "glm4_moe_lite", "youtu", "minicpm3", "sarvam_mla", "axk1", "mistral4"}) {
     SCOPED_TRACE(model);
     nlohmann::json bare = {{"model_type", model}};
     // transformers' V2 has no default; a mixture needs one.
-    if (std::string(model) == "deepseek_v2") bare["num_experts_per_tok"] = 6;
+    if (model == "deepseek_v2") bare["num_experts_per_tok"] = 6;
     ModelConfig defaults = Parse(bare);
     defaults.dtype.clear();
-    ModelConfig expected = LoadConfigFile(Fixture(std::string(model) + "_defaults.json"));
+    ModelConfig expected = LoadConfigFile(Fixture(model + "_defaults.json"));
     expected.dtype.clear();
     ExpectSame(defaults, expected);
   }
