@@ -80,7 +80,7 @@ def test_activations_leave_bf16_products_alone(tmp_path):
 @pytest.mark.parametrize("activations", ["bf16", "fp8", "mxfp4"])
 @pytest.mark.parametrize("path", ["prefill", "decode"])
 @pytest.mark.parametrize("device", ["ref", "cpu"])
-@pytest.mark.parametrize("name", ["v3-bf16", "v3-mxfp4", "v3-real-dims"])
+@pytest.mark.parametrize("name", ["v3-bf16", "v3-mxfp4", "v3-real-dims", "glm-real-dims"])
 def test_v_layouts_are_bit_identical(name, device, path, activations, tmp_path):
     files = []
     for layout in ("copy", "strided", "fused"):
