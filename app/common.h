@@ -81,6 +81,7 @@ void AddDetokenize(CLI::App& app);
 void AddLogits(CLI::App& app);
 void AddInspect(CLI::App& app);
 void AddQuantize(CLI::App& app);
+void AddServe(CLI::App& app);
 void AddEval(CLI::App& app);
 void AddProfile(CLI::App& app);
 void AddBench(CLI::App& app);

@@ -70,6 +70,7 @@ int Main(int argc, char** argv) {
       "Example:\n  mxmla run tiny-gsm --prompt \"Tom has 5 apples. He buys 7 more. How many apples does he have?\"");
   app::AddRun(app);
   app::AddChat(app);
+  app::AddServe(app);
   app::AddTokenize(app);
   app::AddDetokenize(app);
   app::AddLogits(app);

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <vector>
 
 #include "core/file_kind.h"
 
@@ -15,6 +16,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr int kMaxDepth = 64;
+constexpr int kMostOrderedKeys = 4096;
 constexpr size_t kLargestJson = size_t{512} << 20;
 
 // Levels of brackets outside of strings.
@@ -38,6 +40,26 @@ int DeepestNesting(std::string_view text) {
   return deepest;
 }
 
+template <class AnyJson>
+AnyJson ParseObject(std::string_view text, const std::string& subject, ErrorCode code,
+                    const typename AnyJson::parser_callback_t& callback) {
+  RefuseForeignFile(text, subject, "a JSON object", code);
+  if (text.starts_with("\xef\xbb\xbf")) text.remove_prefix(3);
+  if (DeepestNesting(text) > kMaxDepth) {
+    Fail(code, subject, fmt::format("JSON nested at most {} deep", kMaxDepth), "deeper nesting");
+  }
+  AnyJson json;
+  try {
+    json = AnyJson::parse(text.begin(), text.end(), callback);
+  } catch (const typename AnyJson::exception& error) {
+    std::string reason = error.what();
+    if (const size_t end = reason.find("] "); end != std::string::npos) reason = reason.substr(end + 2);
+    Fail(code, subject, "a JSON object", "text that is not JSON (" + reason + ")");
+  }
+  if (!json.is_object()) Fail(code, subject, "a JSON object", ShowJson(json));
+  return json;
+}
+
 }  // namespace
 
 std::string ShowJson(const Json& value) {
@@ -50,21 +72,20 @@ std::string ShowJson(const Json& value) {
 }
 
 Json ParseJsonObject(std::string_view text, const std::string& subject, ErrorCode code) {
-  RefuseForeignFile(text, subject, "a JSON object", code);
-  if (text.starts_with("\xef\xbb\xbf")) text.remove_prefix(3);
-  if (DeepestNesting(text) > kMaxDepth) {
-    Fail(code, subject, fmt::format("JSON nested at most {} deep", kMaxDepth), "deeper nesting");
-  }
-  Json json;
-  try {
-    json = Json::parse(text.begin(), text.end());
-  } catch (const Json::exception& error) {
-    std::string reason = error.what();
-    if (const size_t end = reason.find("] "); end != std::string::npos) reason = reason.substr(end + 2);
-    Fail(code, subject, "a JSON object", "text that is not JSON (" + reason + ")");
-  }
-  if (!json.is_object()) Fail(code, subject, "a JSON object", ShowJson(json));
-  return json;
+  return ParseObject<Json>(text, subject, code, nullptr);
+}
+
+nlohmann::ordered_json ParseOrderedJsonObject(std::string_view text, const std::string& subject, ErrorCode code) {
+  using Ordered = nlohmann::ordered_json;
+  std::vector<int> keys(kMaxDepth + 2);  // of the object at each depth
+  return ParseObject<Ordered>(text, subject, code, [&](int depth, Ordered::parse_event_t event, Ordered&) {
+    // Finding a key takes time in proportion to their number.
+    if (event == Ordered::parse_event_t::object_start) keys[static_cast<size_t>(depth) + 1] = 0;
+    if (event == Ordered::parse_event_t::key && ++keys[static_cast<size_t>(depth)] > kMostOrderedKeys) {
+      Fail(code, subject, fmt::format("objects of at most {} keys", kMostOrderedKeys), "one of more");
+    }
+    return true;
+  });
 }
 
 std::string ReadTextFile(const std::filesystem::path& path, ErrorCode code, size_t limit) {

@@ -18,7 +18,10 @@ std::string ReadTextFile(const std::filesystem::path& path, ErrorCode code, size
 // `subject` otherwise, which also says where the text is a file of another kind (core/file_kind.h).
 nlohmann::json ParseJsonObject(std::string_view text, const std::string& subject, ErrorCode code);
 
-// Both, for files up to 512 MiB.
+// The same with the keys of objects in the order of the text; an object has at most 4096 of them.
+nlohmann::ordered_json ParseOrderedJsonObject(std::string_view text, const std::string& subject, ErrorCode code);
+
+// ReadTextFile and ParseJsonObject, for files up to 512 MiB.
 nlohmann::json ReadJsonObject(const std::filesystem::path& path, ErrorCode code);
 
 // A value as an error message shows it: short, one line.

@@ -1,0 +1,44 @@
+// The fields of a request's JSON that say how to generate, the same for chat and plain completions.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "checkpoint/config.h"
+#include "engine/generation_config.h"
+#include "engine/request.h"
+
+namespace mxmla::serve {
+
+using Json = nlohmann::ordered_json;
+
+// The field, or null where it is missing or null.
+const Json* FindField(const Json& body, const char* name);
+// Each is the field's value, or nothing where it is missing or null. Refused (ApiError 400, naming it): another type,
+// a value outside low .. high.
+std::optional<double> NumberField(const Json& body, const char* name, double low, double high);
+std::optional<int64_t> IntegerField(const Json& body, const char* name, int64_t low, int64_t high);
+std::optional<bool> BoolField(const Json& body, const char* name);
+std::optional<std::string> TextField(const Json& body, const char* name);
+
+// Refuses fields that would change the answer and that this server does not carry out, by name. Fields that change
+// nothing about the answer (user, metadata, ...) are nobody's business.
+void RefuseUnknownFields(const Json& body);
+
+struct GenerationFields {
+  GenerateRequest request;  // sampling, biases, seed, stop strings and tokens; no prompt
+  std::optional<int64_t> max_tokens;
+  int64_t n = 1;
+  bool stream = false, include_usage = false;
+  bool ignore_eos = false;
+};
+
+// max_tokens, max_completion_tokens, temperature, top_p, top_k, min_p, repetition_penalty, presence_penalty,
+// frequency_penalty, logit_bias, seed, stop, stop_token_ids, n, stream, stream_options, ignore_eos,
+// skip_special_tokens. What the body does not say is as `suggested`, else as OpenAI defines it: temperature 1.
+GenerationFields ReadGenerationFields(const Json& body, const SuggestedSampling& suggested, int64_t vocab_size);
+
+}  // namespace mxmla::serve

@@ -1,0 +1,283 @@
+#include "serve/server.h"
+
+#include <fmt/chrono.h>
+#include <openssl/crypto.h>
+#include <openssl/sha.h>
+
+#include <chrono>
+#include <cmath>
+#include <ctime>
+#include <future>
+
+#include "core/error.h"
+#include "serve/api_error.h"
+#include "serve/endpoints.h"
+
+namespace mxmla::serve {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Keys are compared by digests of one length, so that the time says nothing about them.
+std::string Digest(std::string_view key) {
+  std::string digest(SHA256_DIGEST_LENGTH, '\0');
+  SHA256(reinterpret_cast<const unsigned char*>(key.data()), key.size(),
+         reinterpret_cast<unsigned char*>(digest.data()));
+  return digest;
+}
+
+constexpr const char* kKnownPaths[] = {"/health",     "/ready",          "/version",
+                                       "/metrics",    "/v1/models",      "/tokenize",
+                                       "/detokenize", "/v1/completions", "/v1/chat/completions"};
+
+// What metrics call the path: one name for all that is unknown, or a client could make them grow without end.
+std::string KnownPath(const std::string& path) {
+  for (const char* known : kKnownPaths) {
+    if (path == known) return path;
+  }
+  return path.starts_with("/v1/models/") ? "/v1/models/{model}" : "other";
+}
+
+}  // namespace
+
+// Adds the headers that every answer bears, counts it and writes its line of the access log.
+class Server::LoggedResponder final : public Responder {
+ public:
+  LoggedResponder(Server& server, const HttpRequest& request, std::shared_ptr<Responder> responder)
+      : server_(server),
+        responder_(std::move(responder)),
+        headers_(server.CorsHeaders(request)),
+        method_(request.method),
+        path_(request.path),
+        peer_(request.peer),
+        body_bytes_(request.body.size()) {}
+  ~LoggedResponder() override {
+    if (!logged_) Log(status_ ? status_ : 499, true);
+  }
+
+  void Respond(int status, HttpHeaders headers, std::string body) override {
+    status_ = status;
+    headers.insert(headers.end(), headers_.begin(), headers_.end());
+    responder_->Respond(status, std::move(headers), std::move(body));
+    Log(status, false);
+  }
+  void Begin(int status, HttpHeaders headers) override {
+    status_ = status;
+    headers.insert(headers.end(), headers_.begin(), headers_.end());
+    responder_->Begin(status, std::move(headers));
+  }
+  void Write(std::string_view piece) override { responder_->Write(piece); }
+  void End() override {
+    responder_->End();
+    Log(status_, false);
+  }
+  void OnGone(std::function<void()> gone) override { responder_->OnGone(std::move(gone)); }
+
+ private:
+  void Log(int status, bool gone) {
+    if (std::exchange(logged_, true)) return;
+    server_.metrics_.CountRequest(KnownPath(path_), status);
+    if (!server_.options_.access_log) return;
+    const double seconds = std::chrono::duration<double>(Clock::now() - begin_).count();
+    const Json line = {{"time", fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)))},
+                       {"peer", peer_},
+                       {"method", method_.substr(0, 32)},
+                       {"path", path_.substr(0, 200)},
+                       {"status", status},
+                       {"body_bytes", body_bytes_},
+                       {"seconds", std::round(seconds * 1e6) / 1e6},
+                       {"client_gone", gone}};
+    server_.options_.access_log(line.dump(-1, ' ', false, Json::error_handler_t::replace));
+  }
+
+  Server& server_;
+  const std::shared_ptr<Responder> responder_;
+  const HttpHeaders headers_;
+  const std::string method_, path_, peer_;
+  const size_t body_bytes_;
+  const Clock::time_point begin_ = Clock::now();
+  int status_ = 0;
+  bool logged_ = false;
+};
+
+Server::Server(ServerOptions options, ServedText text, int64_t max_sequences,
+               std::function<std::unique_ptr<ServedModel>()> load, std::function<void(const EngineState&)> on_loaded)
+    : options_(std::move(options)), text_(std::move(text)), max_sequences_(max_sequences) {
+  SetApiKeys(options_.api_keys);
+  std::promise<void> made;
+  std::shared_future<void> ready = made.get_future().share();
+  // Neither is there before the other: requests wait for the moment until both are.
+  http_ = std::make_unique<HttpServer>(options_.http,
+                                       [this, ready](HttpRequest request, std::shared_ptr<Responder> responder) {
+                                         ready.wait();
+                                         Handle(std::move(request), std::move(responder));
+                                       });
+  engine_ = std::make_unique<EngineThread>(std::move(load), std::move(on_loaded));
+  made.set_value();
+}
+
+Server::~Server() {
+  draining_ = true;
+  http_->StopAccepting();
+  engine_.reset();
+  http_->Stop();
+}
+
+void Server::SetApiKeys(std::vector<std::string> keys) {
+  std::vector<std::string> digests;
+  for (const std::string& key : keys) digests.push_back(Digest(key));
+  const std::lock_guard lock(keys_mutex_);
+  key_digests_ = std::move(digests);
+}
+
+void Server::Drain() {
+  draining_ = true;
+  http_->StopAccepting();
+}
+
+bool Server::IsAllowed(const HttpRequest& request) const {
+  const std::lock_guard lock(keys_mutex_);
+  if (key_digests_.empty()) return true;
+  std::string_view key = request.Header("authorization");
+  if (key.starts_with("Bearer ")) {
+    key.remove_prefix(7);
+  } else {
+    key = request.Header("x-api-key");
+  }
+  const std::string digest = Digest(key);
+  bool allowed = false;
+  for (const std::string& known : key_digests_) {
+    allowed |= CRYPTO_memcmp(known.data(), digest.data(), digest.size()) == 0;
+  }
+  return allowed;
+}
+
+HttpHeaders Server::CorsHeaders(const HttpRequest& request) const {
+  const std::string origin(request.Header("origin"));
+  if (origin.empty()) return {};
+  for (const std::string& allowed : options_.allowed_origins) {
+    if (allowed == "*") return {{"access-control-allow-origin", "*"}};
+    if (allowed == origin) return {{"access-control-allow-origin", origin}, {"vary", "origin"}};
+  }
+  return {};
+}
+
+void Server::CheckReady() const {
+  const EngineState state = engine_->State();
+  if (state.phase == EngineState::Phase::kLoading) {
+    throw ApiError(503, "server_error", "the model is being loaded; ask again in a moment", {}, "model_loading");
+  }
+  if (state.phase == EngineState::Phase::kFailed) {
+    throw ApiError(500, "server_error", "the engine has failed: " + state.failure, {}, "engine_failed");
+  }
+  if (draining_) throw ApiError(503, "server_error", "the server is about to end", {}, "shutting_down");
+  if (engine_->open_requests() >= max_sequences_ + options_.max_queue) {
+    throw ApiError(429, "rate_limit_error",
+                   fmt::format("the queue is full: {} requests wait; ask again in a moment", options_.max_queue), {},
+                   "queue_full");
+  }
+}
+
+void Server::Handle(HttpRequest request, std::shared_ptr<Responder> responder) {
+  const auto logged = std::make_shared<LoggedResponder>(*this, request, std::move(responder));
+  try {
+    Route(request, logged);
+  } catch (...) {
+    RespondError(*logged, ToApiError(std::current_exception()));
+  }
+}
+
+void Server::Route(const HttpRequest& request, const std::shared_ptr<Responder>& responder) {
+  const std::string& path = request.path;
+  if (request.method == "OPTIONS") {
+    return responder->Respond(204,
+                              {{"access-control-allow-methods", "GET, POST, OPTIONS"},
+                               {"access-control-allow-headers", "authorization, content-type, x-api-key"},
+                               {"access-control-max-age", "86400"}},
+                              "");
+  }
+  const bool get = request.method == "GET" || request.method == "HEAD";
+  if (path == "/health" && get) {
+    const EngineState state = engine_->State();
+    const bool ready = state.phase == EngineState::Phase::kReady;
+    const char* status = ready ? "ok" : state.phase == EngineState::Phase::kLoading ? "loading" : "failed";
+    return RespondJson(*responder, ready ? 200 : 503, {{"status", status}});
+  }
+  if (!IsAllowed(request)) {
+    throw ApiError(401, "authentication_error",
+                   "API key: expected one of the server's in Authorization: Bearer, found "
+                   "none or another",
+                   {}, "invalid_api_key");
+  }
+  using Handler = void (*)(Server&, const HttpRequest&, const std::shared_ptr<Responder>&);
+  struct Endpoint {
+    const char* path;
+    bool get;
+    Handler handle;
+  };
+  static constexpr Endpoint kEndpoints[] = {
+      {"/ready", true,
+       [](Server& server, const HttpRequest&, const std::shared_ptr<Responder>& out) {
+         server.CheckReady();
+         RespondJson(*out, 200, {{"status", "ready"}});
+       }},
+      {"/version", true,
+       [](Server&, const HttpRequest&, const std::shared_ptr<Responder>& out) {
+         RespondJson(*out, 200, {{"version", MXMLA_VERSION}});
+       }},
+      {"/metrics", true,
+       [](Server& server, const HttpRequest&, const std::shared_ptr<Responder>& out) {
+         out->Respond(200, {{"content-type", "text/plain; version=0.0.4"}},
+                      server.metrics_.Text(server.engine_->State(), server.engine_->open_requests(),
+                                           server.http_->connections()));
+       }},
+      {"/v1/models", true,
+       [](Server& server, const HttpRequest&, const std::shared_ptr<Responder>& out) {
+         RespondJson(*out, 200, {{"object", "list"}, {"data", Json::array({server.ModelJson()})}});
+       }},
+      {"/tokenize", false,
+       [](Server& server, const HttpRequest& in, const std::shared_ptr<Responder>& out) {
+         RespondJson(*out, 200, Tokenize(server.text_, in.body));
+       }},
+      {"/detokenize", false,
+       [](Server& server, const HttpRequest& in, const std::shared_ptr<Responder>& out) {
+         RespondJson(*out, 200, Detokenize(server.text_, in.body));
+       }},
+      {"/v1/completions", false,
+       [](Server& server, const HttpRequest& in, const std::shared_ptr<Responder>& out) {
+         server.CheckReady();
+         Completions(server.text_, in.body, *server.engine_, server.metrics_, out);
+       }},
+      {"/v1/chat/completions", false,
+       [](Server& server, const HttpRequest& in, const std::shared_ptr<Responder>& out) {
+         server.CheckReady();
+         ChatCompletions(server.text_, in.body, *server.engine_, server.metrics_, out);
+       }},
+  };
+  for (const Endpoint& endpoint : kEndpoints) {
+    if (path != endpoint.path) continue;
+    if (endpoint.get ? !get : request.method != "POST") {
+      const char* expected = endpoint.get ? "GET" : "POST";
+      return RespondJson(*responder, 405,
+                         ApiError(405, "invalid_request_error", ErrorLine(path, expected, request.method)).Json(),
+                         {{"allow", expected}});
+    }
+    return endpoint.handle(*this, request, responder);
+  }
+  if (path.starts_with("/v1/models/") && get) {
+    if (path.substr(11) == text_.name) return RespondJson(*responder, 200, ModelJson());
+    throw ApiError(404, "invalid_request_error", ErrorLine("model", text_.name, path.substr(11)), "model",
+                   "model_not_found");
+  }
+  throw ApiError(404, "invalid_request_error", ErrorLine("path", "an endpoint of this server", path), {}, "not_found");
+}
+
+Json Server::ModelJson() const {
+  return {{"id", text_.name},
+          {"object", "model"},
+          {"created", text_.created},
+          {"owned_by", "mxmla"},
+          {"max_model_len", text_.max_context}};
+}
+
+}  // namespace mxmla::serve

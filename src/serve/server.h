@@ -1,0 +1,68 @@
+// The server: paths, keys, limits and the access log around the endpoints.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "serve/engine_thread.h"
+#include "serve/http_server.h"
+#include "serve/metrics.h"
+#include "serve/served_text.h"
+
+namespace mxmla::serve {
+
+struct ServerOptions {
+  HttpServerOptions http;
+  std::vector<std::string> api_keys;         // empty: everyone may ask
+  std::vector<std::string> allowed_origins;  // of pages in browsers (CORS); "*": any
+  int64_t max_queue = 1024;                  // requests beyond those that run; further ones get status 429
+  std::function<void(const std::string& line)> access_log;  // a JSON line a request, without texts; may be empty
+};
+
+class Server {
+ public:
+  // Listens at once; `load` runs on the engine's thread, `on_loaded` hears of its end. Errors: HttpServer's.
+  Server(ServerOptions options, ServedText text, int64_t max_sequences,
+         std::function<std::unique_ptr<ServedModel>()> load, std::function<void(const EngineState&)> on_loaded);
+  ~Server();
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  uint16_t port() const { return http_->port(); }
+  EngineState State() const { return engine_->State(); }
+  int64_t open_requests() const { return engine_->open_requests(); }
+  // For certificates that were renewed. Errors: HttpServer::ReloadTls's.
+  void ReloadTls() { http_->ReloadTls(); }
+  // For keys that changed.
+  void SetApiKeys(std::vector<std::string> keys);
+  // Refuses new requests (503) and lets those that run end.
+  void Drain();
+
+ private:
+  class LoggedResponder;
+
+  void Handle(HttpRequest request, std::shared_ptr<Responder> responder);
+  void Route(const HttpRequest& request, const std::shared_ptr<Responder>& responder);
+  bool IsAllowed(const HttpRequest& request) const;
+  HttpHeaders CorsHeaders(const HttpRequest& request) const;
+  void CheckReady() const;
+  nlohmann::ordered_json ModelJson() const;
+
+  ServerOptions options_;
+  const ServedText text_;
+  const int64_t max_sequences_;
+  Metrics metrics_;
+  mutable std::mutex keys_mutex_;
+  std::vector<std::string> key_digests_;
+  std::atomic<bool> draining_{false};
+  // The engine's callbacks use responders, which belong to the HTTP server: the engine goes first.
+  std::unique_ptr<HttpServer> http_;
+  std::unique_ptr<EngineThread> engine_;
+};
+
+}  // namespace mxmla::serve
