@@ -14,7 +14,7 @@ REPORTS = {
     "glm-lite": ("Glm4MoeLiteForCausalLM (glm4_moe_lite)", "q_lora 24, kv_lora 64, nope 24, rope 8, v 32"),
     "kimi-vl": ("KimiVLForConditionalGeneration (kimi_vl)", "8, top 3, 2 shared, router noaux_tc"),
     "youtu": ("YoutuForCausalLM (youtu)", "q_lora 40, kv_lora 64, nope 16, rope 8, v 16"),
-    "minicpm3": ("MiniCPM3ForCausalLM (minicpm3)", "embedding 12, residual 0.7, logits 0.266667"),
+    "minicpm3": ("MiniCPM3ForCausalLM (minicpm3)", "embedding 12, residual 0.80829, logits 0.266667"),
     "sarvam": ("SarvamMLAForCausalLM (sarvam_mla)", "q_lora none"),
     "axk1": ("AXK1ForCausalLM (axk1)", "8, top 3, 1 shared, router noaux_tc"),
     "mistral-small4": ("Mistral3ForConditionalGeneration (mistral3)", "router greedy"),

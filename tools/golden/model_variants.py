@@ -322,7 +322,7 @@ VARIANTS = [
         # GLM-4.7-Flash: nope and v differ, in its ratio of 3 to 4; rms_norm_eps is not that of the latents' norms.
         "glm-lite",
         glm(
-            vocab_size=80, hidden_size=40, intermediate_size=56, moe_intermediate_size=24, num_attention_heads=5,
+            vocab_size=64, hidden_size=32, intermediate_size=48, moe_intermediate_size=16, num_attention_heads=3,
             q_lora_rank=24, kv_lora_rank=64, qk_nope_head_dim=24, qk_rope_head_dim=8, v_head_dim=32,
             n_routed_experts=8, n_shared_experts=1, num_experts_per_tok=4, num_hidden_layers=3,
         ),
@@ -373,7 +373,7 @@ VARIANTS = [
             "YoutuForCausalLM", "youtu",
             vocab_size=96, hidden_size=48, intermediate_size=80, num_attention_heads=3,
             q_lora_rank=40, kv_lora_rank=64, qk_nope_head_dim=16, qk_rope_head_dim=8, v_head_dim=16,
-            num_hidden_layers=3, rope_theta=1600000, rope_interleave=True, mlp_bias=False, tie_word_embeddings=True,
+            num_hidden_layers=2, rope_theta=1600000, rope_interleave=True, mlp_bias=False, tie_word_embeddings=True,
         ),
         seed=24,
     ),
@@ -384,7 +384,7 @@ VARIANTS = [
             "MiniCPM3ForCausalLM", "minicpm3",
             vocab_size=88, hidden_size=60, intermediate_size=80, num_attention_heads=5,
             q_lora_rank=24, kv_lora_rank=40, qk_nope_head_dim=20, qk_rope_head_dim=12, v_head_dim=12,
-            num_hidden_layers=4, rms_norm_eps=1e-5, scale_emb=12, scale_depth=1.4, dim_model_base=16,
+            num_hidden_layers=3, rms_norm_eps=1e-5, scale_emb=12, scale_depth=1.4, dim_model_base=16,
             tie_word_embeddings=True,
             rope_scaling={"type": "longrope", "original_max_position_embeddings": 512,
                           "short_factor": [1.0, 1.05, 1.2, 1.5, 2.2, 3.0],
@@ -425,7 +425,7 @@ VARIANTS = [
         # Queries grow at every eighth position.
         "mistral-small4",
         mistral4(
-            vocab_size=72, hidden_size=40, intermediate_size=48, moe_intermediate_size=24, num_attention_heads=4,
+            vocab_size=72, hidden_size=32, intermediate_size=48, moe_intermediate_size=16, num_attention_heads=4,
             q_lora_rank=24, kv_lora_rank=48, qk_nope_head_dim=16, qk_rope_head_dim=16, v_head_dim=32,
             n_routed_experts=6, n_shared_experts=1, num_experts_per_tok=2, first_k_dense_replace=0,
             rope_scaling=dict(yarn(16, 8), llama_4_scaling_beta=0.4),
