@@ -22,8 +22,8 @@ test-cuda: export PATH := $(PATH):/usr/local/cuda/bin
 test-cuda: setup
 	@if command -v nvcc >/dev/null; then \
 	  cmake --preset cuda && \
-	  cmake --build --preset cuda --parallel $(JOBS) --target mxmla_cuda_test mxmla_cuda_linear_test && \
-	  ctest --test-dir build-cuda -R '^Cuda' --output-on-failure; \
+	  cmake --build --preset cuda --parallel $(JOBS) --target mxmla mxmla_cuda_tests && \
+	  ctest --test-dir build-cuda -R '^Cuda|/cuda' --output-on-failure; \
 	else echo "test-cuda: no nvcc; the CUDA kernels are not compiled"; fi
 
 # The same tests under AddressSanitizer and UndefinedBehaviorSanitizer.

@@ -1,59 +1,12 @@
 #include "bandwidth.h"
 
 #include <fmt/format.h>
-#include <sys/mman.h>
 
 #include <algorithm>
-#include <atomic>
-#include <chrono>
-#include <cstdint>
-#include <cstring>
 
 #include "common.h"
-#include "core/error.h"
 
 namespace mxmla::app {
-namespace {
-
-constexpr size_t kBytes = size_t{1} << 30;
-constexpr size_t kTask = size_t{4} << 20;
-constexpr int kPasses = 5;
-
-typedef uint64_t Words __attribute__((vector_size(64)));
-
-uint64_t Sum(const std::byte* data) {
-  Words sums[4] = {};
-  const auto* words = reinterpret_cast<const Words*>(data);
-  for (size_t i = 0; i < kTask / sizeof(Words); i += 4) {
-    for (size_t j = 0; j < 4; ++j) sums[j] += words[i + j];
-  }
-  const Words all = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-  uint64_t total = 0;
-  for (int lane = 0; lane < 8; ++lane) total += all[lane];
-  return total;
-}
-
-}  // namespace
-
-double MeasureReadBandwidth(ThreadPool& pool) {
-  void* memory = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) Fail(ErrorCode::kMemory, "bandwidth measurement", "1 GiB of memory", "too little");
-  madvise(memory, kBytes, MADV_HUGEPAGE);
-  auto* const data = static_cast<std::byte*>(memory);
-  constexpr auto kTasks = static_cast<int64_t>(kBytes / kTask);
-  pool.ParallelFor(kTasks, [&](int64_t task, int) { std::memset(data + task * kTask, 1, kTask); });
-  std::atomic<uint64_t> total{0};  // keeps the reads from being dropped
-  double best = 0;
-  for (int pass = 0; pass < kPasses; ++pass) {
-    const auto begin = std::chrono::steady_clock::now();
-    pool.ParallelFor(kTasks, [&](int64_t task, int) { total += Sum(data + task * kTask); });
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    best = std::max(best, static_cast<double>(kBytes) / seconds);
-  }
-  munmap(memory, kBytes);
-  if (total == 0) Fail(ErrorCode::kInternal, "bandwidth measurement", "the sum of what was written", "0");
-  return best;
-}
 
 double ReadLimit::highest() const { return *std::max_element(samples_.begin(), samples_.end()); }
 double ReadLimit::lowest() const { return *std::min_element(samples_.begin(), samples_.end()); }

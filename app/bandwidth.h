@@ -4,20 +4,17 @@
 #include <string>
 #include <vector>
 
-#include "core/thread_pool.h"
+#include "ops/backend.h"
 
 namespace mxmla::app {
 
-// Bytes a second at which all threads together read memory far larger than the caches (the best of a few passes).
-double MeasureReadBandwidth(ThreadPool& pool);
-
-// Samples of it around the runs of a benchmark: other users of the machine slow both at times, so one sample before
-// them can be a limit that the runs exceed.
+// Samples of a backend's read bandwidth around the runs of a benchmark: other users of the machine slow both at times,
+// so one sample before them can be a limit that the runs exceed.
 class ReadLimit {
  public:
-  explicit ReadLimit(ThreadPool& pool) : pool_(pool) {}
+  explicit ReadLimit(Backend& backend) : backend_(backend) {}
 
-  void Sample() { samples_.push_back(MeasureReadBandwidth(pool_)); }
+  void Sample() { samples_.push_back(backend_.MeasureReadBandwidth()); }
 
   // Bytes a second; the highest is the limit. There is a sample.
   double highest() const;
@@ -30,7 +27,7 @@ class ReadLimit {
   std::string Share(double rate, double bytes) const;
 
  private:
-  ThreadPool& pool_;
+  Backend& backend_;
   std::vector<double> samples_;
 };
 

@@ -1,4 +1,4 @@
-// mxmla bench decode, prefill and ops: a whole model, or a part of one with random weights.
+// mxmla bench prefill and ops: a whole model, or a part of one with random weights.
 #include "bench_model.h"
 
 #include <fmt/format.h>
@@ -25,33 +25,11 @@ struct BenchFlags {
   int64_t repeat = 3;
 };
 
-double SecondsSince(std::chrono::steady_clock::time_point begin) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-
-int64_t Bytes(const Profiler& profiler) {
-  int64_t bytes = 0;
-  for (const OpCost& cost : profiler.costs()) bytes += cost.bytes;
-  return bytes;
-}
-
 nlohmann::json Describe(const BenchFlags& flags, const LoadedModel& model) {
-  return {{"model", flags.model.dummy.empty() ? flags.model.model : flags.model.dummy},
-          {"dummy", !flags.model.dummy.empty()},
-          {"layers", model.config.num_hidden_layers},
-          {"experts", model.config.n_routed_experts},
-          {"device", model.backend->kernels().backend},
-          {"isa", model.backend->kernels().isa},
-          {"threads", model.backend->pool().threads()},
-          {"v_layout", flags.model.common.v_layout},
-          {"batch", flags.batch}};
-}
-
-void Finish(const nlohmann::json& json, const std::string& path) {
-  if (path.empty()) return;
-  OutputFile file(path);
-  file.Write(json.dump(2) + "\n");
-  file.Commit();
+  nlohmann::json json = DescribeModel(flags.model, model);
+  json["v_layout"] = flags.model.common.v_layout;
+  json["batch"] = flags.batch;
+  return json;
 }
 
 ModelOptions SchedulerOptions(const BenchFlags& flags, int64_t context, int64_t rows) {
@@ -63,93 +41,31 @@ ModelOptions SchedulerOptions(const BenchFlags& flags, int64_t context, int64_t 
   return options;
 }
 
-void PrintModel(const LoadedModel& model) {
-  fmt::print("{} layers of hidden {}, {} heads; device {}, {} threads\n", model.config.num_hidden_layers,
-             model.config.hidden_size, model.config.num_attention_heads, model.backend->Name(),
-             model.backend->pool().threads());
-}
-
-void PrintReadLimit(const ReadLimit& limit, double rate, double bytes) {
-  fmt::print("read limit   {}; {}\n", limit.Describe(), limit.Share(rate, bytes));
-}
-
-void AddReadLimit(const ReadLimit& limit, nlohmann::json* json) {
-  (*json)["read_bandwidth_gb_per_second"] = limit.highest() * 1e-9;
-  (*json)["lowest_read_bandwidth_gb_per_second"] = limit.lowest() * 1e-9;
-}
-
-// The longest context of `ticks` decode steps behind StartDecoding with one token of a prompt to compute.
-int64_t LongestContext(const BenchFlags& flags, int64_t ticks) { return flags.context + 1 + ticks + 2; }
-
-// Requests that attend to flags.context random rows and have decoded a token.
-void StartOnRandomRows(Scheduler& scheduler, const BenchFlags& flags, int64_t vocab_size) {
-  StartDecoding(scheduler, flags.batch, SyntheticTokens(flags.context + 1, vocab_size), flags.context);
-}
-
-void BenchDecode(const BenchFlags& flags) {
-  const LoadedModel model = flags.model.Load();
-  ReadLimit limit(model.backend->pool());
-  Profiler profiler;
-  const int64_t steps = flags.steps * flags.repeat;
-  const int64_t last_context = LongestContext(flags, steps + flags.repeat);
-  Scheduler scheduler(model, SchedulerOptions(flags, last_context, 1), &profiler);
-  StartOnRandomRows(scheduler, flags, model.config.vocab_size);
-  std::vector<double> seconds;
-  int64_t bytes = 0, copies = 0;
-  for (int64_t r = 0; r < flags.repeat; ++r) {
-    limit.Sample();
-    scheduler.Tick();  // touches what a step reads, which the sample before it drove out of the caches
-    profiler.Reset();
-    const auto begin = std::chrono::steady_clock::now();
-    for (int64_t s = 0; s < flags.steps; ++s) scheduler.Tick();
-    seconds.push_back(SecondsSince(begin) / static_cast<double>(flags.steps));
-    bytes += Bytes(profiler);
-    copies += profiler.copies();
-  }
-  limit.Sample();
-  const double step = Median(seconds);
-  const double tokens_per_second = static_cast<double>(flags.batch) / step;
-  const double bytes_per_step = static_cast<double>(bytes) / static_cast<double>(steps);
-  const double bytes_per_token = bytes_per_step / static_cast<double>(flags.batch);
-  const double rate = bytes_per_step / step;
-  PrintModel(model);
-  fmt::print("decode       batch {}, context {} to {}; the first {} rows of the cache are random numbers\n",
-             flags.batch, flags.context, last_context, flags.context);
-  fmt::print("tokens/s     {:.2f} (median of {} runs of {} steps)\n", tokens_per_second, flags.repeat, flags.steps);
-  fmt::print("bytes/token  {}\n", HumanBytes(bytes_per_token));
-  fmt::print("GB/s         {:.2f}\n", rate * 1e-9);
-  PrintReadLimit(limit, rate, bytes_per_step);
-  nlohmann::json json = Describe(flags, model);
-  json.update({{"tokens_per_second", tokens_per_second},
-               {"bytes_per_token", bytes_per_token},
-               {"gb_per_second", rate * 1e-9},
-               {"share_of_bandwidth", rate / limit.highest()},
-               {"context", flags.context},
-               {"steps", steps},
-               {"copies", copies}});
-  AddReadLimit(limit, &json);
-  Finish(json, flags.json);
-}
-
 void BenchPrefill(const BenchFlags& flags) {
   const LoadedModel model = flags.model.Load();
-  ReadLimit limit(model.backend->pool());
+  ReadLimit limit(*model.backend);
   limit.Sample();
   Profiler profiler;
   const int64_t rows = std::min<int64_t>(flags.prompt * flags.batch, 512);
   Scheduler scheduler(model, SchedulerOptions(flags, flags.prompt + 1, rows), &profiler);
   const std::vector<int32_t> tokens = SyntheticTokens(flags.prompt, model.config.vocab_size);
   std::vector<double> seconds;
-  for (int64_t r = 0; r <= flags.repeat; ++r) {  // the first run warms up
-    if (r == 1) profiler.Reset();
+  // The first run warms up. On a device that replays steps it counts the bytes, and two more let it record them.
+  const bool replays = model.backend->replays();
+  const int64_t warm_ups = replays ? 3 : 1;
+  double bytes_per_pass = 0;
+  for (int64_t r = 0; r < warm_ups + flags.repeat; ++r) {
+    if (r == 1) {
+      bytes_per_pass = static_cast<double>(Bytes(profiler));
+      profiler.Pause(replays);
+    }
     const auto begin = std::chrono::steady_clock::now();
     Prefill(scheduler, flags.batch, tokens);
-    if (r > 0) seconds.push_back(SecondsSince(begin));
+    if (r >= warm_ups) seconds.push_back(SecondsSince(begin));
     limit.Sample();
   }
   const double pass = Median(seconds);
   const double all_tokens = static_cast<double>(flags.prompt * flags.batch);
-  const double bytes_per_pass = static_cast<double>(Bytes(profiler)) / static_cast<double>(flags.repeat);
   const double rate = bytes_per_pass / pass;
   // Two operations a parameter that a token uses; attention's own products are left out.
   const double flops =
@@ -198,13 +114,13 @@ void BenchOps(BenchFlags flags) {
     flags.model.layers = 3;
   }
   const LoadedModel model = flags.model.Load();
-  ReadLimit limit(model.backend->pool());
+  ReadLimit limit(*model.backend);
   limit.Sample();
   Profiler profiler;
   OpPart decode{fmt::format("decode, batch {}, context {} of random rows", flags.batch, flags.context), {}};
   {
-    Scheduler scheduler(model, SchedulerOptions(flags, LongestContext(flags, flags.steps), 1), &profiler);
-    StartOnRandomRows(scheduler, flags, model.config.vocab_size);
+    Scheduler scheduler(model, SchedulerOptions(flags, LongestContext(flags.context, flags.steps), 1), &profiler);
+    StartOnRandomRows(scheduler, flags.batch, flags.context, model.config.vocab_size);
     profiler.Reset();
     for (int64_t s = 0; s < flags.steps; ++s) scheduler.Tick();
     decode.costs = profiler.costs();
@@ -300,7 +216,53 @@ LoadedModel BenchModelFlags::Load() const {
     config.num_experts_per_tok = std::min(config.num_experts_per_tok, config.n_routed_experts);
   }
   ValidateConfig(config, path + " with --layers and --experts");
-  return LoadedModel::Dummy(config, 1, common.device);
+  LoadedModel random = LoadedModel::Dummy(config, 1, common.device);
+  ShowUploads(&random);
+  return random;
+}
+
+double SecondsSince(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+int64_t Bytes(const Profiler& profiler) {
+  int64_t bytes = 0;
+  for (const OpCost& cost : profiler.costs()) bytes += cost.bytes;
+  return bytes;
+}
+
+nlohmann::json DescribeModel(const BenchModelFlags& flags, const LoadedModel& model) {
+  return {{"model", flags.dummy.empty() ? flags.model : flags.dummy},
+          {"dummy", !flags.dummy.empty()},
+          {"layers", model.config.num_hidden_layers},
+          {"experts", model.config.n_routed_experts},
+          {"device", model.backend->kernels().backend},
+          {"isa", model.backend->kernels().isa},
+          {"threads", model.backend->pool().threads()}};
+}
+
+void Finish(const nlohmann::json& json, const std::string& path) {
+  if (path.empty()) return;
+  OutputFile file(path);
+  file.Write(json.dump(2) + "\n");
+  file.Commit();
+}
+
+int64_t LongestContext(int64_t context, int64_t ticks) { return context + 1 + ticks + 2; }
+
+void PrintModel(const LoadedModel& model) {
+  fmt::print("{} layers of hidden {}, {} heads; device {}, {} threads\n", model.config.num_hidden_layers,
+             model.config.hidden_size, model.config.num_attention_heads, model.backend->Name(),
+             model.backend->pool().threads());
+}
+
+void PrintReadLimit(const ReadLimit& limit, double rate, double bytes) {
+  fmt::print("read limit   {}; {}\n", limit.Describe(), limit.Share(rate, bytes));
+}
+
+void AddReadLimit(const ReadLimit& limit, nlohmann::json* json) {
+  (*json)["read_bandwidth_gb_per_second"] = limit.highest() * 1e-9;
+  (*json)["lowest_read_bandwidth_gb_per_second"] = limit.lowest() * 1e-9;
 }
 
 double Median(std::vector<double> values) {
@@ -323,6 +285,22 @@ void Submit(Scheduler& scheduler, GenerateRequest request) {
   });
 }
 
+void SubmitLong(Scheduler& scheduler, std::vector<int32_t> prompt, int64_t random_rows) {
+  GenerateRequest request;
+  request.max_tokens = scheduler.options().max_context - static_cast<int64_t>(prompt.size());
+  request.prompt = std::move(prompt);
+  request.random_rows = random_rows;
+  Submit(scheduler, std::move(request));
+}
+
+void RunUntilDecoding(Scheduler& scheduler, int64_t count) {
+  while (scheduler.Tick().decode_rows < count) {
+    if (scheduler.idle()) {
+      Fail(ErrorCode::kInternal, "decoding", "room for a token of every request", "requests that ended before");
+    }
+  }
+}
+
 }  // namespace
 
 void Prefill(Scheduler& scheduler, int64_t count, const std::vector<int32_t>& prompt) {
@@ -335,19 +313,19 @@ void Prefill(Scheduler& scheduler, int64_t count, const std::vector<int32_t>& pr
   while (!scheduler.idle()) scheduler.Tick();
 }
 
-void StartDecoding(Scheduler& scheduler, int64_t count, const std::vector<int32_t>& prompt, int64_t random_rows) {
+void StartOnRandomRows(Scheduler& scheduler, int64_t count, int64_t rows, int64_t vocab_size) {
+  const std::vector<int32_t> tokens = SyntheticTokens(rows + count, vocab_size);
   for (int64_t i = 0; i < count; ++i) {
-    GenerateRequest request;
-    request.prompt = prompt;
-    request.max_tokens = scheduler.options().max_context - static_cast<int64_t>(prompt.size());
-    request.random_rows = random_rows;
-    Submit(scheduler, std::move(request));
+    std::vector<int32_t> prompt(tokens.begin(), tokens.begin() + rows);
+    prompt.push_back(tokens[static_cast<size_t>(rows + i)]);  // another for each, or all would choose the same experts
+    SubmitLong(scheduler, std::move(prompt), rows);
   }
-  while (scheduler.Tick().decode_rows < count) {
-    if (scheduler.idle()) {
-      Fail(ErrorCode::kInternal, "decoding", "room for a token of every request", "requests that ended before");
-    }
-  }
+  RunUntilDecoding(scheduler, count);
+}
+
+void StartDecoding(Scheduler& scheduler, int64_t count, const std::vector<int32_t>& prompt) {
+  for (int64_t i = 0; i < count; ++i) SubmitLong(scheduler, prompt, 0);
+  RunUntilDecoding(scheduler, count);
 }
 
 void AddBenchModel(CLI::App& bench) {
@@ -355,9 +333,7 @@ void AddBenchModel(CLI::App& bench) {
       bench, "ops", "Time every op of a decode step and of a prefill",
       "mxmla bench ops --dummy configs/kimi-k2-mxfp4.json --layers 2 --experts 16", false,
       [](const BenchFlags& flags) { BenchOps(flags); }, true, true);
-  AddModelBench(bench, "decode", "Time decoding",
-                "mxmla bench decode --dummy configs/deepseek-v2-lite.json --context 512", true, BenchDecode, true,
-                false);
+  AddBenchDecode(bench);
   AddModelBench(bench, "prefill", "Time prefilling", "mxmla bench prefill tiny-gsm --prompt 256", true, BenchPrefill,
                 false, true);
 }

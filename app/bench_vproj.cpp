@@ -172,7 +172,11 @@ void BenchVproj(const VprojFlags& flags) {
          fmt::format("kv_lora_rank {} and v_head_dim {}", flags.kv_lora_rank, flags.v_head_dim));
   }
   const std::unique_ptr<Backend> backend = OpenBackend(flags.device);
-  ReadLimit limit(backend->pool());
+  if (!backend->reads_host_memory()) {
+    Fail(ErrorCode::kDevice, "bench vproj", "a device whose kernels read the host's memory", backend->Name(),
+         "the CUDA kernels have a benchmark of their own: vproj_cuda, built with MXMLA_BENCH");
+  }
+  ReadLimit limit(*backend);
   const ExecContext context = backend->Context();
 
   constexpr std::pair<const char*, VLayout> kLayouts[] = {
@@ -260,9 +264,7 @@ void AddBenchVproj(CLI::App& bench) {
   command->add_option("--repeat", flags->repeat, "runs; the median is printed")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
-  command->add_option("--device", flags->device.device, "auto, ref, cpu or cuda")
-      ->check(CLI::IsMember({"auto", "ref", "cpu", "cuda"}))
-      ->capture_default_str();
+  AddDevice(*command, &flags->device);
   command->add_option("--threads", flags->device.threads, "threads; 0 uses every available processor")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
@@ -44,13 +45,29 @@ std::optional<std::string> FindData(const fs::path& file) {
 
 }  // namespace
 
-void CommonFlags::AddTo(CLI::App& command) {
-  command.add_option("--device", device.device, "auto, ref (float32 loops), cpu (vectorised, bf16) or cuda")
-      ->check(CLI::IsMember({"auto", "ref", "cpu", "cuda"}))
+void AddDevice(CLI::App& command, DeviceOptions* device) {
+  const auto check = [](const std::string& name) -> std::string {
+    for (const char* known : {"auto", "ref", "cpu", "cuda"}) {
+      if (name == known) return {};
+    }
+    const bool numbered = name.starts_with("cuda:") && name.size() > 5 && name.size() <= 8 &&
+                          name.find_first_not_of("0123456789", 5) == std::string::npos;
+    return numbered ? "" : "expected auto, ref, cpu, cuda or cuda:N, found " + name;
+  };
+  command
+      .add_option("--device", device->device,
+                  "auto, ref (float32 loops), cpu (vectorised, bf16), cuda (a Hopper GPU) or cuda:N (the N-th)")
+      ->check(check)
       ->capture_default_str();
+}
+
+void CommonFlags::AddTo(CLI::App& command) {
+  AddDevice(command, &device);
   command.add_option("--threads", device.threads, "threads; 0 uses every available processor")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
+  command.add_flag("--batch-invariant", device.batch_invariant,
+                   "a row's bits depend on nothing beside it, on a GPU too, where large batches then cost more");
   command.add_option("--v-layout", v_layout, "how the V projection reaches o_proj: copy, strided or fused")
       ->check(CLI::IsMember({"copy", "strided", "fused"}))
       ->capture_default_str();
@@ -116,8 +133,28 @@ std::string ResolveConfigFile(const std::string& path) {
 
 LoadedModel OpenModel(const std::string& folder, const DeviceOptions& device) {
   LoadedModel model = LoadedModel::Open(folder, device);
+  ShowUploads(&model);
   for (const std::string& note : model.weights.notes) Note(note);
   return model;
+}
+
+void ShowUploads(LoadedModel* model) {
+  model->on_upload = [terminal = isatty(STDERR_FILENO) != 0](const UploadState& state) {
+    constexpr size_t kWorthANote = size_t{256} << 20;
+    constexpr size_t kWidth = 30;
+    const auto total = static_cast<double>(state.total);
+    const double rate = static_cast<double>(state.done) / std::max(state.seconds, 1e-9) * 1e-9;
+    if (state.finished) {
+      if (terminal) PrintStderr("\r\033[K");
+      if (state.total < kWorthANote) return;
+      return Note(
+          fmt::format("{} of weights on the device in {:.2f} s, {:.1f} GB/s", HumanBytes(total), state.seconds, rate));
+    }
+    if (!terminal || state.total == 0) return;
+    const size_t filled = state.done * kWidth / state.total;
+    PrintStderr("\rweights [{:<{}}] {} of {}, {:.1f} GB/s\033[K", std::string(filled, '#'), kWidth,
+                HumanBytes(static_cast<double>(state.done)), HumanBytes(total), rate);
+  };
 }
 
 std::unique_ptr<Tokenizer> OpenTokenizer(const std::string& folder, const ModelConfig& config) {

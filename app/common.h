@@ -23,6 +23,9 @@ struct ExitStatus {
 };
 constexpr int kInterruptedStatus = 130;  // ended by SIGINT, as shells report it
 
+// The flag --device.
+void AddDevice(CLI::App& command, DeviceOptions* device);
+
 // The flags every command that computes takes.
 struct CommonFlags {
   DeviceOptions device;
@@ -45,6 +48,10 @@ std::string ResolveConfigFile(const std::string& path);
 
 // Opens the model and prints what was skipped, a line each, on stderr.
 LoadedModel OpenModel(const std::string& folder, const DeviceOptions& device);
+
+// Lets `model` show on stderr how its weights reach a device: a bar on a terminal, and a note of the speed behind large
+// models.
+void ShowUploads(LoadedModel* model);
 
 // The folder's tokenizer, checked against the model's vocabulary (kVocabulary).
 std::unique_ptr<Tokenizer> OpenTokenizer(const std::string& folder, const ModelConfig& config);

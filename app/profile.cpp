@@ -69,26 +69,39 @@ std::string ChromeTrace(const Profiler& profiler) {
   return nlohmann::json{{"traceEvents", events}, {"displayTimeUnit", "ms"}}.dump() + "\n";
 }
 
+// Steps until a device replays what it recorded.
+constexpr int64_t kRecordingSteps = 3;
+
+// Seconds of a step that is replayed as a whole, without the profiler.
+double ReplayedStep(Scheduler& scheduler, Profiler* profiler, int64_t steps) {
+  profiler->Pause(true);
+  for (int64_t step = 0; step < kRecordingSteps; ++step) scheduler.Tick();
+  const auto begin = std::chrono::steady_clock::now();
+  for (int64_t step = 0; step < steps; ++step) scheduler.Tick();
+  return SecondsSince(begin) / static_cast<double>(steps);
+}
+
 void Profile(const ProfileFlags& flags) {
   const std::string folder = ResolveModel(flags.model);
   std::unique_ptr<OutputFile> json_file, trace_file;
   if (!flags.json.empty()) json_file = std::make_unique<OutputFile>(flags.json);
   if (!flags.trace.empty()) trace_file = std::make_unique<OutputFile>(flags.trace);
   const LoadedModel model = OpenModel(folder, flags.common.device);
+  const int64_t ticks = flags.steps + 2 + (model.backend->replays() ? kRecordingSteps + flags.steps : 0);
   std::vector<int32_t> prompt;
   if (!flags.tokens.empty()) {
     prompt = ParseTokens(flags.tokens);
   } else if (!flags.prompt.empty()) {
     prompt = OpenTokenizer(folder, model.config)->EncodePrompt(flags.prompt);
   } else {
-    const int64_t room = std::max<int64_t>(1, model.config.max_position_embeddings - flags.steps - 2);
+    const int64_t room = std::max<int64_t>(1, model.config.max_position_embeddings - ticks);
     prompt = SyntheticTokens(std::min(flags.prompt_tokens, room), model.config.vocab_size);
   }
   CheckTokens(prompt, model.config.vocab_size);
 
   Profiler profiler;
   ModelOptions options = flags.common.ToModelOptions();
-  options.max_context = static_cast<int64_t>(prompt.size()) + flags.steps + 2;
+  options.max_context = static_cast<int64_t>(prompt.size()) + ticks;
   options.max_batch_tokens = std::min<int64_t>(512, static_cast<int64_t>(prompt.size()));
   options.prefix_cache = false;
   Scheduler scheduler(model, options, &profiler);
@@ -101,18 +114,23 @@ void Profile(const ProfileFlags& flags) {
                            {"copies", profiler.copies()},
                            {"copied_bytes", profiler.copied_bytes()},
                            {"ops", OpsJson(profiler)}}}};
-  StartDecoding(scheduler, 1, prompt, 0);
+  StartDecoding(scheduler, 1, prompt);
   profiler.Reset();
   profiler.KeepEvents(trace_file != nullptr);
   const auto begin = std::chrono::steady_clock::now();
   for (int64_t step = 0; step < flags.steps; ++step) scheduler.Tick();
   const double wall = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  const double replayed = model.backend->replays() ? ReplayedStep(scheduler, &profiler, flags.steps) : 0;
 
   fmt::print("{} decode steps after a prompt of {} tokens; device {}, {} threads, --v-layout {}\n\n", flags.steps,
              prompt.size(), model.backend->Name(), model.backend->pool().threads(), flags.common.v_layout);
   PrintTable(profiler, wall);
   fmt::print("\nwall time {:.3f} ms, {:.1f} tokens/s; prefill {:.1f} tokens/s\n", wall * 1e3,
              static_cast<double>(flags.steps) / wall, static_cast<double>(prompt.size()) / prefill_seconds);
+  if (replayed > 0) {
+    fmt::print("the step as one graph: {:.1f} us, {} kernels, {:.1f} a layer\n", replayed * 1e6, scheduler.launches(),
+               static_cast<double>(scheduler.launches()) / static_cast<double>(model.config.num_hidden_layers));
+  }
   fmt::print("copies between kernels: {}, {}\n", profiler.copies(),
              HumanBytes(static_cast<double>(profiler.copied_bytes())));
   fmt::print("activations repacked inside products: {}\n", HumanBytes(static_cast<double>(profiler.repacked_bytes())));
@@ -120,6 +138,8 @@ void Profile(const ProfileFlags& flags) {
                {"copied_bytes", profiler.copied_bytes()},
                {"repacked_bytes", profiler.repacked_bytes()},
                {"steps", flags.steps},
+               {"replayed_step_seconds", replayed},
+               {"launches", scheduler.launches()},
                {"seconds", wall},
                {"ops", OpsJson(profiler)}});
   if (json_file) {

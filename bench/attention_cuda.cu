@@ -32,7 +32,9 @@ int main(int argc, char** argv) {
   void* workspace = nullptr;
   const size_t workspace_bytes = cuda::DecodeAttentionWorkspaceBytes(128, 128);
   Must(cudaMalloc(&workspace, workspace_bytes));
-  Must(cudaMemset(workspace, 0, workspace_bytes));
+  void* counters = nullptr;
+  Must(cudaMalloc(&counters, cuda::DecodeAttentionCounterBytes(128, 128)));
+  Must(cudaMemset(counters, 0, cuda::DecodeAttentionCounterBytes(128, 128)));
   int32_t *table = nullptr, *rows = nullptr;
   Must(cudaMalloc(&table, kPool * 4));
   Must(cudaMalloc(&rows, 256 * 4));
@@ -76,7 +78,7 @@ int main(int argc, char** argv) {
         args.kv_lora_rank = kLatents;
         args.softmax_scale = 0.05f;
         args.out = FloatOutput<3>(View<bf16, 3>::Contiguous(out, {batch, heads, kLatents}));
-        cuda::DecodeAttention(args, {stream, way % 2 == 1, way >= 2, workspace});
+        cuda::DecodeAttention(args, {stream, way % 2 == 1, way >= 2, workspace, counters});
       };
       us[way] = GraphMicroseconds(static_cast<int>(launches), launch, 3, 15);
     }

@@ -22,6 +22,9 @@ void Profiler::Reset() {
   costs_.clear();
   extra_bytes_ = 0;
   repacked_ = 0;
+  later_ = nullptr;
+  if (!pending_.empty()) clock_->Read();
+  pending_.clear();
   events_.clear();
 }
 
@@ -41,20 +44,40 @@ int64_t Profiler::repacked_bytes() const {
   return bytes;
 }
 
-void Profiler::Add(std::string_view name, Clock::time_point begin, Clock::time_point end, int64_t bytes) {
-  bytes += std::exchange(extra_bytes_, 0);
-  const OpCost* found = Find(costs_, name);
+void Profiler::Add(const Scope& scope) {
+  const Clock::time_point end = Clock::now();
+  const int64_t end_mark = clock_ ? clock_->Mark() : 0;
+  int64_t bytes = scope.bytes_ + std::exchange(extra_bytes_, 0);
+  if (later_) bytes += std::exchange(later_, nullptr)();
+  const OpCost* found = Find(costs_, scope.name_);
   if (!found) {
-    costs_.push_back({std::string(name), 0, 0, 0, 0});
+    costs_.push_back({std::string(scope.name_), 0, 0, 0, 0});
     found = &costs_.back();
   }
-  const auto index = static_cast<int>(found - costs_.data());
-  OpCost& cost = costs_[index];
+  const auto op = static_cast<int>(found - costs_.data());
+  OpCost& cost = costs_[op];
   ++cost.calls;
-  cost.seconds += Seconds(end - begin);
   cost.bytes += bytes;
   cost.repacked += std::exchange(repacked_, 0);
-  if (keep_events_) events_.push_back({index, Seconds(begin - start_), Seconds(end - begin), bytes});
+  if (!clock_) return Count(op, Seconds(scope.begin_ - start_), Seconds(end - scope.begin_), bytes);
+  if (pending_.empty()) first_mark_ = scope.begin_;
+  pending_.push_back({op, scope.mark_, end_mark, bytes});
+}
+
+void Profiler::Count(int op, double begin, double seconds, int64_t bytes) {
+  costs_[op].seconds += seconds;
+  if (keep_events_) events_.push_back({op, begin, seconds, bytes});
+}
+
+void Profiler::Settle() {
+  if (pending_.empty()) return;
+  const std::vector<double> times = clock_->Read();
+  const double first = Seconds(first_mark_ - start_);
+  for (const Pending& call : pending_) {
+    const double begin = times[static_cast<size_t>(call.begin)];
+    Count(call.op, first + begin, times[static_cast<size_t>(call.end)] - begin, call.bytes);
+  }
+  pending_.clear();
 }
 
 }  // namespace mxmla

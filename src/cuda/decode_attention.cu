@@ -79,12 +79,10 @@ struct Workspace {
     // Whatever the heads of a CTA are, groups * kN is at most heads rounded up.
     const int64_t padded_heads = (heads + kMostHeads - 1) / kMostHeads * kMostHeads;
     const int64_t slots = std::max<int64_t>(SlotRows(rows, kMultiprocessors) * kMaxChunks, kMaxLanes) * padded_heads;
-    sums = Align(rows * ((heads + 7) / 8) * 2 * 4);
-    partials = sums + Align(slots * 8);
+    partials = (slots * 8 + 1023) / 1024 * 1024;
     bytes = partials + slots * kLatents * 4;
   }
-  static int64_t Align(int64_t size) { return (size + 1023) / 1024 * 1024; }
-  int64_t sums, partials, bytes;  // offsets; the counters come first
+  int64_t partials, bytes;  // an offset; the sums come first
 };
 
 template <auto kKernel, int kSharedBytes>
@@ -112,6 +110,10 @@ size_t DecodeAttentionWorkspaceBytes(int64_t rows, int64_t heads) {
   return static_cast<size_t>(Workspace(std::max<int64_t>(rows, 1), std::max<int64_t>(heads, 1)).bytes);
 }
 
+size_t DecodeAttentionCounterBytes(int64_t rows, int64_t heads) {
+  return static_cast<size_t>(std::max<int64_t>(rows, 1) * ((std::max<int64_t>(heads, 1) + 7) / 8) * 2) * sizeof(int);
+}
+
 void DecodeAttention(const DecodeAttentionArgs& args, const DecodeAttentionOptions& options) {
   const auto& query = Bf16<const bf16>("query", args.query);
   const auto& kv = Bf16<const bf16>("kv_pages", args.kv_pages);
@@ -130,7 +132,7 @@ void DecodeAttention(const DecodeAttentionArgs& args, const DecodeAttentionOptio
         std::to_string(rows) + " rows",
         std::to_string(args.row_sequence.shape[0]) + " and " + std::to_string(args.row_length.shape[0]));
   Check(heads <= 8 * kMultiprocessors, "query", "at most 1056 heads", std::to_string(heads));
-  Check(options.workspace != nullptr, "workspace", "device memory", "none");
+  Check(options.workspace && options.counters, "workspace and counters", "device memory", "none");
 
   const int64_t n = HeadsOfCta(rows, heads, args.block_table.shape[1] * page_size, options.batch_invariant);
   const Workspace at(rows, heads);
@@ -152,8 +154,8 @@ void DecodeAttention(const DecodeAttentionArgs& args, const DecodeAttentionOptio
   p.out_row = out.stride[0];
   p.out_head = out.stride[1];
   p.invariant = options.batch_invariant;
-  p.counters = reinterpret_cast<int*>(workspace);
-  p.sums = reinterpret_cast<float2*>(workspace + at.sums);
+  p.counters = static_cast<int*>(options.counters);
+  p.sums = reinterpret_cast<float2*>(workspace);
   p.partials = reinterpret_cast<float*>(workspace + at.partials);
   const CUtensorMap query_map = Map("query", query, n), kv_map = Map("kv_pages", kv, p.box_rows);
   const auto launch = [&]<int kN>() {

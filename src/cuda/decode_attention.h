@@ -8,8 +8,9 @@
 namespace mxmla::cuda {
 
 // Bytes of device memory that DecodeAttention needs for batches up to `rows` (and heads up to `heads`); aligned as
-// cudaMalloc's. They must be zero before their first use, which every call leaves them fit for the next.
+// cudaMalloc's. The counters must be zero before their first use, and every call leaves them zero.
 size_t DecodeAttentionWorkspaceBytes(int64_t rows, int64_t heads);
+size_t DecodeAttentionCounterBytes(int64_t rows, int64_t heads);
 
 struct DecodeAttentionOptions {
   cudaStream_t stream = nullptr;
@@ -20,6 +21,7 @@ struct DecodeAttentionOptions {
   // card, which costs less where many rows are long.
   bool batch_invariant = true;
   void* workspace = nullptr;  // of DecodeAttentionWorkspaceBytes, used by one call at a time
+  void* counters = nullptr;   // of DecodeAttentionCounterBytes, likewise
 };
 
 // As mxmla::DecodeAttention, over views of device memory. Honoured: query, kv_pages and out bf16 with a contiguous last

@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include "cuda/stream_plan.cuh"
+#include "cuda/matrix_tile.cuh"
 
 namespace mxmla::cuda {
 namespace {
@@ -41,28 +41,35 @@ struct PairList {
   __device__ void Store(int c, int row, const float4& v) const { p.out.Store(pairs[c], row, v); }
 };
 
-// The expert that is the ordinal-th of those with pairs, or -1. The whole warp calls.
-__device__ __forceinline__ int ChosenExpert(const Params& p, int ordinal) {
+// The expert of the i-th of all experts' sets of `rows` pairs, and which of its sets that is; no expert: -1. The whole
+// warp calls.
+__device__ __forceinline__ int2 ExpertOfSet(const Params& p, int i, int rows) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  bool chosen[kMostExperts / 32];
+  const int of_lane = (p.experts + 31) / 32;
+  const int first = min(lane * of_lane, p.experts), last = min(first + of_lane, p.experts);
+  const auto sets_of = [&](int e) { return (p.expert_begin[e + 1] - p.expert_begin[e] + rows - 1) / rows; };
+  int sets = 0;
+  for (int e = first; e < last; ++e) sets += sets_of(e);
+  int behind = sets;  // sets of this lane's experts and of those before
 #pragma unroll
-  for (int i = 0; i < kMostExperts / 32; ++i) {
-    const int e = i * 32 + lane;
-    chosen[i] = e < p.experts && p.expert_begin[e + 1] > p.expert_begin[e];
+  for (int delta = 1; delta < 32; delta *= 2) {
+    const int before = __shfl_up_sync(~0u, behind, static_cast<unsigned>(delta));
+    if (lane >= delta) behind += before;
   }
-  int expert = -1;
-#pragma unroll
-  for (int i = 0; i < kMostExperts / 32; ++i) {
-    const uint32_t mask = __ballot_sync(~0u, chosen[i]);
-    const int before = __popc(mask & ((1u << lane) - 1));
-    const uint32_t found = __ballot_sync(~0u, chosen[i] && before == ordinal);
-    if (found) expert = i * 32 + __ffs(static_cast<int>(found)) - 1;
-    ordinal -= __popc(mask);
+  int2 found = make_int2(-1, i - (behind - sets));
+  const bool here = i >= behind - sets && i < behind;
+  if (here) {
+    found.x = first;
+    while (found.y >= sets_of(found.x)) found.y -= sets_of(found.x++);
   }
-  return expert;
+  const uint32_t who = __ballot_sync(~0u, here);
+  if (who == 0) return make_int2(-1, 0);
+  const int from = __ffs(static_cast<int>(who)) - 1;
+  return make_int2(__shfl_sync(~0u, found.x, from), __shfl_sync(~0u, found.y, from));
 }
 
-// split.clusters clusters share the tiles of an expert, and multiply its pairs one set of columns after another.
+// split.clusters clusters share the tiles of an expert for one set of its pairs: an expert of many does not take longer
+// than the others.
 template <WeightKind kKind, int kSlice, int kCols>
 __global__ void __launch_bounds__((kMostThreads<kSlice, kCols>), 1)
     GroupedLinearKernel(const __grid_constant__ Params p) {
@@ -73,47 +80,93 @@ __global__ void __launch_bounds__((kMostThreads<kSlice, kCols>), 1)
   int tile0, tiles;
   TilesOf(p.split, p.n, cluster % p.split.clusters, &tile0, &tiles);
   asm volatile("griddepcontrol.wait;" ::: "memory");  // who is chosen is not known before
-  const int expert = ChosenExpert(p, cluster / p.split.clusters);
-  if (expert < 0) return;
-  WeightPlanes weight = p.weight;
-  weight.values = p.table[expert].values;
-  weight.scales = p.table[expert].scales;
-  weight.first_row = p.table[expert].first_row;
-  const int begin = p.expert_begin[expert], pairs = p.expert_begin[expert + 1] - begin;
   constexpr int kColumns = 8 * kCols;
-#pragma unroll 1
-  for (int pass = 0; pass * kColumns < pairs; ++pass) {
-    PairList columns{p, p.pairs + begin + pass * kColumns, min(kColumns, pairs - pass * kColumns)};
-    Stream<kKind, kSlice, kCols>::Run(weight, p.n, p.k, p.split, tile0, tiles, shared, columns, pass);
-  }
+  const int2 set = ExpertOfSet(p, cluster / p.split.clusters, kColumns);
+  if (set.x < 0) return;
+  WeightPlanes weight = p.weight;
+  weight.values = p.table[set.x].values;
+  weight.scales = p.table[set.x].scales;
+  weight.first_row = p.table[set.x].first_row;
+  const int begin = p.expert_begin[set.x] + set.y * kColumns;
+  PairList columns{p, p.pairs + begin, min(kColumns, p.expert_begin[set.x + 1] - begin)};
+  Stream<kKind, kSlice, kCols>::Run(weight, p.n, p.k, p.split, tile0, tiles, shared, columns, 0);
 }
 
 template <WeightKind kKind, int kSlice, int kCols>
-void Launch(Params p, int64_t most_chosen, uint64_t scales, const LaunchOptions& options) {
+void Launch(Params p, int64_t pairs, int64_t most_chosen, uint64_t scales, const LaunchOptions& options) {
   StreamSplit& split = p.split;
   // Enough clusters to fill the card, if need be in several waves, of CTAs of which two find room on a multiprocessor
   // and which are short where many experts may be chosen: those that are not, and those of many pairs, make the load
   // uneven.
   constexpr int kHalfOfShared = 112 * 1024;
+  const int64_t most_sets = most_chosen + (pairs - most_chosen) / (8 * kCols);
   const int most_tiles = most_chosen <= 16 ? 32 : 16;
   const int64_t an_expert = std::max<int64_t>(ClustersAtOnce(split.ranks) / most_chosen, 1);
   int64_t waves = 1;
   do {
     Share<kKind, kSlice, kCols>(split, p.n, scales, an_expert * waves++);
   } while (split.tiles > most_tiles || (split.SharedBytes() > kHalfOfShared && split.tiles > 4));
-  LaunchStream<GroupedLinearKernel<kKind, kSlice, kCols>>(kOp, p, split, split.clusters * most_chosen, options);
+  LaunchStream<GroupedLinearKernel<kKind, kSlice, kCols>>(kOp, p, split, split.clusters * most_sets, options);
 }
 
-// The width follows from how many pairs an expert has on average: more than fit are multiplied one set after another.
+// The width follows from how many pairs an expert has on average.
 template <WeightKind kKind>
 void ForShape(const Params& p, int64_t pairs, int64_t most_chosen, uint64_t scales, const LaunchOptions& options) {
   const bool narrow = pairs <= 4 * most_chosen;
   if (p.split.slice == 256) {
-    if (narrow) return Launch<kKind, 256, 1>(p, most_chosen, scales, options);
-    return Launch<kKind, 256, 2>(p, most_chosen, scales, options);
+    if (narrow) return Launch<kKind, 256, 1>(p, pairs, most_chosen, scales, options);
+    return Launch<kKind, 256, 2>(p, pairs, most_chosen, scales, options);
   }
-  if (narrow) return Launch<kKind, 128, 1>(p, most_chosen, scales, options);
-  Launch<kKind, 128, 2>(p, most_chosen, scales, options);
+  if (narrow) return Launch<kKind, 128, 1>(p, pairs, most_chosen, scales, options);
+  Launch<kKind, 128, 2>(p, pairs, most_chosen, scales, options);
+}
+
+// --- many pairs an expert: the tensor cores' own tiles ---
+
+// The rows of one tile, once it is known whose they are.
+struct MatrixPairs {
+  const Params& p;
+  const int32_t* pairs;
+  int count;
+
+  __device__ void Wait() const {}
+  __device__ const uint8_t* Row(int r) const {
+    return r < count ? p.x + pairs[r] / p.pairs_per_row * p.x_row_bytes : nullptr;
+  }
+  __device__ void Store(int r, int column, float a, float b) const {
+    if (r < count) StorePair(p.out, pairs[r], column, a, b);
+  }
+};
+
+template <WeightKind kKind, int kM, int kN>
+__global__ void __launch_bounds__(kMatrixThreads, kKind == WeightKind::kFp8 ? 1 : 2)
+    MatrixGroupedLinearKernel(const __grid_constant__ Params p) {
+  extern __shared__ __align__(1024) uint8_t tile[];
+  AllowDependents();
+  const int n_tiles = (p.n + kN - 1) / kN;
+  WaitForPredecessor();  // who is chosen is not known before
+  const int2 set = ExpertOfSet(p, static_cast<int>(blockIdx.x) / n_tiles, kM);
+  if (set.x < 0) return;
+  WeightPlanes weight = p.weight;
+  weight.values = p.table[set.x].values;
+  weight.scales = p.table[set.x].scales;
+  weight.first_row = p.table[set.x].first_row;
+  const int begin = p.expert_begin[set.x] + set.y * kM;
+  MatrixPairs rows{p, p.pairs + begin, min(kM, p.expert_begin[set.x + 1] - begin)};
+  MatrixTile<kKind, kM, kN>::Run(weight, p.n, p.k, static_cast<int>(blockIdx.x) % n_tiles * kN, tile, rows);
+}
+
+template <WeightKind kKind, int kM, int kN>
+void LaunchMatrixGrouped(const Params& p, int64_t pairs, int64_t most_chosen, const LaunchOptions& options) {
+  const int64_t ctas = (pairs / kM + most_chosen) * CeilDiv(p.n, kN);
+  CheckLayout(ctas < int64_t{1} << 31, kOp, "extents", "at most 2^31 tiles", std::to_string(ctas));
+  LaunchMatrix<MatrixGroupedLinearKernel<kKind, kM, kN>, MatrixTile<kKind, kM, kN>>(kOp, p, ctas, options);
+}
+
+template <WeightKind kKind>
+void ForMatrix(const Params& p, int64_t pairs, int64_t most_chosen, const LaunchOptions& options) {
+  if (pairs > 96 * most_chosen) return LaunchMatrixGrouped<kKind, 128, 128>(p, pairs, most_chosen, options);
+  LaunchMatrixGrouped<kKind, 64, 128>(p, pairs, most_chosen, options);
 }
 
 }  // namespace
@@ -144,7 +197,8 @@ ExpertTable::ExpertTable(std::span<const LinearWeight> weights) : experts_(stati
 
 ExpertTable::~ExpertTable() { cudaFree(device_); }
 
-void GroupedLinear(const GroupedLinearArgs& args, const ExpertTable& table, const LaunchOptions& options) {
+void GroupedLinear(const GroupedLinearArgs& args, const ExpertTable& table, const LaunchOptions& options,
+                   int64_t most_streamed_pairs) {
   CheckLayout(!args.x_quantized, kOp, "x_quantized", "none", "some");
   const auto* x = std::get_if<View<const bf16, 2>>(&args.x);
   CheckLayout(x != nullptr, kOp, "x", "bf16", "another format");
@@ -172,8 +226,6 @@ void GroupedLinear(const GroupedLinearArgs& args, const ExpertTable& table, cons
   p.n = static_cast<int>(n);
   p.k = static_cast<int>(k);
   p.experts = static_cast<int>(table.experts_);
-  constexpr int64_t kTypicallyChosen = 8;
-  p.split = Divide(n * kTypicallyChosen, k);
   p.x = reinterpret_cast<const uint8_t*>(x->data);
   p.x_row_bytes = x->stride[0] * 2;
   p.pairs_per_row = static_cast<int>(args.pairs_per_row);
@@ -181,6 +233,13 @@ void GroupedLinear(const GroupedLinearArgs& args, const ExpertTable& table, cons
   p.pairs = args.pairs.data;
   p.out = OutputOf(kOp, args.out);
   const int64_t most_chosen = std::min(pairs, table.experts_);
+  if (pairs > most_streamed_pairs * most_chosen) {
+    if (kind == WeightKind::kMxfp4) return ForMatrix<WeightKind::kMxfp4>(p, pairs, most_chosen, options);
+    if (kind == WeightKind::kBf16) return ForMatrix<WeightKind::kBf16>(p, pairs, most_chosen, options);
+    return ForMatrix<WeightKind::kFp8>(p, pairs, most_chosen, options);
+  }
+  constexpr int64_t kTypicallyChosen = 8;
+  p.split = Divide(n * kTypicallyChosen, k);
   if (kind == WeightKind::kMxfp4) return ForShape<WeightKind::kMxfp4>(p, pairs, most_chosen, table.scales_, options);
   if (kind == WeightKind::kBf16) return ForShape<WeightKind::kBf16>(p, pairs, most_chosen, table.scales_, options);
   ForShape<WeightKind::kFp8>(p, pairs, most_chosen, table.scales_, options);

@@ -95,6 +95,16 @@ __device__ __forceinline__ void Wgmma(float (&d)[kN / 2], uint64_t a, uint64_t b
         "%16, %17, p, 1, 1, %19, 0;}"
         : MXMLA_D16(0)
         : "l"(a), "l"(b), "r"(accumulate), "n"(kTransposedA ? 1 : 0));
+  } else if constexpr (kN == 128) {
+    asm volatile(
+        "{.reg .pred p; setp.ne.b32 p, %66, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
+        "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,"
+        "%24,%25,%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,"
+        "%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
+        "}, %64, %65, p, 1, 1, %67, 0;}"
+        : MXMLA_D16(0), MXMLA_D16(16), MXMLA_D16(32), MXMLA_D16(48)
+        : "l"(a), "l"(b), "r"(accumulate), "n"(kTransposedA ? 1 : 0));
   } else {
     static_assert(kN == 64);
     asm volatile(
@@ -134,6 +144,18 @@ __device__ __forceinline__ void WgmmaWide(float (&d)[128], uint64_t a, uint64_t 
       : MXMLA_D16(0), MXMLA_D16(16), MXMLA_D16(32), MXMLA_D16(48), MXMLA_D16(64), MXMLA_D16(80), MXMLA_D16(96),
         MXMLA_D16(112)
       : "l"(a), "l"(b));
+}
+// d (64 x 128) = a (64 x 16) b (16 x 128) + (accumulate ? d : 0); a in registers.
+__device__ __forceinline__ void WgmmaValues(float (&d)[64], const uint32_t* a, uint64_t b, int accumulate) {
+  asm volatile(
+      "{.reg .pred p; setp.ne.b32 p, %69, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
+      "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,"
+      "%24,%25,%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,"
+      "%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
+      "}, {%64,%65,%66,%67}, %68, p, 1, 1, 1;}"
+      : MXMLA_D16(0), MXMLA_D16(16), MXMLA_D16(32), MXMLA_D16(48)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
 }
 #undef MXMLA_D16
 #undef MXMLA_D4

@@ -1,6 +1,6 @@
 #include "cuda/linear.h"
 
-#include "cuda/stream_plan.cuh"
+#include "cuda/matrix_tile.cuh"
 
 namespace mxmla::cuda {
 namespace {
@@ -73,9 +73,53 @@ void ForSlice(const Params& p, const LaunchOptions& options) {
   ForRows<kKind, 128>(p, options);
 }
 
+// --- many rows: the tensor cores' own tiles ---
+
+struct MatrixRows {
+  const Params& p;
+  int first;
+
+  __device__ void Wait() const { WaitForPredecessor(); }
+  __device__ const uint8_t* Row(int r) const {
+    return first + r < p.rows ? p.x + (first + r) * p.x_row_bytes : nullptr;
+  }
+  __device__ void Store(int r, int column, float a, float b) const {
+    if (first + r < p.rows) StorePair(p.out, first + r, column, a, b);
+  }
+};
+
+template <WeightKind kKind, int kM, int kN>
+__global__ void __launch_bounds__(kMatrixThreads, kKind == WeightKind::kFp8 ? 1 : 2)
+    MatrixLinearKernel(const __grid_constant__ Params p) {
+  extern __shared__ __align__(1024) uint8_t tile[];
+  AllowDependents();
+  const int row_tiles = (p.rows + kM - 1) / kM;  // neighbours share weights
+  MatrixRows rows{p, static_cast<int>(blockIdx.x) % row_tiles * kM};
+  const int n0 = static_cast<int>(blockIdx.x) / row_tiles * kN;
+  MatrixTile<kKind, kM, kN>::Run(p.weight, p.n, p.k, n0, tile, rows);
+}
+
+template <WeightKind kKind, int kM, int kN>
+void LaunchMatrixLinear(const Params& p, const LaunchOptions& options) {
+  const int64_t ctas = CeilDiv(p.rows, kM) * CeilDiv(p.n, kN);
+  CheckLayout(ctas < int64_t{1} << 31, kOp, "extents", "at most 2^31 tiles", std::to_string(ctas));
+  LaunchMatrix<MatrixLinearKernel<kKind, kM, kN>, MatrixTile<kKind, kM, kN>>(kOp, p, ctas, options);
+}
+
+// Wide tiles where they fill the card.
+template <WeightKind kKind>
+void ForMatrix(const Params& p, const LaunchOptions& options) {
+  constexpr int64_t kMultiprocessors = 132;
+  if (CeilDiv(p.rows, 128) * CeilDiv(p.n, 128) > kMultiprocessors)
+    return LaunchMatrixLinear<kKind, 128, 128>(p, options);
+  if (CeilDiv(p.rows, 128) * CeilDiv(p.n, 64) > kMultiprocessors / 2)
+    return LaunchMatrixLinear<kKind, 128, 64>(p, options);
+  LaunchMatrixLinear<kKind, 64, 64>(p, options);
+}
+
 }  // namespace
 
-void Linear(const LinearArgs& args, const LaunchOptions& options) {
+void Linear(const LinearArgs& args, const LaunchOptions& options, int64_t most_streamed_rows) {
   const auto* x = std::get_if<View<const bf16, 2>>(&args.x);
   CheckLayout(x != nullptr, kOp, "x", "bf16", "another format");
   const int64_t rows = x->shape[0], k = x->shape[1], n = RowCount(args.weight);
@@ -93,11 +137,16 @@ void Linear(const LinearArgs& args, const LaunchOptions& options) {
   const WeightKind kind = StreamedPlanes(kOp, args.weight, &p.weight);
   p.n = static_cast<int>(n);
   p.k = static_cast<int>(k);
-  p.split = Divide(n, k);
   p.x = reinterpret_cast<const uint8_t*>(x->data);
   p.x_row_bytes = x->stride[0] * 2;
   p.rows = static_cast<int>(rows);
   p.out = OutputOf(kOp, args.out);
+  if (rows > most_streamed_rows) {
+    if (kind == WeightKind::kMxfp4) return ForMatrix<WeightKind::kMxfp4>(p, options);
+    if (kind == WeightKind::kBf16) return ForMatrix<WeightKind::kBf16>(p, options);
+    return ForMatrix<WeightKind::kFp8>(p, options);
+  }
+  p.split = Divide(n, k);
   if (kind == WeightKind::kMxfp4) return ForSlice<WeightKind::kMxfp4>(p, options);
   if (kind == WeightKind::kBf16) return ForSlice<WeightKind::kBf16>(p, options);
   ForSlice<WeightKind::kFp8>(p, options);

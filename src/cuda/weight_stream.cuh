@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "cuda/hopper_instructions.cuh"
 #include "cuda/weight_fragments.cuh"
 
 namespace mxmla::cuda {
@@ -120,9 +121,6 @@ __device__ __forceinline__ uint32_t WordOf(const uint4& v, int i) {
 
 // --- asynchronous copies ---
 
-__device__ __forceinline__ uint32_t SharedAddress(const void* p) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
-}
 // 16 bytes, or zeros in place of what is not there.
 __device__ __forceinline__ void CopyWeights(uint32_t to, const void* from, bool there) {
   asm volatile(

@@ -1,34 +1,105 @@
 #include "engine/loaded_model.h"
 
+#include <fmt/format.h>
+
+#include <charconv>
+#include <chrono>
+
 #include "checkpoint/safetensors.h"
 #include "cpu/backend.h"
+#include "model/activations.h"
 #include "ref/backend.h"
+#ifdef MXMLA_WITH_CUDA
+#include "cuda/backend.h"
+#endif
 
 namespace mxmla {
 
 namespace {
 
-const KernelSet& KernelsFor(const std::string& device) {
+// N of "cuda" (0) or "cuda:N"; -1 for another name.
+int CudaIndex(std::string_view device) {
+  if (device == "cuda") return 0;
+  if (!device.starts_with("cuda:")) return -1;
+  const std::string_view number = device.substr(5);
+  int index = -1;
+  const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), index);
+  return error == std::errc() && end == number.data() + number.size() ? index : -1;
+}
+
+// Null when no GPU is asked for, or none is there that `auto` could choose.
+std::unique_ptr<Backend> OpenGpu(const DeviceOptions& options, int threads) {
+  const std::string& device = options.device;
+  const int index = CudaIndex(device);
+#ifdef MXMLA_WITH_CUDA
+  if (index >= 0) return cuda::OpenBackend(index, threads, options.batch_invariant);
+  if (device == "auto" && cuda::WhyUnusable(0).empty()) return cuda::OpenBackend(0, threads, options.batch_invariant);
+#else
+  if (index >= 0) {
+    Fail(ErrorCode::kDevice, "--device " + device, "a build with the CUDA backend", "one without",
+         "build with the preset cuda where nvcc is, or use --device cpu");
+  }
+  static_cast<void>(threads);
+#endif
+  return nullptr;
+}
+
+const KernelSet& HostKernels(const std::string& device) {
   if (device == "ref") return RefKernels();
   if (device == "cpu" || device == "auto") return CpuKernels(DetectCpuIsa());
-  if (device == "cuda") {
-    Fail(ErrorCode::kDevice, "--device cuda", "a build with a CUDA backend", "none in this version of mxmla",
-         "use --device cpu");
-  }
-  Fail(ErrorCode::kUsage, "--device", "auto, ref, cpu or cuda", device);
+  Fail(ErrorCode::kUsage, "--device", "auto, ref, cpu, cuda or cuda:N", device);
 }
+
+std::string GigaBytes(size_t bytes) { return fmt::format("{:.2f} GB", static_cast<double>(bytes) * 1e-9); }
 
 }  // namespace
 
 std::unique_ptr<Backend> OpenBackend(const DeviceOptions& device) {
   const int threads = device.threads > 0 ? device.threads : ThreadPool::AvailableProcessors();
-  return std::make_unique<HostBackend>(KernelsFor(device.device), threads);
+  if (std::unique_ptr<Backend> gpu = OpenGpu(device, threads)) return gpu;
+  return std::make_unique<HostBackend>(HostKernels(device.device), threads);
 }
 
-const PlacedWeights& LoadedModel::Placed(AbsorbDType dtype) const {
-  const auto known = placed_.find(dtype);
+const PlacedWeights& LoadedModel::Placed(const ModelOptions& options) const {
+  const auto known = placed_.find(options.absorb_dtype);
   if (known != placed_.end()) return known->second;
-  return placed_.emplace(dtype, PlaceWeights(config, weights, dtype, backend->pool())).first->second;
+  PlacedWeights placed = PlaceWeights(config, weights, options.absorb_dtype, backend->pool());
+  if (!backend->reads_host_memory()) {
+    CheckRoom(placed, options);
+    Upload(&placed);
+  }
+  PlaceExperts(*backend, &placed);
+  return placed_.emplace(options.absorb_dtype, std::move(placed)).first->second;
+}
+
+void LoadedModel::CheckRoom(const PlacedWeights& placed, const ModelOptions& options) const {
+  const std::optional<size_t> free = backend->FreeMemory();
+  if (!free) return;
+  const size_t weight_bytes = PlacedBytes(placed);
+  const Activations::Needs needs = Activations::NeedsOf(config, options, backend->kernels().activation_dtype);
+  const size_t all = weight_bytes + needs.kv_cache + needs.rest;
+  if (all <= *free) return;
+  Fail(ErrorCode::kMemory, "memory of device " + backend->Name(),
+       fmt::format("{} (weights {}, KV cache {}, activations {})", GigaBytes(all), GigaBytes(weight_bytes),
+                   GigaBytes(needs.kv_cache), GigaBytes(needs.rest)),
+       GigaBytes(*free) + " free",
+       weight_bytes > *free ? "choose a smaller model, a lower precision or --device cpu"
+                            : "choose a shorter context or a smaller batch");
+}
+
+void LoadedModel::Upload(PlacedWeights* placed) const {
+  using Clock = std::chrono::steady_clock;
+  const auto begin = Clock::now();
+  UploadState state;
+  state.total = PlacedBytes(*placed);
+  const auto say = [&](size_t done) {
+    state.done = done;
+    state.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+    if (on_upload) on_upload(state);
+  };
+  UploadWeights(*backend, say, placed);
+  state.finished = true;
+  say(state.total);
 }
 
 LoadedModel LoadedModel::Open(const std::string& folder, const DeviceOptions& device) {

@@ -117,10 +117,10 @@ struct Scheduler::Active {
 
 Scheduler::Scheduler(const LoadedModel& model, const ModelOptions& options, Profiler* profiler)
     : model_(model),
-      options_(CompleteOptions(model.config, options)),
+      options_(CompleteOptions(model, options)),
       pool_(options_.kv_pages, options_.page_size),
-      decoder_(model.config, model.weights, model.Placed(options.absorb_dtype), DecoderOptions(options_),
-               *model.backend, profiler) {}
+      decoder_(model.config, model.Placed(DecoderOptions(options_)), DecoderOptions(options_), *model.backend,
+               profiler) {}
 
 Scheduler::~Scheduler() = default;
 

@@ -58,6 +58,9 @@ class Scheduler {
   const KvPool& pool() const { return pool_; }
   const ModelOptions& options() const { return options_; }
   size_t buffer_bytes() const { return decoder_.total_bytes(); }
+  // Kernels of the last step and their time on the device, where it can tell; else 0.
+  int64_t launches() const { return decoder_.launches(); }
+  double device_seconds() const { return decoder_.device_seconds(); }
 
  private:
   struct Active;

@@ -6,7 +6,23 @@
 
 namespace mxmla {
 
-ModelOptions CompleteOptions(const ModelConfig& config, ModelOptions options) {
+namespace {
+
+// Two for each power of two, so that a step is padded by less than half of its rows; all up to `most`.
+std::vector<int64_t> RowBuckets(int64_t most) {
+  std::vector<int64_t> buckets = {1, 2, 4, 8, 16};
+  for (int64_t rows = 16; buckets.back() < most; rows *= 2) {
+    buckets.push_back(rows + rows / 2);
+    buckets.push_back(rows * 2);
+  }
+  while (buckets.size() > 1 && buckets[buckets.size() - 2] >= most) buckets.pop_back();
+  return buckets;
+}
+
+}  // namespace
+
+ModelOptions CompleteOptions(const LoadedModel& model, ModelOptions options) {
+  const ModelConfig& config = model.config;
   if (options.max_context > config.max_position_embeddings) {
     Fail(ErrorCode::kPromptTooLong, "context",
          fmt::format("at most {} tokens (max_position_embeddings)", config.max_position_embeddings),
@@ -16,6 +32,9 @@ ModelOptions CompleteOptions(const ModelConfig& config, ModelOptions options) {
   options.max_context = std::max<int64_t>(options.max_context, 1);
   if (options.kv_pages == 0) {
     options.kv_pages = options.max_sequences * ((options.max_context + options.page_size - 1) / options.page_size);
+  }
+  if (model.backend->replays() && options.row_buckets.empty()) {
+    options.row_buckets = RowBuckets(options.max_batch_tokens + options.max_sequences);
   }
   return options;
 }
@@ -35,7 +54,7 @@ void CheckTokens(std::span<const int32_t> tokens, int64_t vocab_size) {
 
 Session::Session(const LoadedModel& model, ModelOptions options, Profiler* profiler)
     : model_(model),
-      decoder_(model.config, model.weights, model.Placed(options.absorb_dtype), CompleteOptions(model.config, options),
+      decoder_(model.config, model.Placed(CompleteOptions(model, options)), CompleteOptions(model, options),
                *model.backend, profiler),
       pool_(decoder_.options().kv_pages, decoder_.options().page_size) {}
 

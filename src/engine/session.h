@@ -38,6 +38,9 @@ class Session {
   const ModelOptions& options() const { return decoder_.options(); }
   const ExecContext& context() const { return decoder_.context(); }
   size_t buffer_bytes() const { return decoder_.total_bytes(); }
+  // Kernels of the last step and their time on the device, where it can tell; else 0.
+  int64_t launches() const { return decoder_.launches(); }
+  double device_seconds() const { return decoder_.device_seconds(); }
 
  private:
   struct Sequence {
@@ -56,8 +59,9 @@ class Session {
   std::vector<Sequence> sequences_;
 };
 
-// `options` with max_context and kv_pages filled in. Refused: see Session.
-ModelOptions CompleteOptions(const ModelConfig& config, ModelOptions options);
+// `options` with max_context, kv_pages and, for a device that replays steps, row_buckets filled in. Refused: see
+// Session.
+ModelOptions CompleteOptions(const LoadedModel& model, ModelOptions options);
 
 // Throws the Error (kTensor) of logits that hold NaN, those behind the first `tokens` tokens of a sequence.
 [[noreturn]] void FailNanLogits(int64_t tokens);

@@ -13,14 +13,28 @@ int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 }  // namespace
 
 Activations::Activations(const ModelConfig& config, const ModelOptions& options, Backend& backend)
+    : Activations(config, options, backend.kernels().activation_dtype) {
+  plan_.Allocate([&](size_t bytes, const std::string& hint) {
+    return backend.Allocate(bytes, Fill::kZero, "activation buffers", hint);
+  });
+}
+
+Activations::Needs Activations::NeedsOf(const ModelConfig& config, const ModelOptions& options, DType dtype) {
+  const Activations planned(config, options, dtype);
+  Needs needs;
+  for (const int id : planned.kv_) needs.kv_cache += planned.plan_.buffers()[static_cast<size_t>(id)].bytes;
+  needs.rest = planned.plan_.total_bytes() - needs.kv_cache;
+  return needs;
+}
+
+Activations::Activations(const ModelConfig& config, const ModelOptions& options, DType dtype)
     : format_(options.activations),
-      dtype_(backend.kernels().activation_dtype),
+      dtype_(dtype),
       kv_dtype_(options.kv_dtype),
       kv_pages_(options.kv_pages + 1),
       page_size_(options.page_size),
       kv_lora_rank_(config.kv_lora_rank),
       qk_rope_head_dim_(config.qk_rope_head_dim) {
-  const DType dtype = dtype_;
   const StepShape largest = StepPlan::Largest(options);
   const int64_t rows = largest.rows();
   const int64_t heads = config.num_attention_heads;
@@ -35,10 +49,11 @@ Activations::Activations(const ModelConfig& config, const ModelOptions& options,
   delta = ReservePlain("delta", rows, hidden, DType::kF32);
   normed = ReservePlain("normed", rows, hidden, dtype);
   normed_quantized = ReserveQuantized("normed", rows, hidden);
-  down = ReservePlain("down", rows, config.q_lora_rank + kv_columns, dtype);
+  const int64_t q_columns = heads * (config.qk_nope_head_dim + config.qk_rope_head_dim);
+  down = ReservePlain("down", rows, (config.q_lora_rank > 0 ? config.q_lora_rank : q_columns) + kv_columns, dtype);
   q_latent = ReservePlain("q_latent", rows, config.q_lora_rank, dtype);
   q_latent_quantized = ReserveQuantized("q_latent", rows, config.q_lora_rank);
-  q = ReservePlain("q", rows, heads * (config.qk_nope_head_dim + config.qk_rope_head_dim), dtype);
+  if (config.q_lora_rank > 0) q = ReservePlain("q", rows, q_columns, dtype);
   q_nope_quantized = ReserveQuantized("q_nope", rows * heads, config.qk_nope_head_dim);
   query = ReservePlain("query", rows, heads * kv_columns, dtype);
   attention = ReservePlain("attention", rows, heads * config.kv_lora_rank, dtype);
@@ -52,7 +67,9 @@ Activations::Activations(const ModelConfig& config, const ModelOptions& options,
   mlp = ReservePlain("mlp", rows, mlp_width, dtype);
   mlp_quantized = ReserveQuantized("mlp", rows, mlp_width);
   if (moe) {
-    const int64_t pairs = rows * config.num_experts_per_tok;
+    // A device's shared experts may stand among the routed ones.
+    const int64_t slots = config.num_experts_per_tok + config.n_shared_experts;
+    const int64_t pairs = rows * slots;
     expert_gate_up = ReservePlain("expert_gate_up", pairs, 2 * config.moe_intermediate_size, dtype);
     expert_mlp = ReservePlain("expert_mlp", pairs, config.moe_intermediate_size, dtype);
     expert_mlp_quantized = ReserveQuantized("expert_mlp", pairs, config.moe_intermediate_size);
@@ -60,9 +77,9 @@ Activations::Activations(const ModelConfig& config, const ModelOptions& options,
     shared_out = ReservePlain("shared_out", rows, hidden, DType::kF32);
     if (config.post_mlp_norm) combined = ReservePlain("combined", rows, hidden, DType::kF32);
     router_logits = ReservePlain("router_logits", rows, config.n_routed_experts, DType::kF32);
-    expert_weights = ReservePlain("expert_weights", rows, config.num_experts_per_tok, DType::kF32);
+    expert_weights = ReservePlain("expert_weights", rows, slots, DType::kF32);
     expert_ids = plan_.Reserve<int32_t>("expert_ids", pairs);
-    expert_begin = plan_.Reserve<int32_t>("expert_begin", config.n_routed_experts + 1);
+    expert_begin = plan_.Reserve<int32_t>("expert_begin", config.n_routed_experts + config.n_shared_experts + 1);
     expert_pairs = plan_.Reserve<int32_t>("expert_pairs", pairs);
   }
   head_input = ReservePlain("head_input", largest.logit_rows, hidden, dtype);
@@ -77,9 +94,6 @@ Activations::Activations(const ModelConfig& config, const ModelOptions& options,
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
     kv_.push_back(ReserveKv(kv_pages_ * page_size_));
   }
-  plan_.Allocate([&](size_t bytes, const std::string& hint) {
-    return backend.Allocate(bytes, Fill::kZero, "activation buffers", hint);
-  });
 }
 
 PlainBuffer Activations::ReservePlain(const char* name, int64_t rows, int64_t columns, DType dtype) {

@@ -50,16 +50,24 @@ class Activations {
   int64_t layers() const { return static_cast<int64_t>(kv_.size()); }
   const BufferPlan& plan() const { return plan_; }
 
+  // What a backend with plain activations of `dtype` would be asked for.
+  struct Needs {
+    size_t kv_cache = 0;
+    size_t rest = 0;
+  };
+  static Needs NeedsOf(const ModelConfig& config, const ModelOptions& options, DType dtype);
+
   // The residual stream and what is added to it: (rows, hidden) float32.
   PlainBuffer residual, delta;
   // RMSNorm's output, plain and quantised: (rows, hidden).
   PlainBuffer normed;
   QuantizedBuffer normed_quantized;
-  // q_a, latent and k_pe side by side: (rows, q_lora_rank + kv_lora_rank + qk_rope_head_dim).
+  // q_a, latent and k_pe side by side: (rows, q_lora_rank + kv_lora_rank + qk_rope_head_dim). Without q_lora_rank the
+  // queries stand where q_a does.
   PlainBuffer down;
   PlainBuffer q_latent;  // (rows, q_lora_rank), normed
   QuantizedBuffer q_latent_quantized;
-  PlainBuffer q;                        // (rows, heads * (qk_nope_head_dim + qk_rope_head_dim))
+  PlainBuffer q;                        // (rows, heads * (qk_nope_head_dim + qk_rope_head_dim)); with q_lora_rank
   QuantizedBuffer q_nope_quantized;     // (rows * heads, qk_nope_head_dim)
   PlainBuffer query;                    // (rows, heads * (kv_lora_rank + qk_rope_head_dim))
   PlainBuffer attention;                // (rows, heads * kv_lora_rank)
@@ -71,7 +79,8 @@ class Activations {
   PlainBuffer gate_up;  // (rows, 2 * width)
   PlainBuffer mlp;      // (rows, width)
   QuantizedBuffer mlp_quantized;
-  // Experts: a row for each (row, slot) pair.
+  // Experts: a row for each (row, slot) pair; the slots are top_k, then those of shared experts that stand among the
+  // routed ones.
   PlainBuffer expert_gate_up;  // (pairs, 2 * moe_intermediate_size)
   PlainBuffer expert_mlp;      // (pairs, moe_intermediate_size)
   QuantizedBuffer expert_mlp_quantized;
@@ -93,6 +102,9 @@ class Activations {
   PlainBuffer cos, sin;      // (rows, qk_rope_head_dim / 2) float32
 
  private:
+  // Planned, but without memory.
+  Activations(const ModelConfig& config, const ModelOptions& options, DType dtype);
+
   PlainBuffer ReservePlain(const char* name, int64_t rows, int64_t columns, DType dtype);
   QuantizedBuffer ReserveQuantized(const char* name, int64_t rows, int64_t columns);
   int ReserveKv(int64_t rows);

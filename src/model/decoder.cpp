@@ -41,22 +41,26 @@ void CheckActivations(const ModelConfig& config, const ModelWeights& weights, co
     for (size_t e = 0; e < layer.experts.gate_proj.size(); ++e) {
       check_mlp({layer.experts.gate_proj[e], layer.experts.up_proj[e], layer.experts.down_proj[e]});
     }
-    if (!layer.is_moe || config.n_shared_experts > 0) check_mlp(layer.is_moe ? layer.shared_experts : layer.mlp);
+    const MlpWeights& mlp = layer.is_moe ? layer.shared_experts : layer.mlp;
+    if (RowCount(mlp.gate_proj) > 0) check_mlp(mlp);
   }
 }
 
 }  // namespace
 
-Decoder::Decoder(const ModelConfig& config, const ModelWeights& weights, const PlacedWeights& placed,
-                 const ModelOptions& options, Backend& backend, Profiler* profiler)
+Decoder::Decoder(const ModelConfig& config, const PlacedWeights& placed, const ModelOptions& options, Backend& backend,
+                 Profiler* profiler)
     : config_(config),
-      weights_(weights),
       placed_(placed),
+      weights_(placed.weights),
       options_(options),
       backend_(backend),
-      plan_((CheckActivations(config, weights, options), options), config.vocab_size, config.query_scale, backend),
+      profiler_(profiler),
+      plan_((CheckActivations(config, placed.weights, options), options), config.vocab_size, config.query_scale,
+            backend),
       buffers_(config, options, backend),
-      context_(backend.Context()) {
+      context_(backend.Context()),
+      recorder_(backend.MakeRecorder()) {
   for (const AbsorbedLayer& layer : placed.absorbed) {
     // Expanded heads multiply the latents by the checkpoint's kv_b_proj. They stand for the absorbed products only
     // where these see the same weights and unquantised inputs.
@@ -65,7 +69,8 @@ Decoder::Decoder(const ModelConfig& config, const ModelWeights& weights, const P
     }
   }
   PlanWorkspace();
-  context_.profiler = profiler;
+  if (placed.shared_parts > 0) FillSharedSlots();
+  if (profiler) profiler->UseClock(backend.clock());
   if (!backend.reads_host_memory()) {
     const auto rows = static_cast<size_t>(StepPlan::Largest(options).logit_rows);
     const size_t row = static_cast<size_t>(config.vocab_size + 2 * kMaxTopLogprobs + 2) * sizeof(float);
@@ -89,11 +94,44 @@ void Decoder::PlanWorkspace() {
   });
 }
 
+// The slots of the shared experts' parts, which no router writes. The others are nobody's yet.
+void Decoder::FillSharedSlots() {
+  const int64_t parts = placed_.shared_parts, top_k = config_.num_experts_per_tok;
+  const int64_t rows = StepPlan::Largest(options_).rows();
+  const auto pairs = static_cast<size_t>(rows * (top_k + parts));
+  std::vector<int32_t> ids(pairs, -1);
+  std::vector<float> weights(pairs, 0.0f);
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t part = 0; part < parts; ++part) {
+      const auto slot = static_cast<size_t>(r * (top_k + parts) + top_k + part);
+      ids[slot] = static_cast<int32_t>(config_.n_routed_experts + part);
+      weights[slot] = 1.0f;
+    }
+  }
+  const auto to = [&](auto* device, const auto& host) {
+    return Transfer{reinterpret_cast<std::byte*>(device), reinterpret_cast<const std::byte*>(host.data()), pairs * 4};
+  };
+  const Transfer transfers[] = {to(buffers_.Ints(buffers_.expert_ids, 0).data, ids),
+                                to(buffers_.Float(buffers_.expert_weights, 0).data, weights)};
+  backend_.UploadAll(transfers, [](size_t) {});
+}
+
 StepResult Decoder::Forward(std::span<const SequenceInput> inputs) {
   plan_.Fill(inputs, {config_.kv_lora_rank, config_.qk_nope_head_dim, config_.qk_rope_head_dim, config_.v_head_dim},
              allow_expanded_);
   plan_.Upload();
-  Run(plan_.shape(), plan_.Views());
+  const StepShape& shape = plan_.shape();
+  const auto calls = [&] { Run(shape, plan_.Views()); };
+  if (profiler_ && !profiler_->paused()) {
+    context_.profiler = profiler_;
+    calls();
+    context_.profiler = nullptr;
+    profiler_->Settle();
+  } else {
+    const int64_t key[] = {shape.absorbed_rows, shape.expanded_rows, shape.segments, shape.sequences,
+                           shape.logit_rows,    shape.sampled,       shape.logprobs};
+    recorder_->Run(key, calls);
+  }
   return Result();
 }
 
@@ -132,14 +170,22 @@ void Decoder::Run(const StepShape& shape, const StepViews& views) const {
              buffers_.Ints(buffers_.sampled_tokens, StepPlan::Largest(options_).logit_rows), placed_.embedding_scale});
   const View<float, 2> cos = buffers_.Float(buffers_.cos, rows);
   const View<float, 2> sin = buffers_.Float(buffers_.sin, rows);
-  const auto half = static_cast<int64_t>(placed_.inverse_frequencies.size());
-  RopeAngles(context_, {views.positions, View<const float, 1>::Contiguous(placed_.inverse_frequencies.data(), {half}),
-                        placed_.rope_factor, cos, sin});
-  const Step step{config_, options_, buffers_, shape, views, cos, sin, placed_.softmax_scale, placed_.norm_eps};
+  RopeAngles(context_, {views.positions, placed_.inverse_frequencies, placed_.rope_factor, cos, sin});
+  const Step step{config_,
+                  options_,
+                  buffers_,
+                  shape,
+                  views,
+                  cos,
+                  sin,
+                  placed_.softmax_scale,
+                  placed_.norm_eps,
+                  placed_.shared_parts};
   for (size_t layer = 0; layer < weights_.layers.size(); ++layer) {
-    AttentionLayer(context_, step, weights_.layers[layer], placed_.absorbed[layer].weights,
+    const JoinedWeights& joined = placed_.joined[layer];
+    AttentionLayer(context_, step, weights_.layers[layer], placed_.absorbed[layer].weights, joined,
                    buffers_.KvPages(static_cast<int64_t>(layer)), layer == 0);
-    MlpLayer(context_, step, weights_.layers[layer]);
+    MlpLayer(context_, step, weights_.layers[layer], joined, placed_.experts[layer]);
   }
   if (shape.logit_rows == 0) return;
   RunHead(step);
@@ -155,7 +201,7 @@ void Decoder::RunHead(const Step& step) const {
   norm.x = AsInput(buffers_.Plain(buffers_.delta, rows));
   norm.residual = buffers_.Float(buffers_.residual, rows);
   norm.row_index = step.views.logit_rows;
-  norm.weight = placed_.norm;
+  norm.weight = weights_.norm;
   norm.eps = placed_.norm_eps;
   if (quantized) {
     norm.quantized = buffers_.Quantized(buffers_.head_input_quantized, wanted);

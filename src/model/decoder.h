@@ -27,15 +27,16 @@ struct StepResult {
 
 class Decoder {
  public:
-  // All memory of a step is taken here; `weights`, `placed` and `backend` must outlive the decoder. `placed` was made
-  // for options.absorb_dtype. Refused (kQuantization) when an activation format does not divide a product's contracted
+  // All memory of a step is taken here; `placed` and `backend` must outlive the decoder. `placed` was made for
+  // options.absorb_dtype. Refused (kQuantization) when an activation format does not divide a product's contracted
   // axis, (kLayout) when no kernel of the backend takes the model's views.
-  Decoder(const ModelConfig& config, const ModelWeights& weights, const PlacedWeights& placed,
-          const ModelOptions& options, Backend& backend, Profiler* profiler);
+  Decoder(const ModelConfig& config, const PlacedWeights& placed, const ModelOptions& options, Backend& backend,
+          Profiler* profiler);
 
   // Plans a step of the new tokens of every sequence, runs it and appends them to the cache. Rows of the result are in
   // the order of the inputs and their logit_rows. The caller has checked the tokens against the vocabulary and the
   // pages against the cache.
+  // With a profiler that is not paused, op by op; else a backend that replays steps may start all ops at once.
   StepResult Forward(std::span<const SequenceInput> inputs);
 
   // A step: op calls that depend on `shape` alone, sampling the last of them. Reads the step's arrays only through
@@ -45,6 +46,9 @@ class Decoder {
   void Run(const StepShape& shape, const StepViews& views) const;
 
   const ExecContext& context() const { return context_; }
+  // Of the last step: see Recorder.
+  int64_t launches() const { return recorder_->launches(); }
+  double device_seconds() const { return recorder_->seconds(); }
   const ModelOptions& options() const { return options_; }
   const Activations& activations() const { return buffers_; }
   // Activations, the KV cache and the kernels' workspace.
@@ -54,18 +58,21 @@ class Decoder {
   void RunHead(const Step& step) const;
   void RunSampling(const Step& step) const;
   void PlanWorkspace();
+  void FillSharedSlots();
   StepResult Result() const;
 
   const ModelConfig& config_;
-  const ModelWeights& weights_;
   const PlacedWeights& placed_;
+  const ModelWeights& weights_;
   const ModelOptions options_;
   bool allow_expanded_ = true;
   Backend& backend_;
+  Profiler* const profiler_;
   StepPlan plan_;
   Activations buffers_;
   ExecContext context_;
   WorkspaceMemory workspace_;
+  std::unique_ptr<Recorder> recorder_;
   Memory results_;  // of a device: the host's copy of what Result gives
 };
 

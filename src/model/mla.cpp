@@ -15,13 +15,14 @@ namespace {
 class Attention {
  public:
   Attention(const ExecContext& context, const Step& step, const LayerWeights& layer, const AbsorbedWeights& absorbed,
-            const KvOutput<3>& kv_pages)
+            const JoinedWeights& joined, const KvOutput<3>& kv_pages)
       : context_(context),
         step_(step),
         c_(step.config),
         b_(step.buffers),
         layer_(layer),
         absorbed_(absorbed),
+        joined_(joined),
         kv_pages_(kv_pages),
         rows_(step.shape.rows()) {}
 
@@ -57,26 +58,26 @@ class Attention {
     RmsNorm(context_, norm);
   }
 
+  // Of `down`'s rows: q_a, or q itself where nothing compresses it.
+  int64_t QueryColumns() const { return RowCount(FirstQuery()); }
+
   // 2: one buffer (rows, q_lora_rank + kv_lora_rank + qk_rope_head_dim), read as three slices.
   void DownProject() {
     const FloatOutput<2> down = b_.Plain(b_.down, rows_);
-    if (c_.q_lora_rank > 0) {
-      Linear(
-          context_,
-          {Input(layer_.q_a_proj, b_.normed, b_.normed_quantized), layer_.q_a_proj, Slice(down, 1, 0, c_.q_lora_rank)},
-          "q_a_proj");
-    }
-    Linear(context_,
-           {Input(layer_.kv_a_proj_with_mqa, b_.normed, b_.normed_quantized), layer_.kv_a_proj_with_mqa,
-            Slice(down, 1, c_.q_lora_rank, c_.kv_lora_rank + c_.qk_rope_head_dim)},
-           "kv_a_proj_with_mqa");
+    const auto product = [&](const LinearWeight& weight, const FloatOutput<2>& out, std::string_view name) {
+      Linear(context_, {Input(weight, b_.normed, b_.normed_quantized), weight, out}, name);
+    };
+    if (joined_.down) return product(*joined_.down, down, "q_kv_a_proj");
+    product(FirstQuery(), Slice(down, 1, 0, QueryColumns()), c_.q_lora_rank > 0 ? "q_a_proj" : "q_proj");
+    product(layer_.kv_a_proj_with_mqa, Slice(down, 1, QueryColumns(), c_.kv_lora_rank + c_.qk_rope_head_dim),
+            "kv_a_proj_with_mqa");
   }
 
   // 3 and 6, the key's side: the normed latent and the rotated k_pe go straight into the page.
   void WriteCache() {
     const FloatOutput<2> down = b_.Plain(b_.down, rows_);
     RmsNormArgs norm;
-    norm.x = AsInput(Slice(down, 1, c_.q_lora_rank, c_.kv_lora_rank));
+    norm.x = AsInput(Slice(down, 1, QueryColumns(), c_.kv_lora_rank));
     norm.weight = layer_.kv_a_layernorm;
     norm.eps = static_cast<float>(c_.lora_norm_eps);
     const auto write = [&](const auto& pages) {
@@ -96,7 +97,7 @@ class Attention {
 
     RopeArgs rope;
     rope.x = AsInput(
-        Split(Slice(down, 1, c_.q_lora_rank + c_.kv_lora_rank, c_.qk_rope_head_dim), 1, 1, c_.qk_rope_head_dim));
+        Split(Slice(down, 1, QueryColumns() + c_.kv_lora_rank, c_.qk_rope_head_dim), 1, 1, c_.qk_rope_head_dim));
     rope.cos = step_.cos;
     rope.sin = step_.sin;
     rope.interleaved = c_.rope_interleave;
@@ -107,11 +108,8 @@ class Attention {
 
   // 3 and 4, the query's side: q (rows, heads * (qk_nope_head_dim + qk_rope_head_dim)).
   void ProjectQuery() {
+    if (c_.q_lora_rank == 0) return;
     const FloatOutput<2> q = b_.Plain(b_.q, rows_);
-    if (c_.q_lora_rank == 0) {
-      Linear(context_, {Input(layer_.q_proj, b_.normed, b_.normed_quantized), layer_.q_proj, q}, "q_proj");
-      return;
-    }
     RmsNormArgs norm;
     norm.x = AsInput(Slice(b_.Plain(b_.down, rows_), 1, 0, c_.q_lora_rank));
     norm.weight = layer_.q_a_layernorm;
@@ -128,7 +126,9 @@ class Attention {
 
   // (rows, heads, qk_nope_head_dim + qk_rope_head_dim)
   FloatOutput<3> QueryHeads() const {
-    return Split(b_.Plain(b_.q, rows_), 1, c_.num_attention_heads, c_.qk_nope_head_dim + c_.qk_rope_head_dim);
+    const FloatOutput<2> q =
+        c_.q_lora_rank > 0 ? b_.Plain(b_.q, rows_) : Slice(b_.Plain(b_.down, rows_), 1, 0, QueryColumns());
+    return Split(q, 1, c_.num_attention_heads, c_.qk_nope_head_dim + c_.qk_rope_head_dim);
   }
 
   // q_pe of rows first .. first + count, rotated into `out` (count, heads, qk_rope_head_dim).
@@ -257,6 +257,7 @@ class Attention {
   const Activations& b_;
   const LayerWeights& layer_;
   const AbsorbedWeights& absorbed_;
+  const JoinedWeights& joined_;
   const KvOutput<3>& kv_pages_;
   const int64_t rows_;
 };
@@ -264,8 +265,9 @@ class Attention {
 }  // namespace
 
 void AttentionLayer(const ExecContext& context, const Step& step, const LayerWeights& layer,
-                    const AbsorbedWeights& absorbed, const KvOutput<3>& kv_pages, bool first_layer) {
-  Attention(context, step, layer, absorbed, kv_pages).Run(first_layer);
+                    const AbsorbedWeights& absorbed, const JoinedWeights& joined, const KvOutput<3>& kv_pages,
+                    bool first_layer) {
+  Attention(context, step, layer, absorbed, joined, kv_pages).Run(first_layer);
 }
 
 }  // namespace mxmla

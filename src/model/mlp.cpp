@@ -13,14 +13,18 @@ namespace {
 
 class Mlp {
  public:
-  Mlp(const ExecContext& context, const Step& step, const LayerWeights& layer)
+  Mlp(const ExecContext& context, const Step& step, const LayerWeights& layer, const JoinedWeights& joined,
+      const PlacedExperts& experts)
       : context_(context),
         options_(step.options),
         c_(step.config),
         b_(step.buffers),
         layer_(layer),
+        joined_(joined),
+        placed_(experts),
         row_length_(step.views.row_length),
         norm_eps_(step.norm_eps),
+        shared_parts_(step.shared_parts),
         rows_(step.shape.rows()) {}
 
   void Run() {
@@ -29,7 +33,7 @@ class Mlp {
       Dense(layer_.mlp, "mlp", b_.Plain(b_.delta, rows_));
       return;
     }
-    const bool shared = c_.n_shared_experts > 0;
+    const bool shared = c_.n_shared_experts > 0 && shared_parts_ == 0;
     Formats formats = FormatsOf(layer_.experts.gate_proj) | FormatsOf(layer_.experts.up_proj);
     formats.plain = true;  // the router's
     if (shared)
@@ -40,7 +44,7 @@ class Mlp {
     Experts();
     CombineExpertsArgs combine;
     combine.pairs = AsInput(b_.Plain(b_.expert_out, Pairs()));
-    combine.expert_weights = b_.Float(b_.expert_weights, rows_);
+    combine.expert_weights = Weights();
     if (shared) {
       const FloatOutput<2> out = b_.Plain(b_.shared_out, rows_);
       Dense(layer_.shared_experts, "shared_experts", out);
@@ -52,7 +56,10 @@ class Mlp {
   }
 
  private:
-  int64_t Pairs() const { return rows_ * c_.num_experts_per_tok; }
+  // Experts of a row, and of all rows; each is a product.
+  int64_t Slots() const { return c_.num_experts_per_tok + shared_parts_; }
+  int64_t Pairs() const { return rows_ * Slots(); }
+  int64_t ExpertCount() const { return c_.n_routed_experts + shared_parts_; }
 
   // Which formats of their input some products read.
   struct Formats {
@@ -133,9 +140,13 @@ class Mlp {
 
   void Dense(const MlpWeights& weights, std::string_view name, const FloatOutput<2>& out) {
     const int64_t width = RowCount(weights.gate_proj);
-    const FloatOutput<2> gate_up = b_.Plain(b_.gate_up, rows_);
-    Linear(context_, {Input(weights.gate_proj), weights.gate_proj, Slice(gate_up, 1, 0, width)}, name);
-    Linear(context_, {Input(weights.up_proj), weights.up_proj, Slice(gate_up, 1, width, width)}, name);
+    const FloatOutput<2> gate_up = Slice(b_.Plain(b_.gate_up, rows_), 1, 0, 2 * width);
+    if (joined_.gate_up) {
+      Linear(context_, {Input(*joined_.gate_up), *joined_.gate_up, gate_up}, name);
+    } else {
+      Linear(context_, {Input(weights.gate_proj), weights.gate_proj, Slice(gate_up, 1, 0, width)}, name);
+      Linear(context_, {Input(weights.up_proj), weights.up_proj, Slice(gate_up, 1, width, width)}, name);
+    }
     const Inputs inputs = Activate(gate_up, rows_, width, FormatsOf({&weights.down_proj, 1}), b_.mlp, b_.mlp_quantized);
     Linear(context_, {inputs.x, weights.down_proj, out}, name);
   }
@@ -148,24 +159,28 @@ class Mlp {
     router.row_length = row_length_;
     router.options = c_.router_options();
     router.logits = b_.Float(b_.router_logits, rows_);
-    router.expert_ids = Ids();
-    router.expert_weights = b_.Float(b_.expert_weights, rows_);
+    router.expert_ids = Ids().Slice(1, 0, c_.num_experts_per_tok);
+    router.expert_weights = Weights().Slice(1, 0, c_.num_experts_per_tok);
     Router(context_, router);
-    GroupExperts(context_,
-                 {Ids(), b_.Ints(b_.expert_begin, c_.n_routed_experts + 1), b_.Ints(b_.expert_pairs, Pairs())});
+    GroupExperts(context_, {Ids(), b_.Ints(b_.expert_begin, ExpertCount() + 1), b_.Ints(b_.expert_pairs, Pairs())});
   }
 
-  View<int32_t, 2> Ids() const { return b_.Ints(b_.expert_ids, Pairs()).Split(0, rows_, c_.num_experts_per_tok); }
+  // (rows, slots)
+  View<int32_t, 2> Ids() const { return b_.Ints(b_.expert_ids, Pairs()).Split(0, rows_, Slots()); }
+  View<float, 2> Weights() const {
+    return View<float, 1>::Contiguous(b_.Float(b_.expert_weights, 0).data, {Pairs()}).Split(0, rows_, Slots());
+  }
 
   void Experts() {
     const ExpertWeights& experts = layer_.experts;
     const int64_t width = c_.moe_intermediate_size;
     const FloatOutput<2> gate_up = b_.Plain(b_.expert_gate_up, Pairs());
-    const View<const int32_t, 1> begin = b_.Ints(b_.expert_begin, c_.n_routed_experts + 1);
+    const View<const int32_t, 1> begin = b_.Ints(b_.expert_begin, ExpertCount() + 1);
     const View<const int32_t, 1> pairs = b_.Ints(b_.expert_pairs, Pairs());
     const auto product = [&](const Inputs& inputs, int64_t pairs_per_row, const std::vector<LinearWeight>& weights,
-                             const FloatOutput<2>& out) {
-      GroupedLinear(context_, {inputs.x, pairs_per_row, weights, begin, pairs, out, inputs.x_quantized}, "experts");
+                             const std::shared_ptr<const void>& placed, const FloatOutput<2>& out) {
+      GroupedLinear(context_, {inputs.x, pairs_per_row, weights, begin, pairs, out, inputs.x_quantized, placed.get()},
+                    "experts");
     };
     const auto normed = [&](const std::vector<LinearWeight>& weights) {
       const Formats formats = FormatsOf(weights);
@@ -174,10 +189,14 @@ class Mlp {
       if (formats.quantized) quantized = AsActivation(b_.Quantized(b_.normed_quantized, rows_));
       return InputsOf(plain, quantized);
     };
-    product(normed(experts.gate_proj), c_.num_experts_per_tok, experts.gate_proj, Slice(gate_up, 1, 0, width));
-    product(normed(experts.up_proj), c_.num_experts_per_tok, experts.up_proj, Slice(gate_up, 1, width, width));
+    if (!joined_.expert_gate_up.empty()) {
+      product(normed(joined_.expert_gate_up), Slots(), joined_.expert_gate_up, placed_.gate_up, gate_up);
+    } else {
+      product(normed(experts.gate_proj), Slots(), experts.gate_proj, placed_.gate_proj, Slice(gate_up, 1, 0, width));
+      product(normed(experts.up_proj), Slots(), experts.up_proj, placed_.up_proj, Slice(gate_up, 1, width, width));
+    }
     product(Activate(gate_up, Pairs(), width, FormatsOf(experts.down_proj), b_.expert_mlp, b_.expert_mlp_quantized), 1,
-            experts.down_proj, b_.Plain(b_.expert_out, Pairs()));
+            experts.down_proj, placed_.down_proj, b_.Plain(b_.expert_out, Pairs()));
   }
 
   const ExecContext& context_;
@@ -185,15 +204,19 @@ class Mlp {
   const ModelConfig& c_;
   const Activations& b_;
   const LayerWeights& layer_;
+  const JoinedWeights& joined_;
+  const PlacedExperts& placed_;
   const View<const int32_t, 1> row_length_;
   const float norm_eps_;
+  const int64_t shared_parts_;
   const int64_t rows_;
 };
 
 }  // namespace
 
-void MlpLayer(const ExecContext& context, const Step& step, const LayerWeights& layer) {
-  Mlp(context, step, layer).Run();
+void MlpLayer(const ExecContext& context, const Step& step, const LayerWeights& layer, const JoinedWeights& joined,
+              const PlacedExperts& experts) {
+  Mlp(context, step, layer, joined, experts).Run();
 }
 
 }  // namespace mxmla

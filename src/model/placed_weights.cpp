@@ -85,27 +85,55 @@ AbsorbedLayer AbsorbLayer(const ModelConfig& config, const LayerWeights& layer, 
   return result;
 }
 
+// What is neither the checkpoint's nor a layer's.
+struct Made {
+  std::shared_ptr<const RopeFrequencies> rope;
+  std::vector<float> norm;  // (hidden): the last norm's weights times logits_scale, or empty
+};
+
 }  // namespace
 
 PlacedWeights PlaceWeights(const ModelConfig& config, const ModelWeights& weights, AbsorbDType dtype,
                            ThreadPool& pool) {
   PlacedWeights placed;
+  placed.weights = weights;
   for (const LayerWeights& layer : weights.layers) placed.absorbed.push_back(AbsorbLayer(config, layer, dtype, pool));
-  const RopeFrequencies rope(config);
-  placed.inverse_frequencies = rope.inverse_frequencies();
-  placed.rope_factor = rope.factor();
+  placed.joined.resize(weights.layers.size());
+  placed.experts.resize(weights.layers.size());
+  const auto rope = std::make_shared<const RopeFrequencies>(config);
+  const std::vector<float>& frequencies = rope->inverse_frequencies();
+  placed.inverse_frequencies =
+      View<const float, 1>::Contiguous(frequencies.data(), {static_cast<int64_t>(frequencies.size())});
+  placed.rope_factor = rope->factor();
   placed.softmax_scale = SoftmaxScale(config);
   const double stream = config.residual_scale;
   placed.embedding_scale = static_cast<float>(config.embedding_scale / stream);
   placed.norm_eps = static_cast<float>(config.rms_norm_eps / (stream * stream));
-  placed.norm = weights.norm;
+  const auto made = std::make_shared<Made>(Made{rope, {}});
   if (config.logits_scale != 1) {
     for (int64_t i = 0; i < weights.norm.size(); ++i) {
-      placed.scaled_norm.push_back(static_cast<float>(static_cast<double>(weights.norm(i)) * config.logits_scale));
+      made->norm.push_back(static_cast<float>(static_cast<double>(weights.norm(i)) * config.logits_scale));
     }
-    placed.norm = View<const float, 1>::Contiguous(placed.scaled_norm.data(), {weights.norm.size()});
+    placed.weights.norm = View<const float, 1>::Contiguous(made->norm.data(), {weights.norm.size()});
   }
+  placed.storage = made;
   return placed;
+}
+
+void PlaceExperts(Backend& backend, PlacedWeights* placed) {
+  for (size_t i = 0; i < placed->experts.size(); ++i) {
+    const LayerWeights& layer = placed->weights.layers[i];
+    if (!layer.is_moe) continue;
+    const std::vector<LinearWeight>& joined = placed->joined[i].expert_gate_up;
+    PlacedExperts& experts = placed->experts[i];
+    experts.down_proj = backend.PlaceExperts(layer.experts.down_proj);
+    if (!joined.empty()) {
+      experts.gate_up = backend.PlaceExperts(joined);
+    } else {
+      experts.gate_proj = backend.PlaceExperts(layer.experts.gate_proj);
+      experts.up_proj = backend.PlaceExperts(layer.experts.up_proj);
+    }
+  }
 }
 
 }  // namespace mxmla

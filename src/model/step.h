@@ -16,7 +16,8 @@ struct Step {
   StepViews views;
   View<const float, 2> cos, sin;  // (rows, qk_rope_head_dim / 2)
   float softmax_scale;
-  float norm_eps;  // of the norms of the residual stream
+  float norm_eps;        // of the norms of the residual stream
+  int64_t shared_parts;  // PlacedWeights::shared_parts
 };
 
 }  // namespace mxmla

@@ -151,6 +151,7 @@ void StepPlan::Upload() const {
 }
 
 void StepPlan::Fill(std::span<const SequenceInput> inputs, const AttentionCost& cost, bool allow_expanded) {
+  backend_.FinishUploads();
   const BatchPlan batch = PlanBatch(inputs, cost, allow_expanded);
   wanted_logits_ = 0;
   for (const SequenceInput& input : inputs) {

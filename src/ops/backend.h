@@ -2,6 +2,10 @@
 // one model and its sessions; it is for one thread at a time.
 #pragma once
 
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
 #include <string>
 
 #include "core/memory.h"
@@ -10,6 +14,25 @@
 #include "ops/kernel_set.h"
 
 namespace mxmla {
+
+// A stretch of the host's memory, pageable or mapped from a file, and where it goes.
+struct Transfer {
+  std::byte* device = nullptr;
+  const std::byte* host = nullptr;
+  size_t bytes = 0;
+};
+
+// Sequences of op calls that are run again and again: a device may keep what they launched and launch it at once.
+class Recorder {
+ public:
+  virtual ~Recorder() = default;
+
+  // Has the effect of `calls`, which are the same op calls on the same memory whenever `key` is the same.
+  virtual void Run(std::span<const int64_t> key, const std::function<void()>& calls) = 0;
+  // Kernels that the last Run launched and how long they took on the device, once they are done; 0 where it cannot tell.
+  virtual int64_t launches() const { return 0; }
+  virtual double seconds() const { return 0; }
+};
 
 class Backend {
  public:
@@ -33,10 +56,34 @@ class Backend {
   // Memory that the host fills for Upload, untouched.
   virtual Memory AllocateStaging(size_t bytes, const std::string& what, const std::string& hint) = 0;
   // Copies staging memory to memory from Allocate, behind the kernels that were started before and ahead of those
-  // after.
+  // after. The staging memory may be written again once FinishUploads returned.
   virtual void Upload(std::byte* device, const std::byte* staging, size_t bytes) = 0;
+  virtual void FinishUploads() {}
   // Copies the other way; returns when the kernels before it have run and the bytes are there.
   virtual void Download(std::byte* staging, const std::byte* device, size_t bytes) = 0;
+  // Copies much of the host's memory to memory from Allocate; returns when it is there. `progress` hears at times, from
+  // this thread, how many bytes are done.
+  virtual void UploadAll(std::span<const Transfer> transfers, const std::function<void(size_t done)>& progress);
+  // Bytes that Allocate can still give, where there is a limit that is known.
+  virtual std::optional<size_t> FreeMemory() const { return std::nullopt; }
+
+  // What kernels read beside the weights of a mixture's experts (views of memory that they read and that outlives the
+  // result), for GroupedLinearArgs::placed: made once at load. Null where they need nothing.
+  virtual std::shared_ptr<const void> PlaceExperts(std::span<const LinearWeight> weights);
+
+  // The default runs every call.
+  virtual std::unique_ptr<Recorder> MakeRecorder();
+  // Whether recorders keep what they ran, so that a step should come in few shapes.
+  virtual bool replays() const { return false; }
+  // What times op calls; null where they return when their work is done.
+  virtual QueueClock* clock() { return nullptr; }
+  // Bytes a second at which kernels read memory far larger than the caches: the best of a few passes. Refused (kInternal)
+  // by a backend that cannot tell.
+  virtual double MeasureReadBandwidth();
+
+ protected:
+  // For ExecContext::stream.
+  virtual void* stream() const { return nullptr; }
 
  private:
   const KernelSet& kernels_;
@@ -53,6 +100,7 @@ class HostBackend final : public Backend {
   Memory AllocateStaging(size_t bytes, const std::string& what, const std::string& hint) override;
   void Upload(std::byte* device, const std::byte* staging, size_t bytes) override;
   void Download(std::byte* staging, const std::byte* device, size_t bytes) override;
+  double MeasureReadBandwidth() override;
 };
 
 // The memory of a context's workspace. Plan calls `calls(context)` once without running anything, to find out what the
@@ -68,13 +116,13 @@ class WorkspaceMemory {
     Take(context, backend, size);
   }
 
-  size_t bytes() const { return memory_.bytes(); }
+  size_t bytes() const { return memory_.bytes() + counters_.bytes(); }
   std::byte* data() const { return memory_.data(); }
 
  private:
   void Take(ExecContext& context, Backend& backend, WorkspaceSize size);
 
-  Memory memory_;
+  Memory memory_, counters_;
 };
 
 }  // namespace mxmla

@@ -23,4 +23,9 @@ std::byte* ExecContext::SharedBytes(size_t byte_offset, size_t bytes) const {
   return workspace.shared + byte_offset;
 }
 
+std::byte* ExecContext::CounterBytes(size_t bytes) const {
+  CheckRoom("workspace's counters", 0, bytes, workspace.size.counters);
+  return workspace.counters;
+}
+
 }  // namespace mxmla

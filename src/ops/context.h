@@ -12,22 +12,27 @@ namespace mxmla {
 
 struct KernelSet;
 
-// Bytes of working memory that a kernel asks for: shared by all workers of one call, and for each worker.
+// Bytes of working memory that a kernel asks for: shared by all workers of one call, for each worker, and of counters
+// that are zero when a call begins and that it leaves zero.
 struct WorkspaceSize {
   size_t shared = 0;
   size_t per_worker = 0;
+  size_t counters = 0;
 
   void Include(WorkspaceSize other) {
     shared = std::max(shared, other.shared);
     per_worker = std::max(per_worker, other.per_worker);
+    counters = std::max(counters, other.counters);
   }
 };
 
-// Working memory, planned at start-up: ops never allocate. Its content between two calls is nobody's.
+// Working memory, planned at start-up: ops never allocate. Its content between two calls is nobody's, but for the
+// counters.
 struct Workspace {
   std::byte* shared = nullptr;
   std::byte* workers = nullptr;
   WorkspaceSize size;  // per_worker is a multiple of 64
+  std::byte* counters = nullptr;
 };
 
 struct ExecContext {
@@ -49,10 +54,15 @@ struct ExecContext {
   T* SharedScratch(size_t byte_offset, size_t count) const {
     return reinterpret_cast<T*>(SharedBytes(byte_offset, count * sizeof(T)));
   }
+  template <class T>
+  T* Counters(size_t count) const {
+    return reinterpret_cast<T*>(CounterBytes(count * sizeof(T)));
+  }
 
  private:
   std::byte* ScratchBytes(int worker, size_t byte_offset, size_t bytes) const;
   std::byte* SharedBytes(size_t byte_offset, size_t bytes) const;
+  std::byte* CounterBytes(size_t bytes) const;
 };
 
 }  // namespace mxmla

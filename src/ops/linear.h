@@ -30,6 +30,8 @@ struct GroupedLinearArgs {
   FloatOutput<2> out;                     // (pairs, n): row p holds pair p
   // The same rows in the format that experts with quantised weights read, where it differs from the others'.
   std::optional<Activation<2>> x_quantized = std::nullopt;
+  // What Backend::PlaceExperts made of `weights`, where a backend's kernels read such.
+  const void* placed = nullptr;
 
   const Activation<2>& InputOf(const LinearWeight& expert) const {
     return x_quantized && IsQuantized(expert) ? *x_quantized : x;

@@ -419,13 +419,22 @@ def test_bench_decode_fills_the_cache_with_random_rows(kv, tmp_path):
     model = ["--dummy", REPOSITORY / "configs" / "deepseek-v2-lite.json", "--layers", 2, "--experts", 2]
     options = ["--steps", 2, "--repeat", 1, "--kv-dtype", kv]
     text, _ = bench(tmp_path, "decode", *model, *options, "--context", 64)
-    short = json.loads((tmp_path / "bench.json").read_text())
+    short = json.loads((tmp_path / "bench.json").read_text())["runs"][0]
     assert "random" in text
     bench(tmp_path, "decode", *model, *options, "--context", 16384)
-    long = json.loads((tmp_path / "bench.json").read_text())
+    long = json.loads((tmp_path / "bench.json").read_text())["runs"][0]
     row = {"bf16": 2 * 576, "fp8": 656}[kv]
     added = long["bytes_per_token"] - short["bytes_per_token"]
     assert added == pytest.approx((16384 - 64) * 2 * row, rel=0.05)
+
+
+def test_bench_decode_measures_every_batch_context_and_layout(tmp_path):
+    text, report = bench(tmp_path, "decode", MODELS / "v3-mxfp4", "--batch", "1,3", "--context", "0,8", "--layouts",
+                         "copy,fused", "--steps", 2, "--repeat", 1)
+    runs = json.loads(report)["runs"]
+    assert [(r["context"], r["batch"], r["v_layout"]) for r in runs] == [
+        (c, b, v) for c in (0, 8) for b in (1, 3) for v in ("copy", "fused")]
+    assert all((r["copies"] > 0) == (r["v_layout"] == "copy") for r in runs)
 
 
 @pytest.mark.parametrize("name", ["v3-mxfp4", "v3-fp8", "v2-bf16"])

@@ -40,7 +40,8 @@ struct Case {
         kv_memory(static_cast<size_t>(pages * (page_size * (kWidth + 16) + 24)) * 2),
         table_memory(contexts.size() * static_cast<size_t>(max_pages + 1) * 8),
         row_memory(static_cast<size_t>(rows) * 16 + 16),
-        workspace(cuda::DecodeAttentionWorkspaceBytes(rows, heads), 0) {
+        workspace(cuda::DecodeAttentionWorkspaceBytes(rows, heads)),
+        counters(cuda::DecodeAttentionCounterBytes(rows, heads), 0) {
     std::normal_distribution<float> normal(0, 1);
     const View<bf16, 3> q{query_memory.As<bf16>(32), {rows, heads, kWidth}, {heads * (kWidth + 8) + 16, kWidth + 8, 1}};
     for (int64_t r = 0; r < rows; ++r) {
@@ -88,7 +89,7 @@ struct Case {
   }
 
   int64_t heads, rows, page_size, max_pages, pages;
-  ManagedMemory query_memory, kv_memory, table_memory, row_memory, workspace;
+  ManagedMemory query_memory, kv_memory, table_memory, row_memory, workspace, counters;
   DecodeAttentionArgs args;
 };
 
@@ -96,7 +97,7 @@ std::vector<bf16> Attend(const Case& c, DecodeAttentionArgs args, bool programma
   const int64_t rows = args.row_length.shape[0];
   ManagedMemory out(static_cast<size_t>(rows * c.heads * kLatents) * 2);
   args.out = FloatOutput<3>(View<bf16, 3>::Contiguous(out.As<bf16>(), {rows, c.heads, kLatents}));
-  cuda::DecodeAttention(args, {nullptr, programmatic, invariant, c.workspace.As<void>()});
+  cuda::DecodeAttention(args, {nullptr, programmatic, invariant, c.workspace.As<void>(), c.counters.As<void>()});
   EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
   return {out.As<bf16>(), out.As<bf16>() + rows * c.heads * kLatents};
 }
@@ -148,7 +149,7 @@ void CheckAgainstRef(const Case& c) {
     const View<bf16, 3> out{found.As<bf16>(16), {c.rows, c.heads, kLatents}, {row_step, head_step, 1}};
     DecodeAttentionArgs args = c.args;
     args.out = FloatOutput<3>(out);
-    cuda::DecodeAttention(args, {nullptr, false, invariant, c.workspace.As<void>()});
+    cuda::DecodeAttention(args, {nullptr, false, invariant, c.workspace.As<void>(), c.counters.As<void>()});
     ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
     ExpectNear(c, out, expected);
     if (::testing::Test::HasFatalFailure()) return;
@@ -254,7 +255,7 @@ TEST_F(CudaDecodeAttentionTest, AGraphTakesNewLengthsAndRepeatsItsBits) {
       ASSERT_EQ(cudaStreamCreate(&stream), cudaSuccess);
       ASSERT_EQ(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal), cudaSuccess);
       for (int i = 0; i < 5; ++i) {
-        cuda::DecodeAttention(args, {stream, programmatic, invariant, c.workspace.As<void>()});
+        cuda::DecodeAttention(args, {stream, programmatic, invariant, c.workspace.As<void>(), c.counters.As<void>()});
       }
       ASSERT_EQ(cudaStreamEndCapture(stream, &graph), cudaSuccess);
       ASSERT_EQ(cudaGraphInstantiate(&exec, graph, 0), cudaSuccess);
@@ -290,7 +291,7 @@ TEST_F(CudaDecodeAttentionTest, EmptyBatchAndRefusals) {
   const auto refused = [&](const auto& change) {
     DecodeAttentionArgs args = c.args;
     args.out = FloatOutput<3>(View<bf16, 3>::Contiguous(out.As<bf16>(), {1, 2, kLatents}));
-    cuda::DecodeAttentionOptions options{nullptr, false, true, c.workspace.As<void>()};
+    cuda::DecodeAttentionOptions options{nullptr, false, true, c.workspace.As<void>(), c.counters.As<void>()};
     change(args, options);
     try {
       cuda::DecodeAttention(args, options);
@@ -309,6 +310,7 @@ TEST_F(CudaDecodeAttentionTest, EmptyBatchAndRefusals) {
   EXPECT_TRUE(refused([](Args& a, Options&) { a.kv_lora_rank = 448; }));
   EXPECT_TRUE(refused([](Args& a, Options&) { a.row_length.shape[0] = 2; }));
   EXPECT_TRUE(refused([](Args&, Options& o) { o.workspace = nullptr; }));
+  EXPECT_TRUE(refused([](Args&, Options& o) { o.counters = nullptr; }));
   EXPECT_TRUE(refused([&](Args& a, Options&) {
     a.out = FloatOutput<3>(View<float, 3>::Contiguous(out.As<float>(), {1, 2, kLatents}));
   }));
@@ -317,7 +319,7 @@ TEST_F(CudaDecodeAttentionTest, EmptyBatchAndRefusals) {
   }));
   DecodeAttentionArgs none = c.Rows(0, 0);
   none.out = FloatOutput<3>(View<bf16, 3>::Contiguous(out.As<bf16>(), {0, 2, kLatents}));
-  cuda::DecodeAttention(none, {nullptr, false, true, c.workspace.As<void>()});
+  cuda::DecodeAttention(none, {nullptr, false, true, c.workspace.As<void>(), c.counters.As<void>()});
   ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
   for (size_t i = 0; i < out.bytes(); ++i) ASSERT_EQ(out.As<uint8_t>()[i], 0xff);
 }

@@ -5,6 +5,7 @@
 
 #include "core/scaled.h"
 #include "gpu_test.h"
+#include "mapped_memory.h"
 
 namespace mxmla::testing {
 
@@ -54,7 +55,7 @@ class RandomWeight {
   LinearWeight weight;
 
  private:
-  ManagedMemory values_, scales_;
+  MappedMemory values_, scales_;
 };
 
 // Rows of normal bf16 values with poison between them.
@@ -72,7 +73,7 @@ class RandomRows {
   View<bf16, 2> view;
 
  private:
-  ManagedMemory memory_;
+  MappedMemory memory_;
 };
 
 }  // namespace mxmla::testing

@@ -7,6 +7,8 @@
 
 #include "cpu/backend.h"
 #include "engine/loaded_model.h"
+#include "engine/scheduler.h"
+#include "engine/session.h"
 #include "model/decoder.h"
 
 namespace mxmla {
@@ -20,8 +22,17 @@ class FarBackend final : public Backend {
 
   bool reads_host_memory() const override { return false; }
   Memory Allocate(size_t bytes, Fill fill, const std::string& what, const std::string& hint) override {
+    allocated += bytes;
+    if (what == "weights") {
+      Memory weights = AllocateHostMemory(bytes, fill, what, hint);
+      weights_begin = weights.data();
+      weights_end = weights.data() + bytes;
+      return weights;
+    }
     return AllocateHostMemory(bytes, fill, what, hint);
   }
+  std::optional<size_t> FreeMemory() const override { return free - allocated; }
+  bool replays() const override { return true; }
   Memory AllocateStaging(size_t bytes, const std::string& what, const std::string& hint) override {
     Memory memory = AllocateHostMemory(bytes, Fill::kZero, what, hint);
     std::memset(memory.data(), 0xa5, bytes);
@@ -37,7 +48,9 @@ class FarBackend final : public Backend {
     downloaded += bytes;
   }
 
-  size_t uploaded = 0, downloaded = 0;
+  size_t uploaded = 0, downloaded = 0, allocated = 0;
+  size_t free = size_t{1} << 40;
+  const std::byte *weights_begin = nullptr, *weights_end = nullptr;
 };
 
 class StepTest : public testing::Test {
@@ -53,7 +66,7 @@ class StepTest : public testing::Test {
   }
 
   Decoder Make(Backend& backend) const {
-    return Decoder(model_.config, model_.weights, model_.Placed(AbsorbDType::kCheckpoint), options_, backend, nullptr);
+    return Decoder(model_.config, model_.Placed(options_), options_, backend, nullptr);
   }
 
   // Two prompts, one of them sampled with everything that sampling knows; then a token of each.
@@ -137,6 +150,160 @@ TEST_F(StepTest, AStepCanBeQueuedOnTokensThatTheHostHasNotSeen) {
   const int32_t none = -5;  // there are four rows of logits
   EXPECT_THROW(unseen.Forward(std::vector{Next(prompts[0], &none)}), Error);
 }
+
+class FarWeights : public testing::TestWithParam<const char*> {
+ protected:
+  static ModelOptions Options() {
+    ModelOptions options;
+    options.max_context = 100;
+    options.max_sequences = 2;
+    options.max_batch_tokens = 16;
+    options.max_logit_rows = 16;
+    return options;
+  }
+  LoadedModel Open() const { return LoadedModel::Open(std::string(MXMLA_FIXTURES) + "/" + GetParam(), {"cpu", 2}); }
+};
+
+TEST_P(FarWeights, ComputeWhatTheHostsDo) {
+  for (const KvDType kv_dtype : {KvDType::kAuto, KvDType::kFp8}) {
+    std::vector<float> results[2];
+    for (const bool far : {false, true}) {
+      LoadedModel model = Open();
+      FarBackend* device = nullptr;
+      size_t told = 0, total = 1;
+      if (far) {
+        auto backend = std::make_unique<FarBackend>();
+        device = backend.get();
+        model.backend = std::move(backend);
+        model.on_upload = [&](const UploadState& state) {
+          EXPECT_GE(state.done, told);
+          told = state.done;
+          if (state.finished) total = state.total;
+        };
+      }
+      ModelOptions options = Options();
+      options.kv_dtype = kv_dtype;
+      Session session(model, options);
+      if (far) {
+        EXPECT_EQ(told, total);
+        const PlacedWeights& placed = model.Placed(options);
+        const auto* head = std::get_if<View<const bf16, 2>>(&placed.weights.lm_head);
+        ASSERT_NE(head, nullptr);
+        const auto* at = reinterpret_cast<const std::byte*>(head->data);
+        EXPECT_TRUE(at >= device->weights_begin && at < device->weights_end);
+        EXPECT_EQ(session.options().row_buckets.empty(), false);
+      }
+      const int first = session.Add(), second = session.Add();
+      std::vector<int32_t> tokens(10);
+      for (int32_t i = 0; i < 10; ++i) tokens[static_cast<size_t>(i)] = 3 * i + 1;
+      const std::span<const int32_t> all = tokens;
+      for (int step = 0; step < 2; ++step) {
+        const StepInput inputs[] = {{first, all.first(1), {0}, false}, {second, all, {0, 9}, false}};
+        const View<const float, 2> logits = session.Step(inputs);
+        results[far].insert(results[far].end(), logits.data, logits.data + logits.size());
+      }
+      Scheduler scheduler(model, options);
+      GenerateRequest request;
+      for (int32_t i = 0; i < 80; ++i) request.prompt.push_back(i % 31);
+      request.random_rows = 70;
+      request.max_tokens = 4;
+      request.logprobs = true;
+      scheduler.Submit(request, [&](RequestId, const GenerateResult& result) {
+        for (const TokenLogprobs& token : result.logprobs) results[far].push_back(token.chosen);
+      });
+      while (!scheduler.idle()) scheduler.Tick();
+    }
+    ASSERT_EQ(results[0].size(), results[1].size());
+    EXPECT_EQ(std::memcmp(results[0].data(), results[1].data(), results[0].size() * sizeof(float)), 0);
+  }
+}
+
+TEST_P(FarWeights, ThatDoNotFitAreRefusedBeforeAnythingIsCopied) {
+  LoadedModel model = Open();
+  auto backend = std::make_unique<FarBackend>();
+  backend->free = 20000;
+  const FarBackend* device = backend.get();
+  model.backend = std::move(backend);
+  try {
+    Session session(model, Options());
+    FAIL() << "not refused";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kMemory);
+    EXPECT_NE(std::string(error.what()).find("0.00 GB free"), std::string::npos);
+  }
+  EXPECT_EQ(device->allocated, 0u);
+}
+
+// Several matrices that read the same rows become one where their planes allow it, and shared experts stand among the
+// routed ones.
+TEST_P(FarWeights, AreJoinedAndAreStillTheCheckpoints) {
+  LoadedModel model = Open();
+  model.backend = std::make_unique<FarBackend>();
+  const PlacedWeights& placed = model.Placed(Options());
+  EXPECT_EQ(placed.shared_parts, model.config.n_shared_experts);
+  using Values = std::vector<std::vector<float>>;
+  const auto values = [](const LinearWeight& weight) {
+    Values rows(static_cast<size_t>(RowCount(weight)), std::vector<float>(static_cast<size_t>(ColumnCount(weight))));
+    for (int64_t r = 0; r < RowCount(weight); ++r) DequantizeRow(weight, r, rows[static_cast<size_t>(r)].data());
+    return rows;
+  };
+  const auto joined = [&](const LinearWeight& first, const LinearWeight& second) {
+    Values rows = values(first);
+    std::ranges::copy(values(second), std::back_inserter(rows));
+    return rows;
+  };
+  const auto rows_of = [](const Values& all, size_t first, size_t count) {
+    return Values(all.begin() + static_cast<int64_t>(first), all.begin() + static_cast<int64_t>(first + count));
+  };
+  int found = 0;
+  for (size_t l = 0; l < placed.joined.size(); ++l) {
+    const LayerWeights& host = model.weights.layers[l];
+    const LayerWeights& far = placed.weights.layers[l];
+    const JoinedWeights& own = placed.joined[l];
+    const LinearWeight& query = model.config.q_lora_rank > 0 ? host.q_a_proj : host.q_proj;
+    if (own.down) {
+      EXPECT_EQ(values(*own.down), joined(query, host.kv_a_proj_with_mqa));
+      ++found;
+    }
+    if (own.gate_up) {
+      EXPECT_EQ(values(*own.gate_up), joined(host.mlp.gate_proj, host.mlp.up_proj));
+      ++found;
+    }
+    if (!host.is_moe) continue;
+    const size_t experts = host.experts.gate_proj.size();
+    const auto width = static_cast<size_t>(model.config.moe_intermediate_size);
+    ASSERT_EQ(far.experts.gate_proj.size(), experts + static_cast<size_t>(placed.shared_parts));
+    for (size_t e = 0; e < far.experts.gate_proj.size(); ++e) {
+      const bool routed = e < experts;
+      const size_t first = routed ? 0 : (e - experts) * width;
+      const MlpWeights from =
+          routed ? MlpWeights{host.experts.gate_proj[e], host.experts.up_proj[e], host.experts.down_proj[e]}
+                 : host.shared_experts;
+      const Values gate = rows_of(values(from.gate_proj), first, width),
+                   up = rows_of(values(from.up_proj), first, width);
+      EXPECT_EQ(values(far.experts.gate_proj[e]), gate);
+      EXPECT_EQ(values(far.experts.up_proj[e]), up);
+      Values down = values(from.down_proj);
+      for (std::vector<float>& row : down)
+        row = {row.begin() + static_cast<int64_t>(first), row.begin() + static_cast<int64_t>(first + width)};
+      EXPECT_EQ(values(far.experts.down_proj[e]), down);
+      if (own.expert_gate_up.empty()) continue;
+      Values both = gate;
+      std::ranges::copy(up, std::back_inserter(both));
+      EXPECT_EQ(values(own.expert_gate_up[e]), both);
+      ++found;
+    }
+  }
+  EXPECT_GT(found, GetParam() == std::string("v3-fp8") ? -1 : 4);  // its widths are no multiples of a block
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, FarWeights,
+                         testing::Values("v3-mxfp4", "v3-fp8", "v3-bf16", "v2-bf16", "kimi-mxfp4", "v3-real-dims"),
+                         [](const auto& test) {
+                           std::string name = test.param;
+                           std::ranges::replace(name, '-', '_');
+                           return name;
+                         });
 
 TEST_F(StepTest, SamplingIsForAllRowsOrNone) {
   Decoder decoder = Make(*model_.backend);

@@ -64,7 +64,7 @@ struct Cache {
   int64_t pages_a_sequence;
   Tensor<3> pages;
   Tensor<3> keys;
-  std::vector<int32_t> table;
+  OperandVector<int32_t> table;
   View<const int32_t, 2> block_table;
   std::vector<double> values;
   int64_t width = 0;
@@ -80,6 +80,7 @@ std::vector<double> Softmax(std::vector<double> scores) {
 }
 
 TEST_P(AttentionTest, DecodeAgainstFloat64AndBitInvariant) {
+  MXMLA_NEEDS(decode_attention);
   const Format plain = backend().plain();
   struct Case {
     Size size;
@@ -96,7 +97,7 @@ TEST_P(AttentionTest, DecodeAgainstFloat64AndBitInvariant) {
     // sequence (causal prefill) at the end.
     const std::vector<int64_t> lengths{1, s.page_size - 1, s.page_size, s.page_size + 1, 512, 513, 1300};
     const Cache cache(rng_, format, s, lengths);
-    std::vector<int32_t> sequence{0, 0, 1, 2, 3, 4, 5, 6, 6}, length{0};
+    OperandVector<int32_t> sequence{0, 0, 1, 2, 3, 4, 5, 6, 6}, length{0};
     for (int64_t l : lengths) length.push_back(static_cast<int32_t>(l));
     length.push_back(1299);
     const auto rows = static_cast<int64_t>(sequence.size());
@@ -153,6 +154,7 @@ TEST_P(AttentionTest, DecodeAgainstFloat64AndBitInvariant) {
 }
 
 TEST_P(AttentionTest, PrefillAgainstFloat64) {
+  MXMLA_NEEDS(prefill_attention);
   const Format plain = backend().plain();
   struct Case {
     Size s;
@@ -174,8 +176,8 @@ TEST_P(AttentionTest, PrefillAgainstFloat64) {
       args.query = query.In();
       args.kv_pages = cache.In();
       args.block_table = cache.block_table;
-      const std::vector<int32_t> sequence(c.rows, 0), begin{0, static_cast<int32_t>(c.rows)};
-      std::vector<int32_t> length(c.rows);
+      const OperandVector<int32_t> sequence(c.rows, 0), begin{0, static_cast<int32_t>(c.rows)};
+      OperandVector<int32_t> length(c.rows);
       for (int64_t r = 0; r < c.rows; ++r) length[r] = static_cast<int32_t>(c.first + r + 1);
       args.row_sequence = View<const int32_t, 1>::Contiguous(sequence.data(), {c.rows});
       args.row_length = View<const int32_t, 1>::Contiguous(length.data(), {c.rows});
@@ -240,6 +242,7 @@ TEST_P(AttentionTest, PrefillAgainstFloat64) {
 // Segments of several sequences, an empty one among them, and padding behind the last: each segment's rows are what a
 // call of its own gives, and padding rows of the output are left as they are.
 TEST_P(AttentionTest, PrefillSegmentsAreIndependent) {
+  MXMLA_NEEDS(prefill_attention);
   const Format plain = backend().plain();
   const Size s{3, 96, 32, 16};
   const int64_t nope = 64, v = 64, rows = 40;
@@ -249,8 +252,8 @@ TEST_P(AttentionTest, PrefillSegmentsAreIndependent) {
   Tensor<3> query(rng_, plain, {rows, s.heads, nope + s.rope});
   query.Randomize(rng_);
   // Segments of 12, 0, 20 and 5 rows; 3 rows of padding.
-  const std::vector<int32_t> begin{0, 12, 12, 32, 37};
-  std::vector<int32_t> sequence(rows, 0), length(rows, 0);
+  const OperandVector<int32_t> begin{0, 12, 12, 32, 37};
+  OperandVector<int32_t> sequence(rows, 0), length(rows, 0);
   for (const auto& [segment, of] : {std::pair{0, 0}, {2, 1}, {3, 3}}) {
     for (int32_t r = begin[segment]; r < begin[segment + 1]; ++r) {
       sequence[r] = of;
@@ -263,7 +266,7 @@ TEST_P(AttentionTest, PrefillSegmentsAreIndependent) {
   args.w_kc = {kv.View(), s.heads, nope + v, 0, nope};
   args.w_vc = {kv.View(), s.heads, nope + v, nope, v};
   args.softmax_scale = 0.02f;
-  const auto run = [&](const Tensor<3>& out, int64_t first, int64_t count, const std::vector<int32_t>& segments) {
+  const auto run = [&](const Tensor<3>& out, int64_t first, int64_t count, const OperandVector<int32_t>& segments) {
     args.query = std::visit([&](const auto& q) -> FloatInput<3> { return q.Rows(first, count); }, query.In());
     args.out = std::visit([&](const auto& o) -> FloatOutput<3> { return o.Rows(first, count); }, out.Out());
     args.row_sequence = View<const int32_t, 1>::Contiguous(sequence.data() + first, {count});

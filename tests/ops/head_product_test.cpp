@@ -22,6 +22,7 @@ struct KvBProj {
 };
 
 TEST_P(HeadProductTest, QueryAbsorbAgainstFloat64) {
+  MXMLA_NEEDS(query_absorb);
   for (const Size& s : kSizes) {
     for (Format q_format : kFormats) {
       for (Format w_format : kFormats) {
@@ -53,6 +54,7 @@ TEST_P(HeadProductTest, QueryAbsorbAgainstFloat64) {
 }
 
 TEST_P(HeadProductTest, QueryAbsorbOutputMajor) {
+  MXMLA_NEEDS(query_absorb);
   const Size s{5, 3, 64, 96, 0};
   for (Format w_format : kFormats) {
     Tensor<3> q(rng_, backend().plain(), {s.rows, s.heads, s.nope});
@@ -74,6 +76,7 @@ TEST_P(HeadProductTest, QueryAbsorbOutputMajor) {
 }
 
 TEST_P(HeadProductTest, ValueProjectAgainstFloat64) {
+  MXMLA_NEEDS(value_project);
   for (const Size& s : kSizes) {
     for (Format a_format : kFormats) {
       for (Format w_format : kFormats) {
@@ -108,6 +111,7 @@ TEST_P(HeadProductTest, ValueProjectAgainstFloat64) {
 
 // The design's three ways to o_proj's input, in the backend's activation type, MXFP4 and FP8.
 TEST_P(HeadProductTest, TheThreeVLayoutsAreBitIdentical) {
+  MXMLA_NEEDS(value_project);
   for (int64_t batch = 1; batch <= 9; ++batch) {
     for (const Size& s : {Size{batch, 3, 128, 512, 128}, Size{batch, 5, 64, 96, 64}, Size{batch, 3, 128, 160, 96}}) {
       for (Format w_format : {Format::kBf16, Format::kFp8, Format::kMxfp4}) {
@@ -162,6 +166,8 @@ TEST_P(HeadProductTest, TheThreeVLayoutsAreBitIdentical) {
 }
 
 TEST_P(HeadProductTest, ResultsDependOnNeitherRowsNorThreads) {
+  MXMLA_NEEDS(query_absorb);
+  MXMLA_NEEDS(value_project);
   const Size s{11, 5, 128, 160, 96};
   for (Format w_format : kFormats) {
     for (Format x_format : {backend().plain(), Format::kFp8, Format::kMxfp4}) {

@@ -89,6 +89,7 @@ TEST_P(LayoutTest, DecodeAttentionRefusesARankWiderThanTheCache) {
 
 // A kernel either honours a stride (and then the result is that of any other layout) or refuses it by name.
 TEST_P(LayoutTest, InnerStridesAreHonouredOrRefused) {
+  MXMLA_NEEDS(value_project);
   const Machine machine(backend());
   Tensor<3> attn(rng_, backend().plain(), {3, 5, 96}, {true, 2}), packed(rng_, backend().plain(), {3, 5, 96});
   attn.Randomize(rng_);
@@ -120,7 +121,7 @@ TEST_P(LayoutTest, ColumnMajorScalesAreHonoured) {
   const Tensor<3> expected(rng_, Format::kFp8, {6, 1, 300});
   Quantize(machine.context(), {x.In(), expected.QuantizedOut(), ScaleMode::kEven});
   const Tensor<3> codes(rng_, Format::kFp8, {6, 1, 300});
-  std::vector<float> scales(6 * 3);
+  OperandVector<float> scales(6 * 3);
   const View<float, 3> column_major{scales.data(), {6, 1, 3}, {1, 1, 6}};
   Quantize(machine.context(), {x.In(), Fp8Group<e4m3, 3>{codes.fp8->view, column_major}, ScaleMode::kEven});
   EXPECT_EQ(codes.fp8->Bits(), expected.fp8->Bits());

@@ -18,6 +18,7 @@ std::vector<double> Product(const std::vector<double>& x, const std::vector<doub
 }
 
 TEST_P(LinearTest, EveryFormatAgainstFloat64) {
+  MXMLA_NEEDS(linear);
   struct Size {
     int64_t rows, n, k;
   };
@@ -42,6 +43,7 @@ TEST_P(LinearTest, EveryFormatAgainstFloat64) {
 }
 
 TEST_P(LinearTest, ResultsDependOnNeitherRowsNorThreads) {
+  MXMLA_NEEDS(linear);
   const int64_t rows = 21, n = 70, k = 352;
   for (Format x_format : {backend().plain(), Format::kFp8, Format::kMxfp4}) {
     for (Format w_format : kFormats) {
@@ -71,6 +73,7 @@ TEST_P(LinearTest, ResultsDependOnNeitherRowsNorThreads) {
 }
 
 TEST_P(LinearTest, GroupedReadsOnlyTheChosenExperts) {
+  MXMLA_NEEDS(grouped_linear);
   const int64_t experts = 5, n = 40, k = 96;
   for (int64_t rows : {1, 7, 40}) {
     for (int64_t pairs_per_row : {1, 3}) {
@@ -86,7 +89,7 @@ TEST_P(LinearTest, GroupedReadsOnlyTheChosenExperts) {
           for (int64_t e = 0; e < experts; ++e) weights.push_back(Rows(all.View(), e * 128, n));
           std::vector<int32_t> expert_of(pairs);
           for (int32_t& e : expert_of) e = static_cast<int32_t>(std::array{0, 1, 3, 4}[Uniform(rng_, 0, 3)]);
-          std::vector<int32_t> begin{0}, order;
+          OperandVector<int32_t> begin{0}, order;
           for (int32_t e = 0; e < experts; ++e) {
             for (int64_t p = 0; p < pairs; ++p) {
               if (expert_of[p] == e) order.push_back(static_cast<int32_t>(p));

@@ -103,13 +103,57 @@ TEST_P(MoeTest, RouterChoosesAndWeighs) {
   }
 }
 
+// A row's choice and weights are the same bits in any batch; a padding row has none.
+TEST_P(MoeTest, RouterRowsAreIndependentAndPaddingReadsNoExpert) {
+  const int64_t experts = 72, hidden = 1096, rows = 37, top_k = 5;
+  Tensor<2> x(rng_, backend().plain(), {rows, hidden});
+  x.Randomize(rng_, 0.1);
+  const Weight w(rng_, Format::kBf16, experts, hidden);
+  Plane<int32_t, 1> length(rng_, {rows});
+  for (int64_t r = 0; r < rows; ++r) length.view(r) = r % 7 == 3 ? 0 : 5;
+  const auto run = [&](int64_t step, std::vector<int32_t>* ids) {
+    const Plane<float, 2> logits(rng_, {rows, experts}), weights(rng_, {rows, top_k});
+    const Plane<int32_t, 2> chosen(rng_, {rows, top_k});
+    for (int64_t r = 0; r < rows; r += step) {
+      const int64_t count = std::min(step, rows - r);
+      RouterArgs args{std::visit([&](const auto& v) -> FloatInput<2> { return v.Rows(r, count); }, x.In()),
+                      w.View(),
+                      {},
+                      {RouterMethod::kNoauxTc, 4, 2, top_k, true, 2.5f},
+                      logits.view.Rows(r, count),
+                      chosen.view.Rows(r, count),
+                      weights.view.Rows(r, count)};
+      args.row_length = View<const int32_t, 1>(length.view.Rows(r, count));
+      Router(Machine(backend()).context(), args);
+    }
+    EXPECT_TRUE(chosen.UntouchedOutside() && weights.UntouchedOutside());
+    *ids = chosen.Elements();
+    return weights.Elements();
+  };
+  std::vector<int32_t> ids, again;
+  const std::vector<float> weights = run(rows, &ids);
+  for (int64_t i = 0; i < rows * top_k; ++i) {
+    if (i / top_k % 7 == 3) {
+      EXPECT_EQ(ids[i], -1);
+      EXPECT_EQ(weights[i], 0);
+    } else {
+      EXPECT_GE(ids[i], 0);
+      EXPECT_GT(weights[i], 0);
+    }
+  }
+  for (const int64_t step : {1, 2, 6, 16}) {
+    EXPECT_EQ(run(step, &again), weights) << step;
+    EXPECT_EQ(again, ids) << step;
+  }
+}
+
 TEST_P(MoeTest, RouterTiesGoToTheLowerExpert) {
   const int64_t experts = 8, hidden = 32;
   for (RouterMethod method : {RouterMethod::kGreedy, RouterMethod::kGroupLimitedGreedy, RouterMethod::kNoauxTc}) {
     const Tensor<2> x = std::move(Tensor<2>(rng_, backend().plain(), {1, hidden}).Randomize(rng_));
-    const std::vector<float> zeros(experts * hidden);
-    std::vector<float> logits(experts), weights(4);
-    std::vector<int32_t> ids(4);
+    const OperandVector<float> zeros(experts * hidden);
+    OperandVector<float> logits(experts), weights(4);
+    OperandVector<int32_t> ids(4);
     Router(Machine(backend()).context(), {x.In(),
                                           View<const float, 2>::Contiguous(zeros.data(), {experts, hidden}),
                                           {},
@@ -117,7 +161,7 @@ TEST_P(MoeTest, RouterTiesGoToTheLowerExpert) {
                                           View<float, 2>::Contiguous(logits.data(), {1, experts}),
                                           View<int32_t, 2>::Contiguous(ids.data(), {1, 4}),
                                           View<float, 2>::Contiguous(weights.data(), {1, 4})});
-    EXPECT_EQ(ids, (std::vector<int32_t>{0, 1, 2, 3}));
+    EXPECT_EQ(ids, (OperandVector<int32_t>{0, 1, 2, 3}));
   }
 }
 
@@ -127,8 +171,8 @@ TEST_P(MoeTest, RouterOnNanStaysInRange) {
   x.f32->ForEach([](float& v) { v = NAN; });
   for (RouterMethod method : {RouterMethod::kGreedy, RouterMethod::kGroupLimitedGreedy, RouterMethod::kNoauxTc}) {
     const Weight w(rng_, Format::kF32, experts, hidden);
-    std::vector<float> logits(experts), weights(4);
-    std::vector<int32_t> ids(4, -5);
+    OperandVector<float> logits(experts), weights(4);
+    OperandVector<int32_t> ids(4, -5);
     Router(Machine(backend()).context(), {x.In(),
                                           w.View(),
                                           {},
@@ -161,6 +205,28 @@ TEST_P(MoeTest, GroupExpertsSortsPairs) {
     }
     EXPECT_TRUE(begin.UntouchedOutside() && pairs.UntouchedOutside());
   }
+}
+
+TEST_P(MoeTest, GroupExpertsLeavesPaddingOut) {
+  const int64_t rows = 700, top_k = 8, experts = 257;
+  Plane<int32_t, 2> ids(rng_, {rows, top_k});
+  ids.ForEach([&](int32_t& id) { id = static_cast<int32_t>(Uniform(rng_, -1, experts - 1)); });
+  const Plane<int32_t, 1> begin(rng_, {experts + 1}), pairs(rng_, {rows * top_k});
+  GroupExperts(Machine(backend()).context(), {ids.view, begin.view, pairs.view});
+  const std::vector<int32_t> expert_of = ids.Elements();
+  const auto padding = static_cast<int64_t>(std::count(expert_of.begin(), expert_of.end(), -1));
+  std::vector<int32_t> expected(rows * top_k);
+  std::iota(expected.begin(), expected.end(), 0);
+  std::stable_sort(expected.begin(), expected.end(), [&](int a, int b) { return expert_of[a] < expert_of[b]; });
+  expected.erase(expected.begin(), expected.begin() + padding);
+  std::vector<int32_t> found = pairs.Elements();
+  found.resize(expected.size());
+  EXPECT_EQ(found, expected);
+  for (int64_t e = 0; e <= experts; ++e) {
+    const auto before = std::count_if(expert_of.begin(), expert_of.end(), [&](int32_t id) { return id < e; });
+    EXPECT_EQ(begin.view(e), before - padding);
+  }
+  EXPECT_TRUE(begin.UntouchedOutside() && pairs.UntouchedOutside());
 }
 
 TEST_P(MoeTest, CombineAddsSharedAndWeightedPairs) {

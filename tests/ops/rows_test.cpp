@@ -8,7 +8,7 @@ using RowsTest = BackendTest;
 constexpr ScaleMode kModes[] = {ScaleMode::kEven, ScaleMode::kFloor, ScaleMode::kCeil};
 
 // The bits of the rows `to` of a quantised output of `rows` rows: codes, then scales.
-std::vector<uint8_t> BitsOfRows(const Tensor<2>& quantized, int64_t rows, const std::vector<int64_t>& to) {
+std::vector<uint8_t> BitsOfRows(const Tensor<2>& quantized, int64_t rows, const OperandVector<int64_t>& to) {
   std::vector<uint8_t> bits;
   const auto append = [&](const auto& plane) {
     if (!plane || rows == 0) return;
@@ -37,8 +37,8 @@ TEST_P(RowsTest, RmsNormWithResidualIndicesAndQuantizedOutput) {
           weight.ForEach([&](float& v) { v = std::uniform_real_distribution<float>(0.5f, 1.5f)(rng_); });
           Plane<float, 1> row_scale(rng_, {rows});
           row_scale.ForEach([&](float& v) { v = std::uniform_real_distribution<float>(1, 3)(rng_); });
-          std::vector<int32_t> from(rows);
-          std::vector<int64_t> to(rows);
+          OperandVector<int32_t> from(rows);
+          OperandVector<int64_t> to(rows);
           for (int64_t r = 0; r < rows; ++r) {
             from[r] = static_cast<int32_t>(row_index ? x_rows - 1 - r / 2 : r);  // rows may repeat
             to[r] = out_index ? 2 * (rows - 1 - r) + 1 : r;
@@ -90,7 +90,7 @@ TEST_P(RowsTest, RmsNormWithResidualIndicesAndQuantizedOutput) {
           ASSERT_EQ(BitsOfRows(quantized, out_rows, to), QuantizedBits(found, n, q_format, mode));
           if (out_index) {
             const Tensor<2> untouched(rng_, q_format, {out_rows, n});
-            std::vector<int64_t> others(rows);
+            OperandVector<int64_t> others(rows);
             for (int64_t r = 0; r < rows; ++r) {
               ASSERT_TRUE(std::isnan(out_values[2 * r * n])) << "row not named";
               others[r] = 2 * r;
@@ -209,7 +209,7 @@ TEST_P(RowsTest, RopeIntoPlaceAndIntoRows) {
             for (auto* plane : {&cos, &sin}) {
               plane->ForEach([&](float& v) { v = std::uniform_real_distribution<float>(-1, 1)(rng_); });
             }
-            std::vector<int64_t> to(rows);
+            OperandVector<int64_t> to(rows);
             for (int64_t r = 0; r < rows; ++r) to[r] = out_index ? 2 * (rows - 1 - r) + 1 : r;
             const Tensor<3> out(rng_, plain, {out_index ? 2 * rows : rows, heads, n});
             RopeArgs args{x.In(), cos.view, sin.view, interleaved, out.Out(), {}};
@@ -284,7 +284,7 @@ TEST_P(RowsTest, EmbeddingRowsAreExact) {
     const Weight table(rng_, table_format, vocab, hidden);
     const std::vector<double> values = table.Values();
     for (int64_t rows : {0, 1, 12}) {
-      std::vector<int32_t> tokens(rows);
+      OperandVector<int32_t> tokens(rows);
       for (int32_t& token : tokens) token = static_cast<int32_t>(Uniform(rng_, 0, vocab - 1));
       for (const float scale : {1.0f, 12.3f}) {
         const Tensor<2> out(rng_, backend().plain(), {rows, hidden});
@@ -299,6 +299,129 @@ TEST_P(RowsTest, EmbeddingRowsAreExact) {
         }
         ASSERT_TRUE(out.UntouchedOutside());
       }
+    }
+  }
+}
+
+TEST_P(RowsTest, EmbeddingReadsWhatTheLastStepSampled) {
+  const int64_t vocab = 11, hidden = 72;
+  const Weight table(rng_, Format::kBf16, vocab, hidden);
+  const std::vector<double> values = table.Values();
+  const OperandVector<int32_t> tokens{3, -1, -3, -2}, previous{7, -1, 0};  // -1: a row of NaN
+  const Tensor<2> out(rng_, backend().plain(), {4, hidden});
+  Embedding(Machine(backend()).context(), {View<const int32_t, 1>::Contiguous(tokens.data(), {4}), table.View(),
+                                           out.Out(), View<const int32_t, 1>::Contiguous(previous.data(), {3})});
+  const std::vector<double> found = out.Values();
+  for (int64_t i = 0; i < 4 * hidden; ++i) {
+    const int64_t token = std::array{3, 7, 0, -1}[i / hidden];
+    ASSERT_EQ(found[i], token < 0 ? 0 : values[token * hidden + i % hidden]) << "element " << i;
+  }
+}
+
+TEST_P(RowsTest, RmsNormOfLongRows) {
+  for (int64_t n : {7168, 8192 + 32, 18432}) {
+    for (const bool residual : {false, true}) {
+      Tensor<2> x(rng_, backend().plain(), {3, n}), stream(rng_, Format::kF32, {3, n});
+      x.Randomize(rng_);
+      stream.Randomize(rng_);
+      Plane<float, 1> weight(rng_, {n});
+      weight.ForEach([&](float& v) { v = std::uniform_real_distribution<float>(0.5f, 1.5f)(rng_); });
+      const Tensor<2> out(rng_, backend().plain(), {3, n}), quantized(rng_, Format::kFp8, {3, n});
+      std::vector<double> v = x.Values(), expected;
+      const std::vector<double> before = stream.Values();
+      RmsNormArgs args;
+      args.x = x.In();
+      if (residual) args.residual = stream.f32->view;
+      args.weight = weight.view;
+      args.eps = 1e-6f;
+      args.out = out.Out();
+      args.quantized = quantized.QuantizedOut();
+      RmsNorm(Machine(backend()).context(), args);
+      for (int64_t r = 0; r < 3; ++r) {
+        double squares = 0;
+        for (int64_t i = r * n; i < (r + 1) * n; ++i) {
+          if (residual) v[i] = static_cast<float>(v[i] + before[i]);
+          squares += v[i] * v[i];
+        }
+        const double factor = 1 / std::sqrt(squares / static_cast<double>(n) + 1e-6);
+        for (int64_t i = 0; i < n; ++i) {
+          expected.push_back(v[r * n + i] * factor * static_cast<double>(weight.view(i)));
+        }
+      }
+      ASSERT_TRUE(Close(expected, out.Values(), backend().For(backend().plain())));
+      ASSERT_EQ(quantized.Bits(), QuantizedBits(out.Values(), n, Format::kFp8, ScaleMode::kEven));
+      ASSERT_EQ(stream.Values(), residual ? v : before);
+      ASSERT_TRUE(out.UntouchedOutside() && quantized.UntouchedOutside() && stream.UntouchedOutside());
+    }
+  }
+}
+
+// A row of an FP8 cache is one stretch of memory: the latent's codes and scales from the norm, the key from RoPE.
+TEST_P(RowsTest, NormAndRopeWriteRowsOfAnFp8Cache) {
+  const int64_t rank = 512, rope = 64, rows = 5;
+  const int64_t bytes = 2 * 4 * Fp8KvRowStride(rank, rope);
+  OperandVector<e4m3> memory(bytes, Canary<e4m3>());
+  const Fp8Kv<e4m3, 3> pages = Fp8KvPages(memory.data(), 2, 4, rank, rope);
+  const Fp8Group<e4m3, 2> latent{pages.latent.values.Flatten(0), pages.latent.scales.Flatten(0)};
+  const OperandVector<int64_t> slots{6, 0, 3, 7, 4};
+  Tensor<2> x(rng_, backend().plain(), {rows, rank});
+  x.Randomize(rng_);
+  Tensor<3> key(rng_, backend().plain(), {rows, 1, rope});
+  key.Randomize(rng_);
+  Plane<float, 1> weight(rng_, {rank});
+  weight.ForEach([](float& v) { v = 1.25f; });
+  Plane<float, 2> cos(rng_, {rows, rope / 2}), sin(rng_, {rows, rope / 2});
+  for (auto* plane : {&cos, &sin}) {
+    plane->ForEach([&](float& v) { v = std::uniform_real_distribution<float>(-1, 1)(rng_); });
+  }
+  const Tensor<2> plain(rng_, backend().plain(), {rows, rank});
+  const Tensor<3> turned(rng_, Format::kBf16, {rows, 1, rope});
+  const Machine machine(backend());
+  RmsNormArgs norm;
+  norm.x = x.In();
+  norm.weight = weight.view;
+  norm.out = plain.Out();
+  RmsNorm(machine.context(), norm);
+  norm.out.reset();
+  norm.quantized = latent;
+  norm.out_index = View<const int64_t, 1>::Contiguous(slots.data(), {rows});
+  RmsNorm(machine.context(), norm);
+  RopeArgs args{key.In(), cos.view, sin.view, true, turned.Out(), {}};
+  Rope(machine.context(), args);
+  args.out = pages.key.Flatten(0).Split(1, 1, rope);
+  args.out_index = norm.out_index;
+  Rope(machine.context(), args);
+  const std::vector<uint8_t> bits = QuantizedBits(plain.Values(), rank, Format::kFp8, ScaleMode::kEven);
+  for (int64_t r = 0; r < rows; ++r) {
+    const e4m3* row = memory.data() + slots[r] * Fp8KvRowStride(rank, rope);
+    ASSERT_EQ(std::memcmp(row, &bits[r * rank], rank), 0) << "codes of row " << r;
+    ASSERT_EQ(std::memcmp(row + rank, &bits[rows * rank + r * 16], 16), 0) << "scales of row " << r;
+    ASSERT_EQ(std::memcmp(row + rank + 16, turned.Bits().data() + r * 2 * rope, 2 * rope), 0) << "key of row " << r;
+  }
+  for (const int64_t slot : {1, 2, 5}) {
+    for (int64_t i = 0; i < Fp8KvRowStride(rank, rope); ++i) {
+      ASSERT_EQ(memory[slot * Fp8KvRowStride(rank, rope) + i].bits, 0xff) << "a slot that was not named";
+    }
+  }
+}
+
+TEST_P(RowsTest, RopeAnglesAreThoseOfFloat32) {
+  for (int64_t rows : {0, 1, 9}) {
+    for (int64_t pairs : {1, 32}) {
+      Plane<int32_t, 1> positions(rng_, {rows});
+      positions.ForEach([&](int32_t& v) { v = static_cast<int32_t>(Uniform(rng_, 0, 163840)); });
+      Plane<float, 1> frequencies(rng_, {pairs});
+      frequencies.ForEach([&](float& v) { v = std::exp(std::uniform_real_distribution<float>(-9, 0)(rng_)); });
+      const Plane<float, 2> cos(rng_, {rows, pairs}), sin(rng_, {rows, pairs});
+      RopeAngles(Machine(backend()).context(), {positions.view, frequencies.view, 1.5f, cos.view, sin.view});
+      for (int64_t r = 0; r < rows; ++r) {
+        for (int64_t i = 0; i < pairs; ++i) {
+          const double angle = static_cast<float>(positions.view(r)) * frequencies.view(i);
+          ASSERT_NEAR(cos.view(r, i), 1.5 * std::cos(angle), 3e-7);
+          ASSERT_NEAR(sin.view(r, i), 1.5 * std::sin(angle), 3e-7);
+        }
+      }
+      ASSERT_TRUE(cos.UntouchedOutside() && sin.UntouchedOutside());
     }
   }
 }

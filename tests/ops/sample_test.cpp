@@ -13,14 +13,14 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 // A call's operands; what a test does not set is absent.
 struct Call {
   View<const float, 2> logits;
-  std::vector<SamplingOptions> options;
-  std::vector<float> uniform;
-  std::vector<int64_t> penalty_begin;
-  std::vector<int32_t> penalty_tokens, penalty_counts;
-  std::vector<int64_t> bias_begin;
-  std::vector<int32_t> bias_tokens;
-  std::vector<float> bias_values;
-  std::vector<int32_t> allowed_index, allowed;
+  OperandVector<SamplingOptions> options;
+  OperandVector<float> uniform;
+  OperandVector<int64_t> penalty_begin;
+  OperandVector<int32_t> penalty_tokens, penalty_counts;
+  OperandVector<int64_t> bias_begin;
+  OperandVector<int32_t> bias_tokens;
+  OperandVector<float> bias_values;
+  OperandVector<int32_t> allowed_index, allowed;
   int64_t listed = 0;
   bool logprobs = true;
 };
@@ -33,7 +33,7 @@ struct Found {
 };
 
 template <class T>
-auto AsView(const std::vector<T>& x) {
+auto AsView(const OperandVector<T>& x) {
   return View<const T, 1>::Contiguous(x.data(), {static_cast<int64_t>(x.size())});
 }
 
@@ -68,7 +68,7 @@ Found RunSample(const Backend& backend, const Call& call, Rng& rng, int threads 
 }
 
 // Rows of the same options.
-Call MakeCall(const std::vector<float>& logits, int64_t vocab, SamplingOptions options, float uniform = 0.5f) {
+Call MakeCall(const OperandVector<float>& logits, int64_t vocab, SamplingOptions options, float uniform = 0.5f) {
   Call call;
   const int64_t rows = static_cast<int64_t>(logits.size()) / vocab;
   call.logits = View<const float, 2>::Contiguous(logits.data(), {rows, vocab});
@@ -78,9 +78,9 @@ Call MakeCall(const std::vector<float>& logits, int64_t vocab, SamplingOptions o
 }
 
 TEST_P(SampleTest, GreedyTiesNanAndMaskedRows) {
-  const std::vector<float> logits{1, 5,   5,          -1,         9,          2,          9,          9,
-                                  0, NAN, 3,          2,          kInfinity,  0,          1,          2,
-                                  0, 1,   -kInfinity, -kInfinity, -kInfinity, -kInfinity, -kInfinity, -kInfinity};
+  const OperandVector<float> logits{1, 5,   5,          -1,         9,          2,          9,          9,
+                                    0, NAN, 3,          2,          kInfinity,  0,          1,          2,
+                                    0, 1,   -kInfinity, -kInfinity, -kInfinity, -kInfinity, -kInfinity, -kInfinity};
   for (float temperature : {0.0f, 1e-30f}) {
     SamplingOptions options;
     options.temperature = temperature;
@@ -98,7 +98,7 @@ TEST_P(SampleTest, GreedyTiesNanAndMaskedRows) {
 }
 
 TEST_P(SampleTest, PenaltiesBiasAndMaskInTheirOrder) {
-  const std::vector<float> logits{4, 3, -1, 2};
+  const OperandVector<float> logits{4, 3, -1, 2};
   SamplingOptions options;
   options.repetition_penalty = 2;
   options.presence_penalty = 0.25f;
@@ -126,7 +126,7 @@ TEST_P(SampleTest, PenaltiesBiasAndMaskInTheirOrder) {
 }
 
 // The probabilities that the definition gives six logits.
-std::vector<double> Expected(const std::vector<float>& logits, const SamplingOptions& options) {
+std::vector<double> Expected(const OperandVector<float>& logits, const SamplingOptions& options) {
   std::vector<int> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return logits[a] > logits[b]; });
@@ -152,7 +152,7 @@ constexpr SamplingOptions kTruncations[] = {{1},    {0.7f, 3},       {1.3f, 0, 0
 
 // With uniforms on a fine grid the share of each token is its probability.
 TEST_P(SampleTest, SharesOfAGridAreTheProbabilities) {
-  const std::vector<float> logits{0.5f, 2.0f, -1.0f, 1.0f, 1.5f, -0.25f};
+  const OperandVector<float> logits{0.5f, 2.0f, -1.0f, 1.0f, 1.5f, -0.25f};
   for (const SamplingOptions& options : kTruncations) {
     Call call = MakeCall(logits, 6, options);
     call.logits = {logits.data(), {2000, 6}, {0, 1}};
@@ -168,7 +168,7 @@ TEST_P(SampleTest, SharesOfAGridAreTheProbabilities) {
 
 TEST_P(SampleTest, RandomDrawsPassAChiSquareTest) {
   std::mt19937_64 random(7);
-  std::vector<float> logits(40);
+  OperandVector<float> logits(40);
   for (float& logit : logits) logit = std::normal_distribution<float>(0, 1)(random);
   const int64_t draws = 4000;  // each row has a workspace
   for (const SamplingOptions& options : kTruncations) {
@@ -256,8 +256,32 @@ void ExpectNear(const std::vector<float>& expected, const std::vector<float>& fo
   }
 }
 
+// `found` is what ref gives, but where rounding puts a sum on the other side of a limit.
+void ExpectAgreement(const Call& call, const Found& found, Rng& rng) {
+  const Backend ref = RefBackend();
+  const Found expected = RunSample(ref, call, rng);
+  ASSERT_EQ(found.top_tokens, expected.top_tokens);
+  ExpectNear(expected.top_logprobs, found.top_logprobs, 0, expected.top_logprobs.size());
+  for (size_t r = 0; r < found.tokens.size(); ++r) {
+    if (found.tokens[r] == expected.tokens[r]) {
+      if (call.logprobs) ExpectNear(expected.logprobs, found.logprobs, r, 1);
+      continue;
+    }
+    // ref agrees for limits next to it.
+    bool near = false;
+    for (float du : {-1e-5f, 0.0f, 1e-5f}) {
+      for (float dp : {-1e-5f, 0.0f, 1e-5f}) {
+        Call other = call;
+        other.uniform[r] = std::clamp(other.uniform[r] + du, 0.0f, 0.9999999f);
+        if (other.options[r].top_p < 1) other.options[r].top_p += dp;
+        near = near || RunSample(ref, other, rng).tokens[r] == found.tokens[r];
+      }
+    }
+    EXPECT_TRUE(near) << "row " << r << " token " << found.tokens[r] << ", expected " << expected.tokens[r];
+  }
+}
+
 TEST_P(SampleTest, AgreesWithRefWhateverTheThreads) {
-  const Backend ref = Backends()[0];
   for (int round = 0; round < 150; ++round) {
     const int64_t rows = Uniform(rng_, 0, 6);
     const int64_t most[] = {1, 20, 300, 5000};
@@ -269,27 +293,73 @@ TEST_P(SampleTest, AgreesWithRefWhateverTheThreads) {
     const Found one = RunSample(backend(), call, rng_, 1);
     ASSERT_EQ(found.tokens, one.tokens);
     ASSERT_EQ(found.top_tokens, one.top_tokens);
-    const Found expected = RunSample(ref, call, rng_);
-    ASSERT_EQ(found.top_tokens, expected.top_tokens);
-    ExpectNear(expected.top_logprobs, found.top_logprobs, 0, expected.top_logprobs.size());
-    for (int64_t r = 0; r < rows; ++r) {
-      if (found.tokens[r] == expected.tokens[r]) {
-        if (call.logprobs) ExpectNear(expected.logprobs, found.logprobs, r, 1);
-        continue;
-      }
-      // A sum that rounding puts on the other side of its limit: ref agrees for limits next to it.
-      bool near = false;
-      for (float du : {-1e-5f, 0.0f, 1e-5f}) {
-        for (float dp : {-1e-5f, 0.0f, 1e-5f}) {
-          Call other = call;
-          other.uniform[r] = std::clamp(other.uniform[r] + du, 0.0f, 0.9999999f);
-          if (other.options[r].top_p < 1) other.options[r].top_p += dp;
-          near = near || RunSample(ref, other, rng_).tokens[r] == found.tokens[r];
-        }
-      }
-      EXPECT_TRUE(near) << "row " << r << " token " << found.tokens[r] << ", expected " << expected.tokens[r];
+    ASSERT_NO_FATAL_FAILURE(ExpectAgreement(call, found, rng_));
+  }
+}
+
+// A real vocabulary, the options that every request may have, and rows whose logits all but tie.
+TEST_P(SampleTest, AgreesWithRefOnALargeVocabulary) {
+  const int64_t vocab = 129280;
+  const SamplingOptions each[] = {{0, 0, 1, 0, 1, 0, 0, 20},
+                                  {1},
+                                  {0.6f, 0, 0.95f},
+                                  {0.7f, 50, 0.9f, 0, 1, 0, 0, 5},
+                                  {1, 100000, 0.999f},
+                                  {1.5f, 0, 0.8f, 0.001f, 1.2f, 0.5f, 0.1f, 1},
+                                  {1, 0, 0.01f}};
+  const auto rows = static_cast<int64_t>(std::size(each));
+  for (int kind = 0; kind < 3; ++kind) {
+    SCOPED_TRACE(testing::Message() << "kind " << kind);
+    const Plane<float, 2> logits(rng_, {rows, vocab});
+    std::normal_distribution<float> normal(0, 3);
+    logits.ForEach([&](float& v) { v = kind == 0 ? normal(rng_) : kind == 1 ? std::round(normal(rng_)) : 0.25f; });
+    Call call;
+    call.logits = logits.view;
+    call.options.assign(std::begin(each), std::end(each));
+    call.listed = 20;
+    for (int64_t r = 0; r < rows; ++r) call.uniform.push_back(static_cast<float>(rng_() >> 40) * 0x1p-24f);
+    const Found found = RunSample(backend(), call, rng_);
+    ASSERT_NO_FATAL_FAILURE(ExpectAgreement(call, found, rng_));
+    // A row alone is the same.
+    for (const int64_t r : {int64_t{2}, rows - 1}) {
+      Call alone = call;
+      alone.logits = alone.logits.Rows(r, 1);
+      alone.options.assign(1, each[r]);
+      alone.uniform.assign(1, call.uniform[r]);
+      const Found one = RunSample(backend(), alone, rng_);
+      EXPECT_EQ(one.tokens[0], found.tokens[r]);
+      EXPECT_EQ(one.logprobs[0], found.logprobs[r]);
     }
   }
+}
+
+// Biases of more entries than a block has threads, tokens among them again and again; penalties of the same tokens.
+TEST_P(SampleTest, ManyBiasesAreAddedInTheirOrder) {
+  const int64_t vocab = 3000;
+  const Plane<float, 2> logits(rng_, {2, vocab});
+  logits.ForEach([&](float& v) { v = std::normal_distribution<float>(0, 1)(rng_); });
+  Call call;
+  call.logits = logits.view;
+  call.options.assign(2, {0, 0, 1, 0, 1.3f, 0.2f, 0.1f, 20});
+  call.uniform.assign(2, 0.5f);
+  call.listed = 20;
+  call.bias_begin = {0, 1300, 1300};
+  for (int i = 0; i < 1300; ++i) {
+    call.bias_tokens.push_back(static_cast<int32_t>(Uniform(rng_, 0, 40) * 71));
+    // Values so different that another order gives other bits.
+    call.bias_values.push_back(
+        std::ldexp(1.0f + static_cast<float>(i) * 1e-3f, static_cast<int>(Uniform(rng_, -30, 5))));
+  }
+  call.penalty_begin = {0, 600, 1200};
+  for (int i = 0; i < 1200; ++i) {
+    call.penalty_tokens.push_back(static_cast<int32_t>(i % 600 * 5));
+    call.penalty_counts.push_back(i % 4);
+  }
+  const Found found = RunSample(backend(), call, rng_);
+  const Found expected = RunSample(RefBackend(), call, rng_);
+  EXPECT_EQ(found.tokens, expected.tokens);
+  EXPECT_EQ(found.top_tokens, expected.top_tokens);
+  ExpectNear(expected.top_logprobs, found.top_logprobs, 0, expected.top_logprobs.size());
 }
 
 MXMLA_INSTANTIATE_BACKENDS(SampleTest);

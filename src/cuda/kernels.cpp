@@ -1,0 +1,264 @@
+// This backend's tables: the kernels of this folder where they honour a call, the general ones of src/gpu behind them.
+#include <algorithm>
+#include <limits>
+#include <vector>
+
+#include "cuda/backend.h"
+#include "cuda/decode_attention.h"
+#include "cuda/linear.h"
+#include "cuda/placed_experts.h"
+#include "cuda/prefill_attention.h"
+#include "cuda/query_absorb.h"
+#include "cuda/status.h"
+#include "cuda/value_project.h"
+#include "gpu/product_kernels.h"
+#include "gpu/row_kernels.h"
+
+namespace mxmla::cuda {
+namespace {
+
+constexpr std::string_view kName = "cuda";
+constexpr uint32_t kBf16 = DTypeBit(DType::kBf16);
+
+cudaStream_t StreamOf(const ExecContext& context) { return static_cast<cudaStream_t>(context.stream); }
+
+// The row kernels begin while the one before them ends. Those of this folder could, since a step writes neither weights
+// nor what the host planned, but two of their CTAs find room on a multiprocessor: begun early, they crowd those that
+// the kernel before leaves first, and the step takes longer (2.72 ms against 2.30 with DeepSeek-V2-Lite's shape).
+LaunchOptions OptionsOf(const ExecContext& context) { return {StreamOf(context), false}; }
+
+bool RowsAligned(const void* data, int64_t rows, int64_t row_bytes, int64_t alignment) {
+  return reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(alignment) == 0 &&
+         (rows <= 1 || row_bytes % alignment == 0);
+}
+
+// What the streams of weights honour: MXFP4, BF16 or FP8 block, values in 16-byte aligned rows of whole pieces.
+bool Streams(const LinearWeight& weight) {
+  const int64_t k = ColumnCount(weight);
+  return std::visit(
+      [&](const auto& w) {
+        using V = std::decay_t<decltype(w)>;
+        if constexpr (std::is_same_v<V, View<const float, 2>>) {
+          return false;
+        } else if constexpr (std::is_same_v<V, View<const bf16, 2>>) {
+          return k > 0 && k % 8 == 0 && RowsAligned(w.data, w.shape[0], w.stride[0] * 2, 16);
+        } else {
+          constexpr int64_t kUnit = std::is_same_v<V, Fp8Block> ? 16 : 32;
+          return k > 0 && k % kUnit == 0 && RowsAligned(w.values.data, w.values.shape[0], w.values.stride[0], 16);
+        }
+      },
+      weight);
+}
+
+// Rows of activations 16 bytes or a multiple apart, however many there are: which kernel computes a row must not depend
+// on the rows beside it.
+bool StridesInSixteens(const Activation<2>& x) {
+  const auto* rows = std::get_if<View<const bf16, 2>>(&x);
+  return rows && rows->stride[0] % 8 == 0;
+}
+
+constexpr std::string_view kStreamed = "weights in MXFP4, BF16 or FP8 block with values in 16-byte aligned rows";
+
+std::vector<int32_t> Fetch(View<const int32_t, 1> view, cudaStream_t stream) {
+  std::vector<int32_t> values(static_cast<size_t>(view.shape[0]));
+  const auto pitch = static_cast<size_t>(view.stride[0]) * sizeof(int32_t);
+  if (values.empty()) return values;
+  Check(cudaMemcpy2DAsync(values.data(), sizeof(int32_t), view.data, std::max(pitch, sizeof(int32_t)), sizeof(int32_t),
+                          values.size(), cudaMemcpyDeviceToHost, stream),
+        "profiler", "a copy from the device");
+  Check(cudaStreamSynchronize(stream), "profiler", "kernels that end");
+  return values;
+}
+
+View<const int32_t, 1> ViewOf(const std::vector<int32_t>& values) {
+  return View<const int32_t, 1>::Contiguous(values.data(), {static_cast<int64_t>(values.size())});
+}
+
+// --- linear ---
+
+template <bool kInvariant>
+void RunLinear(const ExecContext& context, const LinearArgs& args) {
+  Linear(args, OptionsOf(context), kInvariant ? std::numeric_limits<int64_t>::max() : kMostStreamedRows);
+}
+
+bool HonoursLinear(const LinearArgs& args) { return Streams(args.weight) && StridesInSixteens(args.x); }
+
+// --- grouped_linear ---
+
+const ExpertTable* TableOf(const GroupedLinearArgs& args) {
+  return args.placed ? static_cast<const PlacedExperts*>(args.placed)->table() : nullptr;
+}
+
+template <bool kInvariant>
+void RunGroupedLinear(const ExecContext& context, const GroupedLinearArgs& args) {
+  if (context.profiler) {
+    context.profiler->AddBytesLater([&context, args] {
+      const std::vector<int32_t> begin = Fetch(args.expert_begin, StreamOf(context));
+      GroupedLinearArgs on_host = args;
+      on_host.expert_begin = ViewOf(begin);
+      return ExpertBytesRead(on_host);
+    });
+  }
+  GroupedLinear(args, *TableOf(args), OptionsOf(context),
+                kInvariant ? std::numeric_limits<int32_t>::max() : kMostStreamedPairs);
+}
+
+bool HonoursGroupedLinear(const GroupedLinearArgs& args) {
+  return TableOf(args) != nullptr && !args.x_quantized && StridesInSixteens(args.x) &&
+         (args.pairs.shape[0] <= 1 || args.pairs.stride[0] == 1) && args.expert_begin.stride[0] == 1;
+}
+
+// --- query_absorb ---
+
+void RunQueryAbsorb(const ExecContext& context, const QueryAbsorbArgs& args) { QueryAbsorb(args, OptionsOf(context)); }
+
+// --- value_project ---
+
+void RunValueProject(const ExecContext& context, const ValueProjectArgs& args) {
+  ValueProject(args, OptionsOf(context));
+}
+
+bool HonoursValueProject(const ValueProjectArgs& args) {
+  const bool to_fp8 = [&] {
+    const auto* flat = std::get_if<ActivationOutput<2>>(&args.out);
+    return flat && std::holds_alternative<Fp8Group<e4m3, 2>>(*flat);
+  }();
+  return ColumnCount(args.w_vc.tensor) == 512 && args.w_vc.head_rows > 0 &&
+         args.w_vc.head_rows % (to_fp8 ? 128 : 32) == 0;
+}
+
+// The planes of weights and outputs, in which each format asks for another alignment.
+bool AlignedValueProject(const ValueProjectArgs& args) {
+  const auto scales_in_fours = [](const LinearWeight& weight) {
+    const auto* w = std::get_if<Mxfp4<const e2m1x2, 2>>(&weight);
+    return !w || RowsAligned(w->scales.data, w->scales.shape[0], w->scales.stride[0], 4);
+  };
+  if (!Streams(args.w_vc.tensor) || !scales_in_fours(args.w_vc.tensor)) return false;
+  if (const auto* split = std::get_if<FloatOutput<3>>(&args.out)) {
+    const auto* out = std::get_if<View<bf16, 3>>(split);
+    return out && RowsAligned(out->data, out->shape[0], out->stride[0] * 2, 8) &&
+           RowsAligned(out->data, out->shape[1], out->stride[1] * 2, 8);
+  }
+  return std::visit(
+      [](const auto& out) {
+        using V = std::decay_t<decltype(out)>;
+        if constexpr (std::is_same_v<V, View<float, 2>>) {
+          return false;
+        } else if constexpr (std::is_same_v<V, View<bf16, 2>>) {
+          return RowsAligned(out.data, out.shape[0], out.stride[0] * 2, 8);
+        } else {
+          constexpr int64_t kAlignment = std::is_same_v<V, Fp8Group<e4m3, 2>> ? 4 : 2;
+          return RowsAligned(out.values.data, out.values.shape[0], out.values.stride[0], kAlignment);
+        }
+      },
+      std::get<ActivationOutput<2>>(args.out));
+}
+
+// --- decode_attention ---
+
+void RunDecodeAttention(const ExecContext& context, const DecodeAttentionArgs& args) {
+  if (context.profiler) {
+    context.profiler->AddBytesLater([&context, args] {
+      const std::vector<int32_t> sequences = Fetch(args.row_sequence, StreamOf(context));
+      const std::vector<int32_t> lengths = Fetch(args.row_length, StreamOf(context));
+      return TokensRead(ViewOf(sequences), ViewOf(lengths)) * KvRowBytes(args.kv_pages);
+    });
+  }
+  const int64_t rows = Extent(args.query, 0), heads = Extent(args.query, 1);
+  DecodeAttentionOptions options;
+  options.stream = StreamOf(context);
+  options.workspace = context.SharedScratch<std::byte>(0, DecodeAttentionWorkspaceBytes(rows, heads));
+  options.counters = context.Counters<std::byte>(DecodeAttentionCounterBytes(rows, heads));
+  DecodeAttention(args, options);
+}
+
+WorkspaceSize DecodeAttentionWorkspace(const DecodeAttentionArgs& args, int) {
+  const int64_t rows = Extent(args.query, 0), heads = Extent(args.query, 1);
+  return {DecodeAttentionWorkspaceBytes(rows, heads), 0, DecodeAttentionCounterBytes(rows, heads)};
+}
+
+bool HonoursDecodeAttention(const DecodeAttentionArgs& args) {
+  return args.kv_lora_rank == 512 && Extent(args.query, 2) == 576 && Extent(args.query, 1) <= 1056;
+}
+
+bool HonoursPages(const DecodeAttentionArgs& args) {
+  const auto* pages = std::get_if<View<const bf16, 3>>(&args.kv_pages);
+  if (!pages) return false;
+  const int64_t page_size = pages->shape[1];
+  return page_size == 8 || page_size == 16 || page_size == 32 || (page_size > 0 && page_size % 64 == 0);
+}
+
+// --- prefill_attention ---
+
+void RunPrefillAttention(const ExecContext& context, const PrefillAttentionArgs& args) {
+  if (context.profiler) {
+    context.profiler->AddBytesLater([&context, args] {
+      const std::vector<int32_t> sequences = Fetch(args.row_sequence, StreamOf(context));
+      const std::vector<int32_t> lengths = Fetch(args.row_length, StreamOf(context));
+      return TokensRead(ViewOf(sequences), ViewOf(lengths)) * KvRowBytes(args.kv_pages);
+    });
+  }
+  PrefillAttention(args, {StreamOf(context), context.SharedScratch<std::byte>(0, PrefillAttentionWorkspaceBytes())});
+}
+
+WorkspaceSize PrefillAttentionWorkspace(const PrefillAttentionArgs&, int) {
+  return {PrefillAttentionWorkspaceBytes(), 0, 0};
+}
+
+KernelSet MakeKernels(bool batch_invariant) {
+  KernelSet set;
+  set.backend = "cuda";
+  set.isa = "sm_90a";
+  set.activation_dtype = DType::kBf16;
+  set.linear.push_back({kName,
+                        {{"x", true, 16, kBf16}, {"weight", true}, {"out", true}},
+                        batch_invariant ? RunLinear<true> : RunLinear<false>,
+                        nullptr,
+                        {{kStreamed, HonoursLinear}}});
+  set.grouped_linear.push_back(
+      {kName,
+       {{"x", true, 16, kBf16}, {"weight", true}, {"out", true}},
+       batch_invariant ? RunGroupedLinear<true> : RunGroupedLinear<false>,
+       nullptr,
+       {{"placed experts of one format and layout, pairs and expert_begin contiguous", HonoursGroupedLinear}}});
+  set.query_absorb.push_back(
+      {kName,
+       {{"q_nope", true, 16, kBf16}, {"w_kc", true}, {"out", true, 16}},
+       RunQueryAbsorb,
+       nullptr,
+       {{"qk_nope_head_dim 64, 128, 192 or 256, not output-major, and aligned weights", HonoursQueryAbsorb}}});
+  set.value_project.push_back(
+      {kName,
+       {{"attn", true, 16, kBf16}, {"w_vc", true}, {"out", true}},
+       RunValueProject,
+       nullptr,
+       {{"kv_lora_rank 512 and a v_head_dim that is a multiple of 32 (of 128 for FP8 outputs)", HonoursValueProject},
+        {kStreamed, AlignedValueProject}}});
+  set.decode_attention.push_back(
+      {kName,
+       {{"query", true, 16, kBf16}, {"kv_pages", true, 16, kBf16}, {"out", true, 16, kBf16}},
+       RunDecodeAttention,
+       DecodeAttentionWorkspace,
+       {{"kv_lora_rank 512, 64 rotated columns and at most 1056 heads", HonoursDecodeAttention},
+        {"pages of 8, 16, 32 or a multiple of 64 tokens", HonoursPages}}});
+  set.prefill_attention.push_back({kName,
+                                   {{"query", true, 16, kBf16}, {"kv_pages", true, 16, kBf16}, {"out", true, 4, kBf16}},
+                                   RunPrefillAttention,
+                                   PrefillAttentionWorkspace,
+                                   {{"heads of at most 128, 64 rotated and 128 columns in eights, weights of one "
+                                     "quantised format or BF16, pages of a "
+                                     "power of two",
+                                     HonoursPrefillAttention}}});
+  gpu::AddRowKernels(set);
+  gpu::AddProductKernels(set);
+  return set;
+}
+
+}  // namespace
+
+const KernelSet& Kernels(bool batch_invariant) {
+  static const KernelSet sets[] = {MakeKernels(false), MakeKernels(true)};
+  return sets[batch_invariant];
+}
+
+}  // namespace mxmla::cuda

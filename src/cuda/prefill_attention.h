@@ -1,0 +1,28 @@
+// Causal attention with expanded heads on the GPU (sm_90a).
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "ops/attention.h"
+
+namespace mxmla::cuda {
+
+// Whether PrefillAttention takes the call: query, kv_pages and out bf16; w_kc and w_vc both MXFP4, BF16 or FP8
+// block-128; qk_nope_head_dim and v_head_dim of at most 128, qk_rope_head_dim of at most 64, all in eights; pages of a
+// power of two; 16-byte aligned rows of everything but FP4 and FP8 scales and out, whose rows are aligned to 4.
+bool HonoursPrefillAttention(const PrefillAttentionArgs& args);
+
+// Bytes of device memory that a call needs, whatever its sizes.
+size_t PrefillAttentionWorkspaceBytes();
+
+struct PrefillAttentionOptions {
+  cudaStream_t stream = nullptr;
+  void* workspace = nullptr;  // of PrefillAttentionWorkspaceBytes, used by one call at a time
+};
+
+// As mxmla::PrefillAttention, over views of device memory; what is not honoured is an Error (kLayout). Expanded keys
+// and values and the probabilities are rounded to bf16. No length is read on the host: a call may be captured in a
+// graph and replayed with other segments. A row's bits depend on its segment alone.
+void PrefillAttention(const PrefillAttentionArgs& args, const PrefillAttentionOptions& options);
+
+}  // namespace mxmla::cuda

@@ -1,0 +1,64 @@
+#include "gpu/linear.cuh"
+#include "gpu/product_kernels.h"
+
+namespace mxmla::gpu {
+namespace {
+
+LinearParams ParamsOf(const Activation<2>& x, const LinearWeight& weight, const FloatOutput<2>& any) {
+  LinearParams p{};
+  p.x = OperandOf(x);
+  p.w = OperandOf(weight);
+  p.rows = static_cast<int>(Extent(x, 0));
+  p.n = static_cast<int>(RowCount(weight));
+  p.k = static_cast<int>(ColumnCount(weight));
+  std::visit(
+      [&](const auto& out) {
+        p.out = out.data;
+        p.out_row = out.stride[0];
+        p.out_float = std::is_same_v<typename std::decay_t<decltype(out)>::Element, float>;
+      },
+      any);
+  return p;
+}
+
+}  // namespace
+
+void Linear(const ExecContext& context, const LinearArgs& args) {
+  const LinearParams p = ParamsOf(args.x, args.weight, args.out);
+  if (p.n == 0) return;
+  constexpr decltype(&LaunchLinearF32) kLaunch[kFormats] = {LaunchLinearF32, LaunchLinearBf16, LaunchLinearFp8,
+                                                            LaunchLinearMxfp4};
+  kLaunch[static_cast<int>(p.x.format)](p, StreamOf(context));
+}
+
+// The kernel's parameters carry where each expert's weights lie, so a captured launch keeps them.
+void GroupedLinear(const ExecContext& context, const GroupedLinearArgs& args) {
+  const int64_t pairs = args.pairs.shape[0];
+  if (RowCount(args.weights.front()) == 0) return;
+  constexpr decltype(&LaunchGroupedLinearF32) kLaunch[kFormats] = {LaunchGroupedLinearF32, LaunchGroupedLinearBf16,
+                                                                   LaunchGroupedLinearFp8, LaunchGroupedLinearMxfp4};
+  GroupedParams p;
+  p.experts = static_cast<int>(args.weights.size());
+  p.pairs_per_row = static_cast<int>(args.pairs_per_row);
+  p.expert_begin = args.expert_begin.data;
+  p.expert_begin_step = args.expert_begin.stride[0];
+  p.pairs = args.pairs.data;
+  p.pairs_step = args.pairs.stride[0];
+  bool whole[kFormats] = {true, true, true, true};
+  const LinearWeight* first[kFormats] = {};
+  for (int e = 0; e < p.experts; ++e) {
+    const Operand weight = OperandOf(args.weights[e]);
+    const int format = static_cast<int>(weight.format);
+    p.expert[e] = {weight.values, weight.scales, static_cast<int32_t>(weight.first_row), weight.format};
+    whole[format] = whole[format] && weight.whole_pieces;
+    if (!first[format]) first[format] = &args.weights[e];
+  }
+  for (int format = 0; format < kFormats; ++format) {
+    if (!first[format]) continue;
+    p.product = ParamsOf(args.InputOf(*first[format]), *first[format], args.out);
+    p.product.w.whole_pieces = whole[format];
+    kLaunch[static_cast<int>(p.product.x.format)](p, pairs, StreamOf(context));
+  }
+}
+
+}  // namespace mxmla::gpu
