@@ -41,14 +41,20 @@ ModelOptions SchedulerOptions(const BenchFlags& flags, int64_t context, int64_t 
   return options;
 }
 
+// Of a prefill that gives a token: at most what the model's context holds.
+int64_t PromptTokens(const BenchFlags& flags, const LoadedModel& model) {
+  return std::min(flags.prompt, model.config.max_position_embeddings - 1);
+}
+
 void BenchPrefill(const BenchFlags& flags) {
   const LoadedModel model = flags.model.Load();
   ReadLimit limit(*model.backend);
   limit.Sample();
   Profiler profiler;
-  const int64_t rows = std::min<int64_t>(flags.prompt * flags.batch, 512);
-  Scheduler scheduler(model, SchedulerOptions(flags, flags.prompt + 1, rows), &profiler);
-  const std::vector<int32_t> tokens = SyntheticTokens(flags.prompt, model.config.vocab_size);
+  const int64_t prompt = PromptTokens(flags, model);
+  const int64_t rows = std::min<int64_t>(prompt * flags.batch, 512);
+  Scheduler scheduler(model, SchedulerOptions(flags, prompt + 1, rows), &profiler);
+  const std::vector<int32_t> tokens = SyntheticTokens(prompt, model.config.vocab_size);
   std::vector<double> seconds;
   // The first run warms up. On a device that replays steps it counts the bytes, and two more let it record them.
   const bool replays = model.backend->replays();
@@ -65,13 +71,13 @@ void BenchPrefill(const BenchFlags& flags) {
     limit.Sample();
   }
   const double pass = Median(seconds);
-  const double all_tokens = static_cast<double>(flags.prompt * flags.batch);
+  const double all_tokens = static_cast<double>(prompt * flags.batch);
   const double rate = bytes_per_pass / pass;
   // Two operations a parameter that a token uses; attention's own products are left out.
   const double flops =
       2 * static_cast<double>(SummarizeWeights(model.weights, model.config).decode_parameters) * all_tokens / pass;
   PrintModel(model);
-  fmt::print("prefill      {} tokens, batch {}\n", flags.prompt, flags.batch);
+  fmt::print("prefill      {} tokens, batch {}\n", prompt, flags.batch);
   fmt::print("tokens/s     {:.2f} (median of {} runs)\n", all_tokens / pass, flags.repeat);
   fmt::print("GFLOP/s      {:.1f} (2 operations an active parameter and token)\n", flops * 1e-9);
   fmt::print("bytes/token  {}\n", HumanBytes(bytes_per_pass / all_tokens));
@@ -83,7 +89,7 @@ void BenchPrefill(const BenchFlags& flags) {
                {"bytes_per_token", bytes_per_pass / all_tokens},
                {"gb_per_second", rate * 1e-9},
                {"share_of_bandwidth", rate / limit.highest()},
-               {"prompt", flags.prompt},
+               {"prompt", prompt},
                {"copies", profiler.copies()}});
   AddReadLimit(limit, &json);
   Finish(json, flags.json);
@@ -126,12 +132,12 @@ void BenchOps(BenchFlags flags) {
     decode.costs = profiler.costs();
   }
   limit.Sample();
-  OpPart prefill{fmt::format("prefill, {} tokens", flags.prompt), {}};
+  const int64_t prompt = PromptTokens(flags, model);
+  OpPart prefill{fmt::format("prefill, {} tokens", prompt), {}};
   {
-    Scheduler scheduler(model, SchedulerOptions(flags, flags.prompt + 1, std::min<int64_t>(flags.prompt, 512)),
-                        &profiler);
+    Scheduler scheduler(model, SchedulerOptions(flags, prompt + 1, std::min<int64_t>(prompt, 512)), &profiler);
     profiler.Reset();
-    Prefill(scheduler, 1, SyntheticTokens(flags.prompt, model.config.vocab_size));
+    Prefill(scheduler, 1, SyntheticTokens(prompt, model.config.vocab_size));
     prefill.costs = profiler.costs();
   }
   limit.Sample();

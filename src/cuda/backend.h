@@ -15,8 +15,8 @@ std::string WhyUnusable(int index);
 // Errors: kDevice with WhyUnusable's reason. `threads` are the host's, for loading weights; `batch_invariant` as below.
 std::unique_ptr<Backend> OpenBackend(int index, int threads, bool batch_invariant);
 
-// Made once in a process, of the kernels in src/gpu and src/cuda. Unless `batch_invariant`, the order of a row's sums also
-// depends on whether it is among many: linear layers then multiply in another way, which is faster.
+// Made once in a process, of the kernels in src/gpu and src/cuda. Unless `batch_invariant`, the order of a row's sums
+// also depends on whether it is among many: linear layers then multiply in another way, which is faster.
 const KernelSet& Kernels(bool batch_invariant);
 
 }  // namespace mxmla::cuda

@@ -35,7 +35,7 @@ class GraphRecorder final : public Recorder {
 
   cudaStream_t stream_;
   cudaEvent_t begin_ = nullptr, end_ = nullptr;  // around the last graph
-  std::list<Graph> graphs_;  // the last used one first
+  std::list<Graph> graphs_;                      // the last used one first
   int64_t launches_ = 0;
 };
 

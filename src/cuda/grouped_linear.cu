@@ -233,7 +233,7 @@ void GroupedLinear(const GroupedLinearArgs& args, const ExpertTable& table, cons
   p.pairs = args.pairs.data;
   p.out = OutputOf(kOp, args.out);
   const int64_t most_chosen = std::min(pairs, table.experts_);
-  if (pairs > most_streamed_pairs * most_chosen) {
+  if (pairs > most_streamed_pairs * (kind == WeightKind::kFp8 ? 2 : 1) * most_chosen) {
     if (kind == WeightKind::kMxfp4) return ForMatrix<WeightKind::kMxfp4>(p, pairs, most_chosen, options);
     if (kind == WeightKind::kBf16) return ForMatrix<WeightKind::kBf16>(p, pairs, most_chosen, options);
     return ForMatrix<WeightKind::kFp8>(p, pairs, most_chosen, options);

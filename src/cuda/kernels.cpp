@@ -23,8 +23,8 @@ constexpr uint32_t kBf16 = DTypeBit(DType::kBf16);
 cudaStream_t StreamOf(const ExecContext& context) { return static_cast<cudaStream_t>(context.stream); }
 
 // The row kernels begin while the one before them ends. Those of this folder could, since a step writes neither weights
-// nor what the host planned, but two of their CTAs find room on a multiprocessor: begun early, they crowd those that
-// the kernel before leaves first, and the step takes longer (2.72 ms against 2.30 with DeepSeek-V2-Lite's shape).
+// nor what the host planned, but the step then takes longer (2.72 ms against 2.30 with DeepSeek-V2-Lite's shape): two
+// of their CTAs find room on a multiprocessor, so that, begun early, they may crowd those that are left first.
 LaunchOptions OptionsOf(const ExecContext& context) { return {StreamOf(context), false}; }
 
 bool RowsAligned(const void* data, int64_t rows, int64_t row_bytes, int64_t alignment) {
@@ -198,11 +198,14 @@ void RunPrefillAttention(const ExecContext& context, const PrefillAttentionArgs&
       return TokensRead(ViewOf(sequences), ViewOf(lengths)) * KvRowBytes(args.kv_pages);
     });
   }
-  PrefillAttention(args, {StreamOf(context), context.SharedScratch<std::byte>(0, PrefillAttentionWorkspaceBytes())});
+  PrefillAttentionOptions options;
+  options.stream = StreamOf(context);
+  options.workspace = context.SharedScratch<std::byte>(0, PrefillAttentionWorkspaceBytes(args));
+  PrefillAttention(args, options);
 }
 
-WorkspaceSize PrefillAttentionWorkspace(const PrefillAttentionArgs&, int) {
-  return {PrefillAttentionWorkspaceBytes(), 0, 0};
+WorkspaceSize PrefillAttentionWorkspace(const PrefillAttentionArgs& args, int) {
+  return {PrefillAttentionWorkspaceBytes(args), 0, 0};
 }
 
 KernelSet MakeKernels(bool batch_invariant) {

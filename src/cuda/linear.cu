@@ -14,6 +14,7 @@ struct Params {
   const uint8_t* x;
   int64_t x_row_bytes;
   int rows, passes;
+  int ranks;  // of tiles: CTAs that share k
   StreamOutput out;
 };
 
@@ -94,16 +95,21 @@ __global__ void __launch_bounds__(kMatrixThreads, kKind == WeightKind::kFp8 ? 1 
   extern __shared__ __align__(1024) uint8_t tile[];
   AllowDependents();
   const int row_tiles = (p.rows + kM - 1) / kM;  // neighbours share weights
-  MatrixRows rows{p, static_cast<int>(blockIdx.x) % row_tiles * kM};
-  const int n0 = static_cast<int>(blockIdx.x) / row_tiles * kN;
-  MatrixTile<kKind, kM, kN>::Run(p.weight, p.n, p.k, n0, tile, rows);
+  const int rank = static_cast<int>(blockIdx.x) % p.ranks, item = static_cast<int>(blockIdx.x) / p.ranks;
+  const MatrixRows rows{p, item % row_tiles * kM};
+  MatrixTile<kKind, kM, kN>::Run(p.weight, p.n, p.k, item / row_tiles * kN, tile, rows, p.ranks, rank);
 }
 
 template <WeightKind kKind, int kM, int kN>
-void LaunchMatrixLinear(const Params& p, const LaunchOptions& options) {
-  const int64_t ctas = CeilDiv(p.rows, kM) * CeilDiv(p.n, kN);
+void LaunchMatrixLinear(Params p, const LaunchOptions& options) {
+  // Where the tiles would leave multiprocessors idle, up to four CTAs share k, in parts of at least 512.
+  constexpr int64_t kMultiprocessors = 132, kLeastOfRank = 512;
+  const int64_t tiles = CeilDiv(p.rows, kM) * CeilDiv(p.n, kN);
+  p.ranks = 1;
+  while (p.ranks < 4 && tiles * p.ranks * 2 <= 2 * kMultiprocessors && p.k >= 2 * p.ranks * kLeastOfRank) p.ranks *= 2;
+  const int64_t ctas = tiles * p.ranks;
   CheckLayout(ctas < int64_t{1} << 31, kOp, "extents", "at most 2^31 tiles", std::to_string(ctas));
-  LaunchMatrix<MatrixLinearKernel<kKind, kM, kN>, MatrixTile<kKind, kM, kN>>(kOp, p, ctas, options);
+  LaunchMatrix<MatrixLinearKernel<kKind, kM, kN>, MatrixTile<kKind, kM, kN>>(kOp, p, ctas, options, p.ranks);
 }
 
 // Wide tiles where they fill the card.
@@ -112,8 +118,7 @@ void ForMatrix(const Params& p, const LaunchOptions& options) {
   constexpr int64_t kMultiprocessors = 132;
   if (CeilDiv(p.rows, 128) * CeilDiv(p.n, 128) > kMultiprocessors)
     return LaunchMatrixLinear<kKind, 128, 128>(p, options);
-  if (CeilDiv(p.rows, 128) * CeilDiv(p.n, 64) > kMultiprocessors / 2)
-    return LaunchMatrixLinear<kKind, 128, 64>(p, options);
+  if (p.rows > 64) return LaunchMatrixLinear<kKind, 128, 64>(p, options);
   LaunchMatrixLinear<kKind, 64, 64>(p, options);
 }
 

@@ -9,8 +9,8 @@ namespace mxmla::cuda {
 // As mxmla::Linear, over views of device memory. Honoured: x bf16; weights MXFP4, BF16 or FP8 block-128; out f32 or
 // bf16. The last dimension of every plane but FP8 scales has stride 1; rows of x and of the weights' values are 16-byte
 // aligned; n is free, k a multiple of 8 (FP8: 16, MXFP4: 32). Anything else is an Error (kLayout). A result depends on
-// its own row and the weights alone, and on which of two ways the batch is multiplied, each with a fixed order of its
-// sums: more than `most_streamed_rows` rows in tiles of the tensor cores.
+// its own row and the weights alone, and on how the batch is multiplied, each way with a fixed order of its sums: up to
+// `most_streamed_rows` rows streamed; more in tiles of the tensor cores, few of which share k among up to four CTAs.
 inline constexpr int64_t kMostStreamedRows = 64;
 void Linear(const LinearArgs& args, const LaunchOptions& options, int64_t most_streamed_rows = kMostStreamedRows);
 

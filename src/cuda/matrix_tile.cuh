@@ -148,14 +148,17 @@ struct MatrixTile {
   //   void Wait()                                 until the activations may be read
   //   const uint8_t* Row(int r) const             row r of the tile, in bf16, 16-byte aligned; null: zeros
   //   void Store(int r, int column, float, float) results of row r in columns `column` (even, from n0) and the next one
-  // `shared` is aligned to 1024 bytes.
+  // `shared` is aligned to 1024 bytes. The `ranks` CTAs of a cluster share k; their sums meet in the order of k.
   template <class Rows>
-  __device__ static void Run(const WeightPlanes& w, int n, int k, int n0, uint8_t* shared, const Rows& rows) {
+  __device__ static void Run(const WeightPlanes& w, int n, int k, int n0, uint8_t* shared, const Rows& rows,
+                             int ranks = 1, int rank = 0) {
     const int tid = static_cast<int>(threadIdx.x), group = tid / 128;
     uint8_t* const x_stages = shared;
     uint8_t* const w_buffers = shared + kXStages * kXBytes;
     uint8_t* const ring = w_buffers + kWBuffers * kWBytes;
-    const int steps = (k + kStepK - 1) / kStepK;
+    const int all_steps = (k + kStepK - 1) / kStepK;
+    const int steps_of_rank = (all_steps + ranks * kScaleSteps - 1) / (ranks * kScaleSteps) * kScaleSteps;
+    const int first_step = rank * steps_of_rank, steps = min(first_step + steps_of_rank, all_steps);
 
     // A thread copies piece `chunk` of every 32nd row.
     const int chunk = tid % 8, row = tid / 8;
@@ -189,15 +192,15 @@ struct MatrixTile {
       }
     };
 #pragma unroll
-    for (int step = 0; step < kAhead; ++step) copy_w(step);
+    for (int step = 0; step < kAhead; ++step) copy_w(first_step + step);
     uint32_t scales[kScaleSteps] = {}, next_scales[kScaleSteps] = {};
-    if constexpr (kKind == WeightKind::kMxfp4) LoadScales(source, 0, next_scales);
+    if constexpr (kKind == WeightKind::kMxfp4) LoadScales(source, first_step, next_scales);
     rows.Wait();
 #pragma unroll
     for (int i = 0; i < kM / 32; ++i) x[i] = rows.Row(row + 32 * i);
 #pragma unroll
     for (int step = 0; step < kAhead; ++step) {
-      copy_x(step);
+      copy_x(first_step + step);
       CommitCopies();
     }
 
@@ -237,7 +240,7 @@ struct MatrixTile {
       WgmmaWait<0>();
       __syncthreads();  // what this step reads is there, and what the one before read may be overwritten
       if constexpr (kNewSquare) {
-        if (step > 0) promote();
+        if (step > first_step) promote();
         scale[0] = scale_of(step, 0);
         scale[1] = scale_of(step, 1);
       }
@@ -245,7 +248,7 @@ struct MatrixTile {
       WgmmaFence();
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        Wgmma<kWgmmaN, false>(sum, a.At(i * 32), b.At(i * 32), i > 0 || (!kNewSquare && step > 0));
+        Wgmma<kWgmmaN, false>(sum, a.At(i * 32), b.At(i * 32), i > 0 || (!kNewSquare && step > first_step));
       }
       WgmmaCommit();
       copy_x(step + kAhead);
@@ -253,7 +256,7 @@ struct MatrixTile {
       CommitCopies();
     };
 #pragma unroll 1
-    for (int step = 0; step < steps; step += kScaleSteps) {
+    for (int step = first_step; step < steps; step += kScaleSteps) {
       if constexpr (kKind == WeightKind::kMxfp4) {
 #pragma unroll
         for (int i = 0; i < kScaleSteps; ++i) scales[i] = next_scales[i];
@@ -269,18 +272,56 @@ struct MatrixTile {
     if constexpr (kScaledSums) promote();
 
     const int lane = tid % 32, row0 = (kM == 128 ? group * 64 : 0) + tid % 128 / 32 * 16 + lane / 4;
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-#pragma unroll
-      for (int j = 0; j < kWgmmaN / 8; ++j) {
-        const int at = 4 * j + 2 * half, column = n0 + column0 + 8 * j + 2 * t;
-        if constexpr (kScaledSums) {
-          rows.Store(row0 + 8 * half, column, total[at], total[at + 1]);
-        } else {
-          rows.Store(row0 + 8 * half, column, sum[at], sum[at + 1]);
-        }
+    const auto result = [&](int i) {
+      if constexpr (kScaledSums) {
+        return total[i];
+      } else {
+        return sum[i];
       }
+    };
+    const auto store = [&](int pair, float a, float b) {  // results 2 * pair and the next one of the thread's
+      rows.Store(row0 + pair % 2 * 8, n0 + column0 + pair / 2 * 8 + 2 * t, a, b);
+    };
+    if (ranks == 1) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+#pragma unroll
+        for (int j = 0; j < kWgmmaN / 8; ++j)
+          store(2 * j + half, result(4 * j + 2 * half), result(4 * j + 2 * half + 1));
+      }
+      return;
     }
+    // A thread's results mean the same in every rank, which adds up its share of them.
+    const bool none = first_step >= steps;  // more ranks than parts of k
+    auto* const mine = reinterpret_cast<float2*>(shared);
+    __syncthreads();  // the stages have been read
+#pragma unroll
+    for (int i = 0; i < kWgmmaN / 4; ++i) {
+      mine[i * kMatrixThreads + tid] = none ? make_float2(0, 0) : make_float2(result(2 * i), result(2 * i + 1));
+    }
+    ClusterBarrier();
+    const int share = kWgmmaN / 4 / ranks;
+    for (int i = rank * share; i < (rank + 1) * share; ++i) {
+      float2 all = make_float2(0, 0);
+      for (int r = 0; r < ranks; ++r) {
+        const float2 part = LoadFromRank(SharedAddress(mine + i * kMatrixThreads + tid), r);
+        all = r == 0 ? part : make_float2(all.x + part.x, all.y + part.y);
+      }
+      store(i, all.x, all.y);
+    }
+    ClusterBarrier();  // nobody leaves while its results are read
+  }
+
+ private:
+  __device__ static void ClusterBarrier() {
+    asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
+  }
+  __device__ static float2 LoadFromRank(uint32_t address, int rank) {
+    uint32_t remote;
+    float2 v;
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(address), "r"(rank));
+    asm volatile("ld.shared::cluster.v2.f32 {%0, %1}, [%2];" : "=f"(v.x), "=f"(v.y) : "r"(remote));
+    return v;
   }
 };
 
@@ -308,9 +349,9 @@ __device__ __forceinline__ void StorePair(const StreamOutput& out, int64_t row, 
   }
 }
 
-// Launches CTAs of a kernel over MatrixTile.
+// Launches CTAs of a kernel over MatrixTile, in clusters of `ranks`.
 template <auto kKernel, class Tile, class Params>
-void LaunchMatrix(std::string_view op, const Params& p, int64_t ctas, const LaunchOptions& options) {
+void LaunchMatrix(std::string_view op, const Params& p, int64_t ctas, const LaunchOptions& options, int ranks = 1) {
   constexpr int kBytes = Tile::kSharedBytes;
   static const cudaError_t prepared =
       cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
@@ -320,11 +361,13 @@ void LaunchMatrix(std::string_view op, const Params& p, int64_t ctas, const Laun
   config.blockDim = dim3(kMatrixThreads);
   config.dynamicSmemBytes = kBytes;
   config.stream = options.stream;
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
-  config.attrs = &attribute;
-  config.numAttrs = options.programmatic ? 1 : 0;
+  cudaLaunchAttribute attributes[2]{};
+  attributes[0].id = cudaLaunchAttributeClusterDimension;
+  attributes[0].val.clusterDim = {static_cast<unsigned>(ranks), 1, 1};
+  attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[1].val.programmaticStreamSerializationAllowed = 1;
+  config.attrs = attributes;
+  config.numAttrs = options.programmatic ? 2 : 1;
   CheckCuda(cudaLaunchKernelEx(&config, kKernel, p), op, "a launch");
 }
 

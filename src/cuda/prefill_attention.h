@@ -12,12 +12,15 @@ namespace mxmla::cuda {
 // power of two; 16-byte aligned rows of everything but FP4 and FP8 scales and out, whose rows are aligned to 4.
 bool HonoursPrefillAttention(const PrefillAttentionArgs& args);
 
-// Bytes of device memory that a call needs, whatever its sizes.
-size_t PrefillAttentionWorkspaceBytes();
+// Bytes of device memory that the call needs, and any with smaller extents: 16 MiB, and up to 256 MiB for expanded
+// contexts.
+size_t PrefillAttentionWorkspaceBytes(const PrefillAttentionArgs& args);
 
 struct PrefillAttentionOptions {
   cudaStream_t stream = nullptr;
   void* workspace = nullptr;  // of PrefillAttentionWorkspaceBytes, used by one call at a time
+  // Whether contexts are expanded as a whole where they find room; the bits are the same.
+  bool expand_first = true;
 };
 
 // As mxmla::PrefillAttention, over views of device memory; what is not honoured is an Error (kLayout). Expanded keys

@@ -259,7 +259,8 @@ __global__ void __launch_bounds__(32 * kMostGroups * kChunks, 1) QueryAbsorbKern
 
 template <WeightKind kKind, int kSteps, int kChunks>
 void Launch(Params p, int64_t heads, int64_t latents, const LaunchOptions& options) {
-  // As few groups a CTA as fill the card, then as many CTAs a head as find room for their warps at once.
+  // As few groups a CTA as fill the card, then two CTAs a multiprocessor share the rows. More would read and decode
+  // their weights once more, which costs more than the rows that it saves.
   constexpr int64_t kMultiprocessors = 132;
   const int64_t groups = latents / kLatentsOfWarp;
   int64_t of_cta = 1;
@@ -268,8 +269,7 @@ void Launch(Params p, int64_t heads, int64_t latents, const LaunchOptions& optio
   }
   p.groups = static_cast<int>(groups / of_cta);
   const int64_t ctas = heads * p.groups, tiles = CeilDiv(p.rows, kRows);
-  constexpr int64_t kWarpsAtOnce = 8 * kMultiprocessors;
-  const int64_t parts = std::clamp<int64_t>(kWarpsAtOnce / (ctas * of_cta * kChunks), 1, tiles);
+  const int64_t parts = std::clamp<int64_t>(2 * kMultiprocessors / ctas, 1, CeilDiv(tiles, 2));
   p.rows_of_cta = static_cast<int>(CeilDiv(tiles, parts)) * kRows;
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(ctas), static_cast<unsigned>(CeilDiv(p.rows, p.rows_of_cta)));

@@ -29,7 +29,8 @@ class Recorder {
 
   // Has the effect of `calls`, which are the same op calls on the same memory whenever `key` is the same.
   virtual void Run(std::span<const int64_t> key, const std::function<void()>& calls) = 0;
-  // Kernels that the last Run launched and how long they took on the device, once they are done; 0 where it cannot tell.
+  // Kernels that the last Run launched and how long they took on the device, once they are done; 0 where it cannot
+  // tell.
   virtual int64_t launches() const { return 0; }
   virtual double seconds() const { return 0; }
 };
@@ -77,8 +78,8 @@ class Backend {
   virtual bool replays() const { return false; }
   // What times op calls; null where they return when their work is done.
   virtual QueueClock* clock() { return nullptr; }
-  // Bytes a second at which kernels read memory far larger than the caches: the best of a few passes. Refused (kInternal)
-  // by a backend that cannot tell.
+  // Bytes a second at which kernels read memory far larger than the caches: the best of a few passes. Refused
+  // (kInternal) by a backend that cannot tell.
   virtual double MeasureReadBandwidth();
 
  protected:

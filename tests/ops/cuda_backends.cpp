@@ -1,5 +1,5 @@
-// The CUDA backend's kernels, those for some shapes and those for all, in the op tests. Operands lie in pinned host memory, whose addresses hold on both
-// sides, and every kernel is waited for.
+// The CUDA backend's kernels, those for some shapes and those for all, in the op tests. Operands lie in pinned host
+// memory, whose addresses hold on both sides, and every kernel is waited for.
 #include <cuda_runtime_api.h>
 
 #include <array>

@@ -8,7 +8,8 @@ using HeadProductTest = BackendTest;
 struct Size {
   int64_t rows, heads, nope, lora, v;
 };
-constexpr Size kSizes[] = {{1, 3, 128, 512, 128}, {4, 5, 64, 96, 64}, {9, 3, 128, 160, 96}, {33, 1, 64, 96, 128}};
+constexpr Size kSizes[] = {
+    {1, 3, 128, 512, 128}, {4, 5, 64, 96, 64}, {9, 3, 128, 160, 96}, {33, 1, 64, 96, 128}, {5, 2, 32, 64, 6}};
 
 // kv_b_proj: w_kc and w_vc are strided views of it.
 struct KvBProj {
