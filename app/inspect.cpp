@@ -81,6 +81,14 @@ void PrintReport(const ModelConfig& config, const WeightSummary& summary) {
     fmt::print("experts        {}, top {}, {} shared, router {}\n", config.n_routed_experts, config.num_experts_per_tok,
                config.n_shared_experts, RouterMethodName(config.topk_method));
   }
+  if (config.embedding_scale != 1 || config.residual_scale != 1 || config.logits_scale != 1) {
+    fmt::print("scales         embedding {:g}, residual {:g}, logits {:g}\n", config.embedding_scale,
+               config.residual_scale, config.logits_scale);
+  }
+  if (config.query_scale.length > 0) {
+    fmt::print("query scale    1 + {:g} ln(1 + floor(position / {}))\n", config.query_scale.beta,
+               config.query_scale.length);
+  }
   fmt::print("vocabulary     {}, context {}\n", config.vocab_size, config.max_position_embeddings);
   fmt::print("parameters     {}, {} active a token\n", HumanCount(summary.parameters),
              HumanCount(summary.decode_parameters));

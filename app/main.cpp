@@ -62,7 +62,7 @@ int Main(int argc, char** argv) {
   InstallSignalHandlers();
   SetNoteSink(app::Note);
   CLI::App app{
-      "mxmla runs language models with multi-head latent attention (DeepSeek-V2/V3/R1, Kimi-K2)\n"
+      "mxmla runs language models with multi-head latent attention (DeepSeek, Kimi, GLM-4.7-Flash, ...)\n"
       "whose weights are MXFP4, FP8 or BF16."};
   app.set_version_flag("--version", std::string("mxmla ") + MXMLA_VERSION);
   app.require_subcommand(1);

@@ -13,6 +13,7 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view kSingleFile = "model.safetensors";
 constexpr std::string_view kIndexFile = "model.safetensors.index.json";
+constexpr std::string_view kMistralIndexFile = "consolidated.safetensors.index.json";
 constexpr std::string_view kExtension = ".safetensors";
 
 bool IsBareName(std::string_view file) {
@@ -71,7 +72,9 @@ Checkpoint Checkpoint::Open(const std::string& folder) {
   Checkpoint checkpoint;
   checkpoint.folder_ = folder;
   const std::string single = folder + "/" + std::string(kSingleFile);
-  const std::string index = folder + "/" + std::string(kIndexFile);
+  std::string index = folder + "/" + std::string(kIndexFile);
+  const std::string mistral_index = folder + "/" + std::string(kMistralIndexFile);
+  if (!fs::exists(index, status) && fs::exists(mistral_index, status)) index = mistral_index;
   if (fs::exists(single, status) || !fs::exists(index, status)) {
     const std::string path = fs::exists(single, status) ? single : FindSingleFile(folder);
     checkpoint.files_.push_back(SafetensorsFile::Open(path));
@@ -96,7 +99,7 @@ Checkpoint Checkpoint::Open(const std::string& folder) {
       const auto at = weight_map.find(tensor.name);
       if (at == weight_map.end()) {
         Fail(ErrorCode::kSafetensors, shard->path() + ": tensor \"" + tensor.name + "\"",
-             "to be in " + std::string(kIndexFile), "nothing there");
+             "to be in " + fs::path(index).filename().string(), "nothing there");
       }
       if (at->second == file) checkpoint.tensors_.emplace(tensor.name, &tensor);
     }

@@ -1,12 +1,17 @@
 #include "checkpoint/config.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 
 #include "checkpoint/json_reader.h"
+#include "checkpoint/mistral_params.h"
+#include "checkpoint/model_family.h"
 #include "checkpoint/quantization_config.h"
+#include "checkpoint/rope_config.h"
 
 namespace mxmla {
 namespace {
@@ -17,98 +22,43 @@ constexpr int64_t kMaxCount = int64_t{1} << 16;         // layers, experts
 constexpr int64_t kMaxLength = (int64_t{1} << 31) - 1;  // positions and token ids are int32
 constexpr double kMaxParameters = 0x1p56;
 
-constexpr std::string_view kKnownArchitectures =
-    "known are DeepseekV2ForCausalLM, DeepseekV3ForCausalLM (also as kimi_k2) and KimiK25ForConditionalGeneration";
-
-// What transformers' DeepseekV2Config and DeepseekV3Config assume of an absent key.
-struct Defaults {
-  int64_t vocab_size, hidden_size, intermediate_size, moe_intermediate_size, num_hidden_layers, num_attention_heads;
-  int64_t n_shared_experts, n_routed_experts, num_experts_per_tok, n_group, topk_group, first_k_dense_replace;
-  int64_t max_position_embeddings, num_nextn_predict_layers, bos_token_id, eos_token_id;
-  bool norm_topk_prob;
-  double routed_scaling_factor;
-  std::string_view topk_method, scoring_func;
+// One of the two: a wrapper's family is that of its text part.
+struct Architecture {
+  const Family* family = nullptr;
+  const Wrapper* wrapper = nullptr;
 };
 
-// num_experts_per_tok 0 stands for "none": a mixture then needs the key.
-constexpr Defaults kDeepseekV2 = {.vocab_size = 102400,
-                                  .hidden_size = 4096,
-                                  .intermediate_size = 11008,
-                                  .moe_intermediate_size = 1407,
-                                  .num_hidden_layers = 32,
-                                  .num_attention_heads = 32,
-                                  .n_shared_experts = 2,
-                                  .n_routed_experts = 64,
-                                  .num_experts_per_tok = 0,
-                                  .n_group = 1,
-                                  .topk_group = 1,
-                                  .first_k_dense_replace = 0,
-                                  .max_position_embeddings = 2048,
-                                  .num_nextn_predict_layers = 0,
-                                  .bos_token_id = 1,
-                                  .eos_token_id = 2,
-                                  .norm_topk_prob = false,
-                                  .routed_scaling_factor = 1.0,
-                                  .topk_method = "greedy",
-                                  .scoring_func = "softmax"};
-constexpr Defaults kDeepseekV3 = {.vocab_size = 129280,
-                                  .hidden_size = 7168,
-                                  .intermediate_size = 18432,
-                                  .moe_intermediate_size = 2048,
-                                  .num_hidden_layers = 61,
-                                  .num_attention_heads = 128,
-                                  .n_shared_experts = 1,
-                                  .n_routed_experts = 256,
-                                  .num_experts_per_tok = 8,
-                                  .n_group = 8,
-                                  .topk_group = 4,
-                                  .first_k_dense_replace = 3,
-                                  .max_position_embeddings = 4096,
-                                  .num_nextn_predict_layers = 1,
-                                  .bos_token_id = 0,
-                                  .eos_token_id = 1,
-                                  .norm_topk_prob = true,
-                                  .routed_scaling_factor = 2.5,
-                                  .topk_method = "noaux_tc",
-                                  .scoring_func = "sigmoid"};
-
-constexpr int64_t kQLoraRank = 1536, kKvLoraRank = 512, kQkNopeHeadDim = 128, kQkRopeHeadDim = 64, kVHeadDim = 128;
-
-struct KnownArchitecture {
-  std::string_view name;  // in `architectures`
-  std::string_view model_type;
-  Architecture architecture;
-  bool multimodal;
-};
-constexpr KnownArchitecture kArchitectures[] = {
-    {"DeepseekV2ForCausalLM", "deepseek_v2", Architecture::kDeepseekV2, false},
-    {"DeepseekV3ForCausalLM", "deepseek_v3", Architecture::kDeepseekV3, false},
-    {"DeepseekV3ForCausalLM", "kimi_k2", Architecture::kDeepseekV3, false},
-    {"KimiK25ForConditionalGeneration", "kimi_k25", Architecture::kDeepseekV3, true},
-    {"Kimi_K25ForConditionalGeneration", "kimi_k25", Architecture::kDeepseekV3, true},
-};
-
-// By the first name under `architectures`; a config without that key is known by its model_type.
-KnownArchitecture FindArchitecture(const JsonFields& root) {
-  const std::vector<std::string> names = root.StringList("architectures");
-  const std::string model_type = root.StringOrNull("model_type", "");
-  for (const KnownArchitecture& known : kArchitectures) {
-    if (names.empty() ? known.model_type == model_type : known.name == names.front()) return known;
-  }
-  const bool by_type = names.empty();
-  if (by_type && model_type.empty()) {
-    Fail(ErrorCode::kArchitecture, root.Subject("architectures"), "a model architecture", "none", kKnownArchitectures);
-  }
-  Fail(ErrorCode::kArchitecture, root.Subject(by_type ? "model_type" : "architectures"),
-       "an architecture that mxmla runs", by_type ? model_type : names.front(), kKnownArchitectures);
+[[noreturn]] void RefuseArchitecture(const JsonFields& fields, std::string_view key, std::string_view expected,
+                                     const std::string& found, std::string_view why = {}) {
+  Fail(ErrorCode::kArchitecture, fields.Subject(key), expected, found,
+       why.empty() ? KnownArchitectures() : std::string(why));
 }
 
-// The text part of a multimodal config must be DeepSeek-V3's architecture.
-void CheckTextConfig(const JsonFields& text) {
-  const std::string type = text.StringOrNull("model_type", "deepseek_v3");
-  if (type != "deepseek_v3" && type != "kimi_k2") {
-    Fail(ErrorCode::kArchitecture, text.Subject("model_type"), "deepseek_v3 or kimi_k2", type, kKnownArchitectures);
+// By the first name under `architectures`; a config without that key is known by its model_type.
+Architecture FindArchitecture(const JsonFields& root) {
+  const std::vector<std::string> names = root.StringList("architectures");
+  const std::string name = names.empty() ? "" : names.front();
+  const std::string model_type = root.StringOrNull("model_type", "");
+  const Architecture found{FindFamily(name, model_type), FindWrapper(name, model_type)};
+  if (found.family || found.wrapper) return found;
+  if (name.empty() && model_type.empty()) {
+    RefuseArchitecture(root, "architectures", "a model architecture", "none");
   }
+  RefuseArchitecture(root, name.empty() ? "model_type" : "architectures", "an architecture that mxmla runs",
+                     name.empty() ? model_type : name, WhyRefused(name, model_type));
+}
+
+// Whether a wrapper's text parameters stand beside its other keys.
+bool TextAtRoot(const JsonFields& root) { return !root.HasValue("text_config") && root.HasValue("num_hidden_layers"); }
+
+// The family of a wrapper's text part.
+const Family* TextFamily(const Wrapper& wrapper, const JsonFields& text, bool at_root) {
+  const std::vector<std::string_view>& types = wrapper.text_types;
+  const std::string type = at_root ? std::string(types.front()) : text.StringOrNull("model_type", types.front());
+  if (std::find(types.begin(), types.end(), type) == types.end()) {
+    RefuseArchitecture(text, "model_type", fmt::format("{}", fmt::join(types, " or ")), type);
+  }
+  return FindFamily("", type);
 }
 
 // A key that has several spellings: the value of the one that is there; two that differ are refused.
@@ -125,32 +75,36 @@ std::string_view OneSpelling(const JsonFields& fields, std::initializer_list<std
   return found.empty() ? *spellings.begin() : found;
 }
 
-void ReadSizes(const JsonFields& fields, const Defaults& defaults, ModelConfig* config) {
+void ReadSizes(const JsonFields& fields, const ConfigDefaults& defaults, ModelConfig* config) {
   ModelConfig& c = *config;
   c.vocab_size = fields.Int("vocab_size", defaults.vocab_size, 1, kMaxWidth);
   c.hidden_size = fields.Int("hidden_size", defaults.hidden_size, 1, kMaxWidth);
   c.intermediate_size = fields.Int("intermediate_size", defaults.intermediate_size, 1, kMaxWidth);
   c.num_hidden_layers = fields.Int("num_hidden_layers", defaults.num_hidden_layers, 1, kMaxCount);
   c.num_attention_heads = fields.Int("num_attention_heads", defaults.num_attention_heads, 1, kMaxHead);
-  c.q_lora_rank = fields.IntOrNull("q_lora_rank", kQLoraRank, 0, 0, kMaxWidth);
-  c.kv_lora_rank = fields.Int("kv_lora_rank", kKvLoraRank, 1, kMaxWidth);
-  c.qk_nope_head_dim = fields.Int("qk_nope_head_dim", kQkNopeHeadDim, 1, kMaxHead);
-  c.qk_rope_head_dim = fields.Int("qk_rope_head_dim", kQkRopeHeadDim, 2, kMaxHead);
-  c.v_head_dim = fields.IntOrNull("v_head_dim", kVHeadDim, kVHeadDim, 1, kMaxHead);
+  c.q_lora_rank = fields.IntOrNull("q_lora_rank", defaults.q_lora_rank, 0, 0, kMaxWidth);
+  c.kv_lora_rank = fields.Int("kv_lora_rank", defaults.kv_lora_rank, 1, kMaxWidth);
+  c.qk_nope_head_dim = fields.Int("qk_nope_head_dim", defaults.qk_nope_head_dim, 1, kMaxHead);
+  c.qk_rope_head_dim = fields.Int("qk_rope_head_dim", defaults.qk_rope_head_dim, 2, kMaxHead);
+  const int64_t v_head_dim = defaults.v_head_dim > 0 ? defaults.v_head_dim : c.hidden_size / c.num_attention_heads;
+  c.v_head_dim = fields.IntOrNull("v_head_dim", v_head_dim, v_head_dim, 1, kMaxHead);
   c.max_position_embeddings = fields.Int("max_position_embeddings", defaults.max_position_embeddings, 1, kMaxLength);
-  c.rms_norm_eps = fields.Number("rms_norm_eps", 1e-6, 0, 1);
-  c.rope_interleave = fields.BoolOrNull("rope_interleave", true);
+  c.rms_norm_eps = fields.Number("rms_norm_eps", defaults.rms_norm_eps, 0, 1);
+  c.rope_interleave = fields.BoolOrNull("rope_interleave", defaults.rope_interleave);
   // These layers are skipped in any case, so spellings that differ do no harm.
   const std::string_view mtp =
       fields.HasValue("num_nextn_predict_layers") ? "num_nextn_predict_layers" : "num_mtp_layers";
   c.num_nextn_predict_layers = fields.IntOrNull(mtp, defaults.num_nextn_predict_layers, 0, 0, kMaxCount);
 }
 
-RouterMethod ReadRouterMethod(const JsonFields& fields, const Defaults& defaults) {
-  const std::string method = fields.StringOrNull("topk_method", defaults.topk_method);
+RouterMethod ReadRouterMethod(const JsonFields& fields, const Family& family) {
+  const ConfigDefaults& defaults = family.defaults;
+  const bool given = fields.HasValue("topk_method") && !family.fixed_router;
+  const std::string method = given ? fields.String("topk_method", {}) : std::string(defaults.topk_method);
   const bool sigmoid = method == "noaux_tc";
-  const std::string score = fields.StringOrNull(
-      "scoring_func", fields.HasValue("topk_method") ? (sigmoid ? "sigmoid" : "softmax") : defaults.scoring_func);
+  const std::string_view score_key = OneSpelling(fields, {"scoring_func", "score_function"});
+  const std::string score =
+      fields.StringOrNull(score_key, given ? (sigmoid ? "sigmoid" : "softmax") : defaults.scoring_func);
   if (method == "greedy" && score == "softmax") return RouterMethod::kGreedy;
   if (method == "group_limited_greedy" && score == "softmax") return RouterMethod::kGroupLimitedGreedy;
   if (sigmoid && score == "sigmoid") return RouterMethod::kNoauxTc;
@@ -159,11 +113,27 @@ RouterMethod ReadRouterMethod(const JsonFields& fields, const Defaults& defaults
                 method + " with " + score);
 }
 
-void ReadMixture(const JsonFields& fields, const Defaults& defaults, ModelConfig* config) {
+// transformers 5 spells the dense layers out: they must be the first.
+int64_t DenseLayers(const JsonFields& fields, int64_t layers) {
+  const std::vector<std::string> types = fields.StringList("mlp_layer_types");
+  const auto first = std::find(types.begin(), types.end(), "sparse");
+  for (auto type = types.begin(); type != types.end(); ++type) {
+    if (*type == (type < first ? "dense" : "sparse")) continue;
+    fields.Refuse("mlp_layer_types", "dense layers, then sparse ones", *type);
+  }
+  if (static_cast<int64_t>(types.size()) < layers) {
+    fields.Refuse("mlp_layer_types", fmt::format("the {} layers", layers), fmt::format("{}", types.size()));
+  }
+  return first - types.begin();
+}
+
+void ReadMixture(const JsonFields& fields, const Family& family, ModelConfig* config) {
+  const ConfigDefaults& defaults = family.defaults;
   ModelConfig& c = *config;
   const std::string_view experts = OneSpelling(fields, {"n_routed_experts", "num_experts", "num_local_experts"});
   c.n_routed_experts = fields.IntOrNull(experts, defaults.n_routed_experts, 0, 0, kMaxCount);
-  c.n_shared_experts = fields.IntOrNull("n_shared_experts", defaults.n_shared_experts, 0, 0, kMaxCount);
+  const std::string_view shared = OneSpelling(fields, {"n_shared_experts", "num_shared_experts"});
+  c.n_shared_experts = fields.IntOrNull(shared, defaults.n_shared_experts, 0, 0, kMaxCount);
   c.num_experts_per_tok =
       fields.IntOrNull("num_experts_per_tok", defaults.num_experts_per_tok, defaults.num_experts_per_tok, 0, kMaxCount);
   c.moe_intermediate_size = fields.IntOrNull("moe_intermediate_size", defaults.moe_intermediate_size,
@@ -173,50 +143,16 @@ void ReadMixture(const JsonFields& fields, const Defaults& defaults, ModelConfig
   c.first_k_dense_replace = fields.IntOrNull("first_k_dense_replace", defaults.first_k_dense_replace,
                                              defaults.first_k_dense_replace, 0, kMaxCount);
   c.moe_layer_freq = fields.IntOrNull("moe_layer_freq", 1, 1, 1, kMaxCount);
+  if (fields.HasValue("mlp_layer_types")) {
+    c.first_k_dense_replace = DenseLayers(fields, c.num_hidden_layers);
+    c.moe_layer_freq = 1;
+  }
+  if (family.single_group && c.n_group != 1) fields.Refuse("n_group", "1", fmt::format("{}", c.n_group));
   c.norm_topk_prob = fields.BoolOrNull("norm_topk_prob", defaults.norm_topk_prob);
   c.routed_scaling_factor = fields.Number("routed_scaling_factor", defaults.routed_scaling_factor, 1e-6, 1e6);
-  c.topk_method = ReadRouterMethod(fields, defaults);
-}
-
-// rope_scaling wins over rope_parameters, and a theta inside either over one beside it, as in transformers.
-RopeConfig ReadRope(const JsonFields& fields, int64_t max_position_embeddings) {
-  constexpr double kLargest = 1e12;
-  RopeConfig rope;
-  rope.theta = fields.NumberOrNull("rope_theta", rope.theta, 1, kLargest);
-  rope.original_max_position_embeddings = max_position_embeddings;
-  std::optional<JsonFields> scaling = fields.Object("rope_scaling");
-  if (!scaling || scaling->json().empty()) scaling = fields.Object("rope_parameters");
-  if (!scaling) return rope;
-  const JsonFields& s = *scaling;
-  rope.theta = s.NumberOrNull("rope_theta", rope.theta, 1, kLargest);
-  if (s.NumberOrNull("partial_rotary_factor", 1, 0, 1) != 1) {
-    s.Refuse("partial_rotary_factor", "1", ShowJson(*s.Find("partial_rotary_factor")));
-  }
-  const std::string_view type_key = s.HasValue("rope_type") ? "rope_type" : "type";
-  const std::string type = s.StringOrNull(type_key, "default");
-  if (type == "default") return rope;
-  if (type != "yarn") s.Refuse(type_key, "default or yarn", type);
-  rope.type = RopeType::kYarn;
-  rope.beta_fast = s.NumberOrNull("beta_fast", rope.beta_fast, 0, kLargest);
-  rope.beta_slow = s.NumberOrNull("beta_slow", rope.beta_slow, 0, kLargest);
-  if (rope.beta_fast == 0) rope.beta_fast = 32;  // as transformers reads a zero
-  if (rope.beta_slow == 0) rope.beta_slow = 1;
-  rope.mscale = s.NumberOrNull("mscale", 0, 0, 1e3);
-  rope.mscale_all_dim = s.NumberOrNull("mscale_all_dim", 0, 0, 1e3);
-  if (s.HasValue("attention_factor")) rope.attention_factor = s.Number("attention_factor", 1, 0, 1e3);
-  rope.truncate = s.BoolOrNull("truncate", true);
-  const JsonFields& original = fields.HasValue("original_max_position_embeddings") ? fields : s;
-  rope.original_max_position_embeddings = original.IntOrNull(
-      "original_max_position_embeddings", max_position_embeddings, max_position_embeddings, 1, kMaxLength);
-  if (!s.Find("factor")) s.Refuse("factor", "a number from 1", "nothing");
-  rope.factor = s.NumberOrNull(
-      "factor",
-      static_cast<double>(max_position_embeddings) / static_cast<double>(rope.original_max_position_embeddings), 1,
-      1e6);
-  if (rope.factor < 1)
-    s.Refuse("factor", "a number from 1", fmt::format("null, and lengths in the ratio {}", rope.factor));
-  if (rope.theta <= 1) s.Refuse("rope_theta", "more than 1 with yarn", fmt::format("{}", rope.theta));
-  return rope;
+  c.topk_method = ReadRouterMethod(fields, family);
+  c.optional_bias = family.optional_bias;
+  c.post_mlp_norm = family.post_mlp_norm;
 }
 
 // Features of the configuration classes that no published model uses and the engine does not have.
@@ -226,14 +162,31 @@ void RefuseUnsupported(const JsonFields& fields) {
   }
   const std::string activation = fields.StringOrNull("hidden_act", "silu");
   if (activation != "silu") fields.Refuse("hidden_act", "silu", activation);
+  if (fields.HasValue("sliding_window") && fields.BoolOrNull("use_sliding_window", true)) {
+    fields.Refuse("sliding_window", "null", ShowJson(*fields.Find("sliding_window")));
+  }
+}
+
+// MiniCPM's scales; null leaves one out.
+void ReadScales(const JsonFields& fields, ModelConfig* config) {
+  const double depth = std::sqrt(static_cast<double>(config->num_hidden_layers));
+  const auto read = [&](std::string_view key, double absent, double null) {
+    return fields.Find(key) ? fields.NumberOrNull(key, null, 1e-6, 1e6) : absent;
+  };
+  config->embedding_scale = read("scale_emb", 12, 1);
+  config->residual_scale = read("scale_depth", 1.4, depth) / depth;
+  const auto hidden = static_cast<double>(config->hidden_size);
+  config->logits_scale = read("dim_model_base", 256, hidden) / hidden;
 }
 
 // A wrapper's own ids win over its text_config's, as in transformers' GenerationConfig.from_model_config.
-void ReadTokens(const JsonFields& root, const JsonFields& text, const Defaults& defaults,
+void ReadTokens(const JsonFields& root, const JsonFields& text, const ConfigDefaults& defaults,
                 std::string_view generation_config, const std::string& generation_subject, ModelConfig* config) {
   const auto holder = [&](std::string_view key) -> const JsonFields& { return root.HasValue(key) ? root : text; };
   config->bos_token_id = holder("bos_token_id").IntOrNull("bos_token_id", defaults.bos_token_id, -1, 0, kMaxLength);
-  config->eos_token_ids = holder("eos_token_id").IntList("eos_token_id", {defaults.eos_token_id}, 0, kMaxLength);
+  std::vector<int64_t> eos;
+  if (defaults.eos_token_id >= 0) eos.push_back(defaults.eos_token_id);
+  config->eos_token_ids = holder("eos_token_id").IntList("eos_token_id", eos, 0, kMaxLength);
   if (generation_config.empty()) return;
   const Json json = ParseJsonObject(generation_config, generation_subject, ErrorCode::kBadConfig);
   const JsonFields generation(json, generation_subject);
@@ -242,10 +195,6 @@ void ReadTokens(const JsonFields& root, const JsonFields& text, const Defaults& 
 }
 
 }  // namespace
-
-std::string_view ArchitectureName(Architecture architecture) {
-  return architecture == Architecture::kDeepseekV2 ? "DeepseekV2" : "DeepseekV3";
-}
 
 std::string_view RouterMethodName(RouterMethod method) {
   switch (method) {
@@ -311,32 +260,39 @@ void ValidateConfig(const ModelConfig& c, const std::string& subject) {
 }
 
 ModelConfig ParseConfig(std::string_view text, std::string_view generation_config, const std::string& subject) {
-  const Json json = ParseJsonObject(text, subject, ErrorCode::kBadConfig);
+  Json json = ParseJsonObject(text, subject, ErrorCode::kBadConfig);
+  if (IsMistralParams(json)) json = MistralParamsToConfig(JsonFields(json, subject));
   const JsonFields root(json, subject);
-  const KnownArchitecture known = FindArchitecture(root);
-  const Defaults& defaults = known.architecture == Architecture::kDeepseekV2 ? kDeepseekV2 : kDeepseekV3;
+  const Architecture found = FindArchitecture(root);
+  const Family* family = found.family;
 
   ModelConfig config;
-  config.architecture = known.architecture;
-  config.architecture_name = known.name;
-  config.model_type = root.StringOrNull("model_type", known.model_type);
-  config.multimodal = known.multimodal;
   JsonFields fields = root;
-  // A multimodal head is tied unless either level says otherwise: transformers' default for this class.
-  bool tied = false;
-  if (known.multimodal) {
-    if (!root.HasValue("text_config"))
+  if (found.wrapper) {
+    const bool at_root = TextAtRoot(root);
+    if (!at_root && !root.HasValue("text_config"))
       root.Refuse("text_config", "an object", root.Find("text_config") ? "null" : "nothing");
-    fields = *root.Object("text_config");
-    CheckTextConfig(fields);
-    tied = fields.BoolOrNull("tie_word_embeddings", true);
+    if (!at_root) fields = *root.Object("text_config");
+    family = TextFamily(*found.wrapper, fields, at_root);
+    config.multimodal = true;
+    config.names = WrapperNames();
   }
+  const ConfigDefaults& defaults = family->defaults;
+  config.architecture_name = found.wrapper ? found.wrapper->architecture : family->architecture;
+  config.model_type =
+      root.StringOrNull("model_type", found.wrapper ? found.wrapper->model_type : family->model_types.front());
+  config.names.insert(config.names.end(), family->names.begin(), family->names.end());
+  config.lora_norm_eps = family->lora_norm_eps;
+  // A wrapper's head is tied unless either level says otherwise: transformers' default for these classes.
+  bool tied = defaults.tie_word_embeddings;
+  if (found.wrapper) tied = fields.BoolOrNull("tie_word_embeddings", true);
   config.tie_word_embeddings = root.BoolOrNull("tie_word_embeddings", tied);
 
   RefuseUnsupported(fields);
   ReadSizes(fields, defaults, &config);
-  ReadMixture(fields, defaults, &config);
-  config.rope = ReadRope(fields, config.max_position_embeddings);
+  ReadMixture(fields, *family, &config);
+  if (family->scaled_streams) ReadScales(fields, &config);
+  ReadRope(fields, *family, &config);
   ReadTokens(root, fields, defaults, generation_config,
              (std::filesystem::path(subject).parent_path() / "generation_config.json").string(), &config);
   const std::string_view dtype = fields.HasValue("dtype") ? "dtype" : "torch_dtype";
@@ -358,7 +314,9 @@ ModelConfig LoadConfig(const std::string& folder) {
   std::string generation;
   if (std::filesystem::exists(generation_path, status))
     generation = ReadTextFile(generation_path, ErrorCode::kBadConfig);
-  const std::string path = folder + "/config.json";
+  std::string path = folder + "/config.json";
+  if (!std::filesystem::exists(path, status) && std::filesystem::exists(folder + "/params.json", status))
+    path = folder + "/params.json";
   return ParseConfig(ReadTextFile(path, ErrorCode::kBadConfig), generation, path);
 }
 

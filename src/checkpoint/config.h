@@ -14,27 +14,40 @@
 
 namespace mxmla {
 
-enum class Architecture {
-  kDeepseekV2,  // DeepseekV2ForCausalLM
-  kDeepseekV3,  // DeepseekV3ForCausalLM: DeepSeek-V3, R1, Kimi-K2 and the text part of Kimi-K2.5 and K2.6
+// A published name and this program's, both from a tensor name's first dot-separated part on; `*` stands for a number,
+// the same in both. What follows is kept.
+struct NameRule {
+  std::string_view published, canonical;
 };
 
-enum class RopeType { kDefault, kYarn };
+enum class RopeType {
+  kDefault,
+  kYarn,
+  kLongRope,  // each frequency divided by a factor of its own
+};
 
 // From rope_theta and rope_scaling (published), or from rope_parameters (transformers 5). Factors are doubles, because
 // the tables are computed in double before they are rounded.
 struct RopeConfig {
   double theta = 10000;
   RopeType type = RopeType::kDefault;
-  // The rest only counts for kYarn.
+  // kLongRope: of each pair of dimensions.
+  std::vector<double> divisors = {};
+  // The rest only counts for kYarn, attention_factor for kLongRope too.
   double factor = 1;  // derived from the lengths when the config says null
   double beta_fast = 32;
   double beta_slow = 1;
   double mscale = 0;                             // 0: absent
   double mscale_all_dim = 0;                     // 0: absent; the softmax scale is then left alone
-  std::optional<double> attention_factor;        // of cos and sin; absent: from mscale and mscale_all_dim
+  std::optional<double> attention_factor = {};   // of cos and sin; absent: from mscale and mscale_all_dim
   int64_t original_max_position_embeddings = 0;  // tokens; max_position_embeddings when absent
   bool truncate = true;                          // round the correction range outwards to whole dimensions
+};
+
+// Queries grow with their position: times 1 + beta ln(1 + floor(position / length)).
+struct QueryScale {
+  double beta = 0;
+  int64_t length = 0;  // tokens; 0: no such scale
 };
 
 enum class QuantMethod {
@@ -53,9 +66,9 @@ struct QuantizationConfig {
 };
 
 struct ModelConfig {
-  Architecture architecture = Architecture::kDeepseekV3;
   std::string architecture_name;  // as in the config: "DeepseekV3ForCausalLM", "KimiK25ForConditionalGeneration"
-  std::string model_type;         // "deepseek_v2", "deepseek_v3", "kimi_k2", "kimi_k25"
+  std::string model_type;         // "deepseek_v2", "deepseek_v3", "kimi_k2", "kimi_k25", ...
+  std::vector<NameRule> names;    // of the tensors; the first that fits counts
   // A multimodal checkpoint: the text parameters stood under text_config, and its tensors bear "language_model.".
   bool multimodal = false;
 
@@ -76,6 +89,8 @@ struct ModelConfig {
   double routed_scaling_factor = 1;
   int64_t first_k_dense_replace = 0;
   int64_t moe_layer_freq = 1;
+  bool optional_bias = false;  // e_score_correction_bias may be absent
+  bool post_mlp_norm = false;  // a mixture's result is normed (post_mlp_layernorm) before it is added
 
   int64_t q_lora_rank = 0;  // 0: q_proj instead of q_a_proj, q_a_layernorm, q_b_proj
   int64_t kv_lora_rank = 0;
@@ -85,10 +100,13 @@ struct ModelConfig {
 
   int64_t max_position_embeddings = 0;
   double rms_norm_eps = 1e-6;
-  // Of q_a_layernorm and kv_a_layernorm: both reference implementations fix it, whatever rms_norm_eps says.
+  // Of q_a_layernorm and kv_a_layernorm: the reference implementations fix it, whatever rms_norm_eps says.
   double lora_norm_eps = 1e-6;
   RopeConfig rope;
   bool rope_interleave = true;
+  QueryScale query_scale;
+  // Factors of the embedding, of what each half of a layer adds to the residual stream, and of the head's input.
+  double embedding_scale = 1, residual_scale = 1, logits_scale = 1;
   bool tie_word_embeddings = false;  // lm_head may be absent: embed_tokens serves
 
   int64_t num_nextn_predict_layers = 0;  // MTP layers: skipped
@@ -110,22 +128,22 @@ struct ModelConfig {
   }
 };
 
-// Reads folder/config.json, and folder/generation_config.json when it is there. Absent keys take the defaults of
-// transformers' DeepseekV2Config or DeepseekV3Config. Errors: kNoModel, kMissingFile, kBadConfig (naming the key),
-// kArchitecture, kQuantization.
+// Reads folder/config.json or, where there is none, Mistral's params.json, and folder/generation_config.json when it is
+// there. Absent keys take the defaults of the family's class in transformers (model_family.h). Errors: kNoModel,
+// kMissingFile, kBadConfig (naming the key), kArchitecture, kQuantization.
 ModelConfig LoadConfig(const std::string& folder);
 
 // The same from a file of any name (configs/*.json), without a generation config.
 ModelConfig LoadConfigFile(const std::string& path);
 
-// The same from text; `subject` names it in errors. `generation_config` is empty when there is none.
+// The same from text, of a config.json or a params.json; `subject` names it in errors. `generation_config` is empty
+// when there is none.
 ModelConfig ParseConfig(std::string_view text, std::string_view generation_config, const std::string& subject);
 
 // Throws an Error (kBadConfig) when a size is out of range or sizes do not fit each other. Parsing does this; call it
 // after changing a config (bench --layers, --experts).
 void ValidateConfig(const ModelConfig& config, const std::string& subject);
 
-std::string_view ArchitectureName(Architecture architecture);
 std::string_view RouterMethodName(RouterMethod method);  // "greedy", "group_limited_greedy", "noaux_tc"
 std::string_view QuantMethodName(QuantMethod method);    // "none", "fp8", "quark mxfp4"
 

@@ -85,6 +85,8 @@ class DummySource : public WeightSource {
     return Plane<const float>(bias ? Content::kBias : Content::kNorm, 1, n, 0).Select(0, 0);
   }
 
+  View<const float, 1> OptionalVector(const std::string&, int64_t) override { return {}; }
+  void UnusedVector(const std::string&) override {}
   bool HasHead() override { return false; }  // only matters for a tied head
   std::optional<ExpertWeights> FusedExperts(const std::string&) override { return std::nullopt; }
 

@@ -49,8 +49,7 @@ class Planner {
       : checkpoint_(checkpoint), config_(config), matched_(options.exclude.size(), false) {
     for (const std::string& pattern : options.exclude)
       user_.emplace_back(std::vector{pattern}, "--exclude", ErrorCode::kUsage);
-    for (const auto& [name, tensor] : checkpoint.tensors())
-      names_.emplace(CanonicalName(name, config.multimodal), tensor);
+    for (const auto& [name, tensor] : checkpoint.tensors()) names_.emplace(CanonicalName(name, config.names), tensor);
     mtp_ = MtpLayers(names_, config.num_hidden_layers);
   }
 
@@ -120,7 +119,7 @@ class Planner {
   }
 
   void Add(const Tensor& tensor) {
-    const std::string canonical = CanonicalName(tensor.name, config_.multimodal);
+    const std::string canonical = CanonicalName(tensor.name, config_.names);
     const std::string name = tensor.name;
     if (EndsWith(name, kFp8ScaleSuffix)) return;  // goes with its weight
     if (InTree(canonical) && tensor.shape.size() == 3 && EndsWith(name, "_proj")) return AddFused(tensor);
@@ -408,6 +407,10 @@ void RequireUnquantized(const Checkpoint& checkpoint, const ModelConfig& config)
 QuantizeResult QuantizeCheckpoint(const std::string& source, const std::string& destination,
                                   const QuantizeOptions& options) {
   const ModelConfig config = LoadConfig(source);
+  if (!fs::exists(source + "/config.json")) {
+    Fail(ErrorCode::kMissingFile, source + "/config.json", "a folder in the layout of Hugging Face",
+         "Mistral's params.json alone", "convert the folder with transformers first");
+  }
   const Checkpoint checkpoint = Checkpoint::Open(source);
   RequireUnquantized(checkpoint, config);
   QuantizeResult result;

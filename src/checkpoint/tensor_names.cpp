@@ -1,6 +1,7 @@
 #include "checkpoint/tensor_names.h"
 
 #include <charconv>
+#include <optional>
 
 namespace mxmla {
 namespace {
@@ -15,6 +16,25 @@ bool HasSuffix(std::string_view text, std::string_view suffix) {
   return text.size() >= suffix.size() && text.substr(text.size() - suffix.size()) == suffix;
 }
 
+// What follows `pattern` in `name`, from a dot on; the numbers that its stars stand for go to `numbers`.
+std::optional<std::string_view> MatchRule(std::string_view name, std::string_view pattern,
+                                          std::vector<std::string_view>* numbers) {
+  size_t at = 0;
+  for (char c : pattern) {
+    const size_t begin = at;
+    if (c != '*') {
+      if (at == name.size() || name[at] != c) return std::nullopt;
+      ++at;
+      continue;
+    }
+    while (at < name.size() && name[at] >= '0' && name[at] <= '9') ++at;
+    if (at == begin) return std::nullopt;
+    numbers->push_back(name.substr(begin, at - begin));
+  }
+  if (at == name.size() || name[at] != '.') return std::nullopt;
+  return name.substr(at);
+}
+
 // What follows "model.layers.N."; empty for another name.
 std::string_view InLayer(std::string_view name, int64_t* layer) {
   if (!ConsumePrefix(&name, "model.layers.")) return {};
@@ -25,13 +45,23 @@ std::string_view InLayer(std::string_view name, int64_t* layer) {
 
 }  // namespace
 
-std::string CanonicalName(std::string_view name, bool multimodal) {
-  std::string_view rest = name;
-  if (!multimodal) return std::string(name);
-  if (ConsumePrefix(&rest, "model.language_model.")) return "model." + std::string(rest);
-  if (!ConsumePrefix(&rest, "language_model.")) return std::string(name);
-  if (ConsumePrefix(&rest, "model.blocks.")) return "model.layers." + std::string(rest);
-  return std::string(rest);
+std::string CanonicalName(std::string_view name, const std::vector<NameRule>& rules) {
+  for (const NameRule& rule : rules) {
+    std::vector<std::string_view> numbers;
+    const std::optional<std::string_view> rest = MatchRule(name, rule.published, &numbers);
+    if (!rest) continue;
+    std::string result;
+    size_t number = 0;
+    for (char c : rule.canonical) {
+      if (c == '*') {
+        result += numbers[number++];
+      } else {
+        result += c;
+      }
+    }
+    return result + std::string(result.empty() ? rest->substr(1) : *rest);
+  }
+  return std::string(name);
 }
 
 int64_t LayerOf(std::string_view canonical_name) {

@@ -5,16 +5,15 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "checkpoint/config.h"
 #include "checkpoint/safetensors.h"
 
 namespace mxmla {
 
-// Published Kimi-K2.5 names begin with "language_model."; transformers 5 keeps "model.language_model.X" in memory, and
-// its save_pretrained writes "language_model.model.blocks.N" for a layer (5.23). All are "model.X" and "lm_head" here,
-// as is a name without a prefix.
-std::string CanonicalName(std::string_view name, bool multimodal);
+// The name in DeepSeek's spelling, by the first rule that fits; `name` itself when none does.
+std::string CanonicalName(std::string_view name, const std::vector<NameRule>& rules);
 
 // The layer of "model.layers.N.", or -1.
 int64_t LayerOf(std::string_view canonical_name);

@@ -121,6 +121,7 @@ WeightSummary SummarizeWeights(const ModelWeights& weights, const ModelConfig& c
       add_mlp(dense, layer.mlp);
       continue;
     }
+    if (layer.post_mlp_layernorm.data) norms.Add(layer.post_mlp_layernorm);
     router.Add(layer.router);
     if (layer.e_score_correction_bias.data) router.Add(layer.e_score_correction_bias);
     const double used = static_cast<double>(config.num_experts_per_tok) / static_cast<double>(config.n_routed_experts);

@@ -33,10 +33,13 @@ class Builder {
     layer.post_attention_layernorm = source_.Vector(prefix + "post_attention_layernorm.weight", c_.hidden_size);
     Attention(prefix + "self_attn.", &layer);
     layer.is_moe = c_.IsMoeLayer(index);
+    const std::string post_mlp_norm = prefix + "post_mlp_layernorm.weight";
     if (layer.is_moe) {
       Mixture(prefix + "mlp", &layer);
+      if (c_.post_mlp_norm) layer.post_mlp_layernorm = source_.Vector(post_mlp_norm, c_.hidden_size);
     } else {
       layer.mlp = Mlp(prefix + "mlp.", c_.intermediate_size);
+      if (c_.post_mlp_norm) source_.UnusedVector(post_mlp_norm);
     }
     return layer;
   }
@@ -72,7 +75,9 @@ class Builder {
     const int64_t experts = c_.n_routed_experts;
     layer->router = source_.Matrix(prefix + ".gate", experts, c_.hidden_size, true);
     if (c_.topk_method == RouterMethod::kNoauxTc) {
-      layer->e_score_correction_bias = source_.Vector(prefix + ".gate.e_score_correction_bias", experts);
+      const std::string bias = prefix + ".gate.e_score_correction_bias";
+      layer->e_score_correction_bias =
+          c_.optional_bias ? source_.OptionalVector(bias, experts) : source_.Vector(bias, experts);
     }
     if (std::optional<ExpertWeights> fused = source_.FusedExperts(prefix)) {
       layer->experts = std::move(*fused);

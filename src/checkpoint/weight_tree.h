@@ -16,6 +16,10 @@ class WeightSource {
   // The matrix `module`.weight (n, k), in any precision or, when `plain`, in float32 or bf16.
   virtual LinearWeight Matrix(const std::string& module, int64_t n, int64_t k, bool plain) = 0;
   virtual View<const float, 1> Vector(const std::string& name, int64_t n) = 0;
+  // The same, or a view of null where there is none.
+  virtual View<const float, 1> OptionalVector(const std::string& name, int64_t n) = 0;
+  // A vector that checkpoints hold and the model does not use.
+  virtual void UnusedVector(const std::string& name) = 0;
   // Whether lm_head has a matrix of its own.
   virtual bool HasHead() = 0;
   // Experts stored as one tensor a projection (transformers 5's way), if they are.

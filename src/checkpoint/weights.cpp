@@ -26,7 +26,7 @@ class CheckpointSource : public WeightSource {
       : checkpoint_(checkpoint), config_(config), check_(check), storage_(std::make_shared<Storage>()) {
     storage_->files = checkpoint.files();
     for (const auto& [name, tensor] : checkpoint.tensors()) {
-      const auto [at, inserted] = tensors_.emplace(CanonicalName(name, config.multimodal), tensor);
+      const auto [at, inserted] = tensors_.emplace(CanonicalName(name, config.names), tensor);
       if (!inserted) {
         Fail(ErrorCode::kTensor, TensorSubject(*tensor), "one tensor of that name",
              "\"" + at->second->name + "\" beside it");
@@ -59,6 +59,14 @@ class CheckpointSource : public WeightSource {
     const std::vector<float>& values = storage_->vectors.emplace_back(ReadVector(*tensor, n));
     vector_dtypes_.emplace(values.data(), tensor->dtype);
     return View<const float, 1>::Contiguous(values.data(), {n});
+  }
+
+  View<const float, 1> OptionalVector(const std::string& name, int64_t n) override {
+    return tensors_.contains(name) ? Vector(name, n) : View<const float, 1>{};
+  }
+
+  void UnusedVector(const std::string& name) override {
+    if (Take(name)) unused_.push_back(name);
   }
 
   bool HasHead() override { return tensors_.contains("lm_head.weight"); }
@@ -114,6 +122,10 @@ class CheckpointSource : public WeightSource {
     };
     if (!storage_->tensors.empty()) {
       notes.push_back(fmt::format("{} matrices of F16 were widened into memory, exactly", storage_->tensors.size()));
+    }
+    if (!unused_.empty()) {
+      notes.push_back(fmt::format("skipped {} norms ({}{}): the model does not use those of its dense layers",
+                                  unused_.size(), unused_.front(), unused_.size() > 1 ? ", ..." : ""));
     }
     note(excluded_, "MXFP4 matrices are named in the exclude list of config.json");
     note(undeclared_fp8_, "matrices are FP8 although config.json has no fp8 quantization_config");
@@ -182,7 +194,7 @@ class CheckpointSource : public WeightSource {
     const bool beyond = layer >= config_.num_hidden_layers;
     Fail(ErrorCode::kTensor, TensorSubject(tensor),
          beyond ? fmt::format("layers 0 to {}, as num_hidden_layers says", config_.num_hidden_layers - 1)
-                : fmt::format("no tensor of that name in this {} model", ArchitectureName(config_.architecture)),
+                : fmt::format("no tensor of that name in a {}", config_.architecture_name),
          tensor.Describe(), "config.json and the weights do not fit each other");
   }
 
@@ -210,7 +222,7 @@ class CheckpointSource : public WeightSource {
   std::unordered_set<const Tensor*> taken_;
   std::map<const float*, TensorDType> vector_dtypes_;
   std::map<const void*, const void*> widened_;
-  std::vector<std::string> excluded_, undeclared_fp8_, undeclared_mxfp4_;
+  std::vector<std::string> excluded_, undeclared_fp8_, undeclared_mxfp4_, unused_;
 };
 
 }  // namespace

@@ -49,9 +49,10 @@ struct LayerWeights {
   bool is_moe = false;
   MlpWeights mlp;                                // a dense layer's; empty when is_moe
   LinearWeight router;                           // mlp.gate: (experts, hidden), float32 or bf16
-  View<const float, 1> e_score_correction_bias;  // (experts), noaux_tc only; else its data is null
+  View<const float, 1> e_score_correction_bias;  // (experts), noaux_tc only and not always; else its data is null
   ExpertWeights experts;
   MlpWeights shared_experts;  // intermediate = moe_intermediate * n_shared_experts; empty when there are none
+  View<const float, 1> post_mlp_layernorm;  // (hidden), of a mixture with post_mlp_norm; else its data is null
 };
 
 struct ModelWeights {
@@ -84,8 +85,8 @@ enum class ValueCheck {
 // Every tensor is checked against the config: an Error (kTensor) names the one that is missing, unexpected, of a wrong
 // shape or dtype; kNanScale the one with a value, of those that `check` names, that is NaN, infinite or, for a scale,
 // negative. Skipped with a note: MTP layers (the tensors of a layer beyond num_hidden_layers that holds eh_proj, enorm
-// or hnorm), the vision tower and its projector, rotary_emb.inv_freq, and the scales of activations and caches that
-// Quark writes (input_scale, ...).
+// or hnorm), the vision tower and its projector, the post_mlp_layernorm of dense layers, rotary_emb.inv_freq, and the
+// scales of activations and caches that Quark writes (input_scale, ...).
 ModelWeights LoadWeights(const Checkpoint& checkpoint, const ModelConfig& config,
                          ValueCheck check = ValueCheck::kSmall);
 

@@ -7,14 +7,16 @@ namespace mxmla::cpu::MXMLA_CPU_ISA {
 namespace {
 
 template <class T, class Out>
-void CopyRow(const T* from /* (n) */, int64_t n, Out* to /* (n) */) {
+void CopyRow(const T* from /* (n) */, int64_t n, float scale, Out* to /* (n) */) {
   if constexpr (std::is_same_v<T, Out>) {
-    std::memcpy(to, from, static_cast<size_t>(n) * sizeof(T));
-  } else {
-    int64_t k = 0;
-    for (; k + 16 <= n; k += 16) Store(to + k, Load(from + k));
-    if (k < n) StorePartial(to + k, LoadPartial(from + k, n - k), n - k);
+    if (scale == 1.0f) {
+      std::memcpy(to, from, static_cast<size_t>(n) * sizeof(T));
+      return;
+    }
   }
+  int64_t k = 0;
+  for (; k + 16 <= n; k += 16) Store(to + k, Load(from + k) * Splat(scale));
+  if (k < n) StorePartial(to + k, LoadPartial(from + k, n - k) * Splat(scale), n - k);
 }
 
 void Run(const ExecContext& context, const EmbeddingArgs& args) {
@@ -28,7 +30,7 @@ void Run(const ExecContext& context, const EmbeddingArgs& args) {
               const int32_t token = args.tokens(r) < 0 ? args.previous(-1 - args.tokens(r)) : args.tokens(r);
               auto* to = out.data + r * out.stride[0];
               if (token >= 0) {
-                CopyRow(table.data + token * table.stride[0], n, to);
+                CopyRow(table.data + token * table.stride[0], n, args.scale, to);
               } else {
                 std::fill(to, to + n, typename std::decay_t<decltype(out)>::Element{});
               }

@@ -56,7 +56,8 @@ void Row(const RmsNormArgs& args, const View<const X, 2>& x, int64_t r) {
   float* residual = args.residual ? args.residual->data + x_row * args.residual->stride[0] : nullptr;  // (n)
   const bool updates = residual && !args.row_index;
   const float mean = AddAndSquare(x_data, residual, updates, n) / static_cast<float>(n);
-  const float factor = 1.0f / std::sqrt(mean + args.eps);
+  const float scale = args.row_scale ? (*args.row_scale)(r) : 1.0f;
+  const float factor = scale / std::sqrt(mean + args.eps);
   for (int64_t begin = 0; begin < n; begin += kGroup) {
     const int64_t count = std::min(kGroup, n - begin);
     alignas(64) float group[kGroup];

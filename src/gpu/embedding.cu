@@ -10,6 +10,7 @@ struct Params {
   Strided<const int32_t> previous;  // (sampled rows) or absent
   FloatPlane<const void> table;     // (vocab, n)
   FloatPlane<void> out;             // (rows, n)
+  float scale;
   Pieces pieces;
 };
 
@@ -21,6 +22,8 @@ __global__ void __launch_bounds__(Pieces::kThreads) EmbeddingKernel(const Params
   if (token < 0) token = p.previous(-1 - token);
   float v[kPiece] = {};
   if (token >= 0) LoadPiece<Access::kAny>(p.table, token, 0, piece.begin, piece.count, v);
+#pragma unroll
+  for (int i = 0; i < kPiece; ++i) v[i] *= p.scale;
   StorePiece<Access::kAny>(p.out, piece.vector, 0, piece.begin, piece.count, v);
 }
 
@@ -37,6 +40,7 @@ void Embedding(const ExecContext& context, const EmbeddingArgs& args) {
   p.previous = StridedOf(args.previous);
   p.table = TablePlane(args.table);
   p.out = FloatPlaneOf(args.out);
+  p.scale = args.scale;
   p.pieces = Pieces("embedding", args.tokens.shape[0], Extent(args.out, 1));
   Launch(context, "embedding", EmbeddingKernel, p.pieces.blocks(), Pieces::kThreads, 0, p);
 }

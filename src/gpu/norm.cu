@@ -13,6 +13,7 @@ struct Params {
   FloatPlane<const void> weight;     // (n)
   Strided<const int32_t> row_index;  // (rows) or absent
   Strided<const int64_t> out_index;  // (rows) or absent
+  Strided<const float> row_scale;    // (rows) or absent
   FloatPlane<void> out;              // or absent
   QuantizedPlane quantized;          // or absent
   float eps;
@@ -62,7 +63,8 @@ __global__ void __launch_bounds__(kMostThreads) RmsNormKernel(const Params p) {
 #pragma unroll
     for (int i = 0; i < kPiece; ++i) squares = fmaf(v[i], v[i], squares);
   }
-  const float factor = 1.0f / sqrtf(BlockSum(squares) / static_cast<float>(p.n) + p.eps);
+  const float scale = p.row_scale ? p.row_scale(r) : 1.0f;
+  const float factor = scale / sqrtf(BlockSum(squares) / static_cast<float>(p.n) + p.eps);
   for (int64_t begin = mine; begin - mine < p.n; begin += round) {  // whole waves: they quantise together
     const int count = count_at(begin);
     if (p.n > round && count > 0) {  // else v and weight are still the row's piece
@@ -96,6 +98,7 @@ void RmsNorm(const ExecContext& context, const RmsNormArgs& args) {
   p.weight = FloatPlaneOf(args.weight);
   p.row_index = StridedOf(args.row_index);
   p.out_index = StridedOf(args.out_index);
+  p.row_scale = StridedOf(args.row_scale);
   if (args.out) p.out = FloatPlaneOf(*args.out);
   if (args.quantized) p.quantized = QuantizedPlaneOf(*args.quantized, args.scale_mode);
   p.eps = args.eps;

@@ -75,6 +75,7 @@ Activations::Activations(const ModelConfig& config, const ModelOptions& options,
     expert_mlp_quantized = ReserveQuantized("expert_mlp", pairs, config.moe_intermediate_size);
     expert_out = ReservePlain("expert_out", pairs, hidden, DType::kF32);
     shared_out = ReservePlain("shared_out", rows, hidden, DType::kF32);
+    if (config.post_mlp_norm) combined = ReservePlain("combined", rows, hidden, DType::kF32);
     router_logits = ReservePlain("router_logits", rows, config.n_routed_experts, DType::kF32);
     expert_weights = ReservePlain("expert_weights", rows, slots, DType::kF32);
     expert_ids = plan_.Reserve<int32_t>("expert_ids", pairs);

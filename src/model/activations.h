@@ -86,6 +86,7 @@ class Activations {
   QuantizedBuffer expert_mlp_quantized;
   PlainBuffer expert_out;                                     // (pairs, hidden) float32
   PlainBuffer shared_out;                                     // (rows, hidden) float32
+  PlainBuffer combined;                                       // (rows, hidden) float32, with post_mlp_norm only
   PlainBuffer router_logits;                                  // (rows, experts) float32
   PlainBuffer expert_weights;                                 // (rows, top_k) float32
   int expert_ids = -1, expert_begin = -1, expert_pairs = -1;  // int32

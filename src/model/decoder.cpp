@@ -56,7 +56,8 @@ Decoder::Decoder(const ModelConfig& config, const PlacedWeights& placed, const M
       options_(options),
       backend_(backend),
       profiler_(profiler),
-      plan_((CheckActivations(config, placed.weights, options), options), config.vocab_size, backend),
+      plan_((CheckActivations(config, placed.weights, options), options), config.vocab_size, config.query_scale,
+            backend),
       buffers_(config, options, backend),
       context_(backend.Context()),
       recorder_(backend.MakeRecorder()) {
@@ -164,12 +165,22 @@ StepResult Decoder::Result() const {
 void Decoder::Run(const StepShape& shape, const StepViews& views) const {
   const int64_t rows = shape.rows();
   if (rows == 0) return;
-  Embedding(context_, {views.tokens, weights_.embed_tokens, buffers_.Plain(buffers_.residual, rows),
-                       buffers_.Ints(buffers_.sampled_tokens, StepPlan::Largest(options_).logit_rows)});
+  Embedding(context_,
+            {views.tokens, weights_.embed_tokens, buffers_.Plain(buffers_.residual, rows),
+             buffers_.Ints(buffers_.sampled_tokens, StepPlan::Largest(options_).logit_rows), placed_.embedding_scale});
   const View<float, 2> cos = buffers_.Float(buffers_.cos, rows);
   const View<float, 2> sin = buffers_.Float(buffers_.sin, rows);
   RopeAngles(context_, {views.positions, placed_.inverse_frequencies, placed_.rope_factor, cos, sin});
-  const Step step{config_, options_, buffers_, shape, views, cos, sin, placed_.softmax_scale, placed_.shared_parts};
+  const Step step{config_,
+                  options_,
+                  buffers_,
+                  shape,
+                  views,
+                  cos,
+                  sin,
+                  placed_.softmax_scale,
+                  placed_.norm_eps,
+                  placed_.shared_parts};
   for (size_t layer = 0; layer < weights_.layers.size(); ++layer) {
     const JoinedWeights& joined = placed_.joined[layer];
     AttentionLayer(context_, step, weights_.layers[layer], placed_.absorbed[layer].weights, joined,
@@ -191,7 +202,7 @@ void Decoder::RunHead(const Step& step) const {
   norm.residual = buffers_.Float(buffers_.residual, rows);
   norm.row_index = step.views.logit_rows;
   norm.weight = weights_.norm;
-  norm.eps = static_cast<float>(config_.rms_norm_eps);
+  norm.eps = placed_.norm_eps;
   if (quantized) {
     norm.quantized = buffers_.Quantized(buffers_.head_input_quantized, wanted);
   } else {

@@ -50,7 +50,7 @@ class Attention {
     norm.x = AsInput(b_.Plain(first_layer ? b_.residual : b_.delta, rows_));
     if (!first_layer) norm.residual = b_.Float(b_.residual, rows_);
     norm.weight = layer_.input_layernorm;
-    norm.eps = static_cast<float>(c_.rms_norm_eps);
+    norm.eps = step_.norm_eps;
     const bool query = TakesQuantized(step_.options, FirstQuery());
     const bool latent = TakesQuantized(step_.options, layer_.kv_a_proj_with_mqa);
     if (!query || !latent) norm.out = b_.Plain(b_.normed, rows_);
@@ -113,6 +113,7 @@ class Attention {
     RmsNormArgs norm;
     norm.x = AsInput(Slice(b_.Plain(b_.down, rows_), 1, 0, c_.q_lora_rank));
     norm.weight = layer_.q_a_layernorm;
+    if (step_.views.query_scale) norm.row_scale = *step_.views.query_scale;  // q_b_proj is linear
     norm.eps = static_cast<float>(c_.lora_norm_eps);
     if (TakesQuantized(step_.options, layer_.q_b_proj)) {
       norm.quantized = b_.Quantized(b_.q_latent_quantized, rows_);

@@ -23,6 +23,7 @@ class Mlp {
         joined_(joined),
         placed_(experts),
         row_length_(step.views.row_length),
+        norm_eps_(step.norm_eps),
         shared_parts_(step.shared_parts),
         rows_(step.shape.rows()) {}
 
@@ -49,8 +50,9 @@ class Mlp {
       Dense(layer_.shared_experts, "shared_experts", out);
       combine.shared = AsInput(out);
     }
-    combine.out = b_.Plain(b_.delta, rows_);
+    combine.out = b_.Plain(c_.post_mlp_norm ? b_.combined : b_.delta, rows_);
     CombineExperts(context_, combine);
+    if (c_.post_mlp_norm) NormOutput(combine.out);
   }
 
  private:
@@ -81,9 +83,19 @@ class Mlp {
     norm.x = AsInput(b_.Plain(b_.delta, rows_));
     norm.residual = b_.Float(b_.residual, rows_);
     norm.weight = layer_.post_attention_layernorm;
-    norm.eps = static_cast<float>(c_.rms_norm_eps);
+    norm.eps = norm_eps_;
     if (formats.quantized) norm.quantized = b_.Quantized(b_.normed_quantized, rows_);
     if (formats.plain) norm.out = b_.Plain(b_.normed, rows_);
+    RmsNorm(context_, norm);
+  }
+
+  // Of a mixture's result, before it is added to the residual stream.
+  void NormOutput(const FloatOutput<2>& x) {
+    RmsNormArgs norm;
+    norm.x = AsInput(x);
+    norm.weight = layer_.post_mlp_layernorm;
+    norm.eps = static_cast<float>(c_.rms_norm_eps);
+    norm.out = b_.Plain(b_.delta, rows_);
     RmsNorm(context_, norm);
   }
 
@@ -195,6 +207,7 @@ class Mlp {
   const JoinedWeights& joined_;
   const PlacedExperts& placed_;
   const View<const int32_t, 1> row_length_;
+  const float norm_eps_;
   const int64_t shared_parts_;
   const int64_t rows_;
 };

@@ -85,6 +85,12 @@ AbsorbedLayer AbsorbLayer(const ModelConfig& config, const LayerWeights& layer, 
   return result;
 }
 
+// What is neither the checkpoint's nor a layer's.
+struct Made {
+  std::shared_ptr<const RopeFrequencies> rope;
+  std::vector<float> norm;  // (hidden): the last norm's weights times logits_scale, or empty
+};
+
 }  // namespace
 
 PlacedWeights PlaceWeights(const ModelConfig& config, const ModelWeights& weights, AbsorbDType dtype,
@@ -100,7 +106,17 @@ PlacedWeights PlaceWeights(const ModelConfig& config, const ModelWeights& weight
       View<const float, 1>::Contiguous(frequencies.data(), {static_cast<int64_t>(frequencies.size())});
   placed.rope_factor = rope->factor();
   placed.softmax_scale = SoftmaxScale(config);
-  placed.storage = rope;
+  const double stream = config.residual_scale;
+  placed.embedding_scale = static_cast<float>(config.embedding_scale / stream);
+  placed.norm_eps = static_cast<float>(config.rms_norm_eps / (stream * stream));
+  const auto made = std::make_shared<Made>(Made{rope, {}});
+  if (config.logits_scale != 1) {
+    for (int64_t i = 0; i < weights.norm.size(); ++i) {
+      made->norm.push_back(static_cast<float>(static_cast<double>(weights.norm(i)) * config.logits_scale));
+    }
+    placed.weights.norm = View<const float, 1>::Contiguous(made->norm.data(), {weights.norm.size()});
+  }
+  placed.storage = made;
   return placed;
 }
 

@@ -43,7 +43,7 @@ struct PlacedExperts {
 };
 
 struct PlacedWeights {
-  ModelWeights weights;                 // the checkpoint's tensors where kernels read them
+  ModelWeights weights;                 // the checkpoint's tensors where kernels read them; `norm` times logits_scale
   std::vector<AbsorbedLayer> absorbed;  // a layer each
   std::vector<JoinedWeights> joined;    // a layer each
   // So many parts of each layer's shared experts, as wide as a routed one, stand behind the routed ones in its
@@ -53,6 +53,10 @@ struct PlacedWeights {
   View<const float, 1> inverse_frequencies;  // (qk_rope_head_dim / 2)
   float rope_factor = 1;                     // of cos and sin
   float softmax_scale = 1;
+  // The residual stream is held divided by residual_scale, so that nothing but the embedding has to be scaled: a norm
+  // of the stream is the same but for its epsilon.
+  float embedding_scale = 1;
+  float norm_eps = 0;                   // of the norms of the stream
   std::shared_ptr<const void> storage;  // of what is neither the checkpoint's nor in `absorbed`
 };
 

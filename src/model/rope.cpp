@@ -23,6 +23,10 @@ RopeFrequencies::RopeFrequencies(const ModelConfig& config) {
     const float exponent = static_cast<float>(2 * i) / static_cast<float>(d);
     inverse_frequencies_.push_back(1.0f / std::pow(static_cast<float>(rope.theta), exponent));
   }
+  if (rope.type == RopeType::kLongRope) {
+    for (int64_t i = 0; i < d / 2; ++i) inverse_frequencies_[i] /= static_cast<float>(rope.divisors[i]);
+    factor_ = static_cast<float>(rope.attention_factor.value_or(1));
+  }
   if (rope.type != RopeType::kYarn) return;
 
   double low = CorrectionDim(rope.beta_fast, d, rope.theta, rope.original_max_position_embeddings);

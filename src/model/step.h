@@ -16,6 +16,7 @@ struct Step {
   StepViews views;
   View<const float, 2> cos, sin;  // (rows, qk_rope_head_dim / 2)
   float softmax_scale;
+  float norm_eps;        // of the norms of the residual stream
   int64_t shared_parts;  // PlacedWeights::shared_parts
 };
 

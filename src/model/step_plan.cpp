@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 namespace mxmla {
@@ -36,6 +37,10 @@ void CheckInput(const ModelOptions& options, const SequenceInput& input) {
   }
 }
 
+float ScaleAt(const QueryScale& scale, int64_t position) {
+  return static_cast<float>(1 + scale.beta * std::log1p(static_cast<double>(position / scale.length)));
+}
+
 }  // namespace
 
 int64_t RowBucket(const ModelOptions& options, int64_t rows) {
@@ -57,8 +62,8 @@ StepShape StepPlan::Largest(const ModelOptions& options) {
   return shape;
 }
 
-StepPlan::StepPlan(const ModelOptions& options, int64_t vocab_size, Backend& backend)
-    : options_(options), vocab_size_(vocab_size), backend_(backend) {
+StepPlan::StepPlan(const ModelOptions& options, int64_t vocab_size, const QueryScale& query_scale, Backend& backend)
+    : options_(options), vocab_size_(vocab_size), query_scale_(query_scale), backend_(backend) {
   const StepShape largest = Largest(options);
   tokens_ = staging_.Reserve<int32_t>("tokens", largest.rows());
   positions_ = staging_.Reserve<int32_t>("positions", largest.rows());
@@ -68,6 +73,7 @@ StepPlan::StepPlan(const ModelOptions& options, int64_t vocab_size, Backend& bac
   block_table_ = staging_.Reserve<int32_t>("block_table", largest.sequences * MaxPages(options));
   logit_rows_ = staging_.Reserve<int32_t>("logit_rows", largest.logit_rows);
   slots_ = staging_.Reserve<int64_t>("slots", largest.rows());
+  if (query_scale.length > 0) row_scale_ = staging_.Reserve<float>("query_scale", largest.rows());
   static_assert(sizeof(SamplingOptions) % sizeof(int64_t) == 0);
   sampling_ = staging_.Reserve<int64_t>("sampling", largest.logit_rows * sizeof(SamplingOptions) / sizeof(int64_t));
   uniform_ = staging_.Reserve<float>("uniform", largest.logit_rows);
@@ -106,6 +112,7 @@ StepViews StepPlan::ViewsOf(const StepShape& shape) const {
   views.row_sequence = Placed<int32_t>(row_sequence_, shape.rows());
   views.row_length = Placed<int32_t>(row_length_, shape.rows());
   views.slots = Placed<int64_t>(slots_, shape.rows());
+  if (query_scale_.length > 0) views.query_scale = Placed<float>(row_scale_, shape.rows());
   views.segment_begin = Placed<int32_t>(segment_begin_, shape.segments + 1);
   const int64_t max_pages = MaxPages(options_);
   views.block_table = Placed<int32_t>(block_table_, shape.sequences * max_pages).Split(0, shape.sequences, max_pages);
@@ -178,6 +185,7 @@ void StepPlan::Fill(std::span<const SequenceInput> inputs, const AttentionCost& 
   for (int64_t row = 0; row < rows; ++row) {
     tokens(row) = positions(row) = row_sequence(row) = row_length(row) = 0;
     slots(row) = options_.kv_pages * options_.page_size + row % options_.page_size;
+    if (query_scale_.length > 0) staging_.Get<float>(row_scale_)[row] = 1;
   }
 
   // Where each input's rows begin, since the batch may have reordered them.
@@ -204,6 +212,7 @@ void StepPlan::Fill(std::span<const SequenceInput> inputs, const AttentionCost& 
       positions(row) = static_cast<int32_t>(position);
       row_sequence(row) = static_cast<int32_t>(sequence.input);
       row_length(row) = static_cast<int32_t>(position + 1);
+      if (query_scale_.length > 0) staging_.Get<float>(row_scale_)[row] = ScaleAt(query_scale_, position);
       slots(row) =
           input.block_table[position / options_.page_size] * options_.page_size + position % options_.page_size;
     }

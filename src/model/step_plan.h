@@ -3,8 +3,10 @@
 // copy of the arrays, which one Upload renews.
 #pragma once
 
+#include <optional>
 #include <span>
 
+#include "checkpoint/config.h"
 #include "core/buffers.h"
 #include "model/batch.h"
 #include "model/options.h"
@@ -30,14 +32,15 @@ struct StepShape {
 // The arrays of a step. A padding row has token 0, position 0, length 0 and a slot in the page behind the cache's last,
 // which nobody reads; padding segments are empty; a padding logit row is row 0 of the step.
 struct StepViews {
-  View<const int32_t, 1> tokens;         // (rows)
-  View<const int32_t, 1> positions;      // (rows)
-  View<const int32_t, 1> row_sequence;   // (rows), row of block_table
-  View<const int32_t, 1> row_length;     // (rows), tokens that the row sees; 0 for padding
-  View<const int64_t, 1> slots;          // (rows), cache row of the token: page * page_size + offset
-  View<const int32_t, 1> segment_begin;  // (segments + 1), rows counted from the first expanded one
-  View<const int32_t, 2> block_table;    // (sequences, max_pages)
-  View<const int32_t, 1> logit_rows;     // (logit_rows)
+  View<const int32_t, 1> tokens;                    // (rows)
+  View<const int32_t, 1> positions;                 // (rows)
+  View<const int32_t, 1> row_sequence;              // (rows), row of block_table
+  View<const int32_t, 1> row_length;                // (rows), tokens that the row sees; 0 for padding
+  View<const int64_t, 1> slots;                     // (rows), cache row of the token: page * page_size + offset
+  std::optional<View<const float, 1>> query_scale;  // (rows), of the row's position; only of models that have one
+  View<const int32_t, 1> segment_begin;             // (segments + 1), rows counted from the first expanded one
+  View<const int32_t, 2> block_table;               // (sequences, max_pages)
+  View<const int32_t, 1> logit_rows;                // (logit_rows)
   // Inputs of Sample, of (logit_rows); the lists and masks have room for the most that the rows may name. A padding row
   // is greedy and names nothing.
   SampleArgs sampling;
@@ -46,7 +49,7 @@ struct StepViews {
 class StepPlan {
  public:
   // Reserves staging memory for the largest step that `options` allow.
-  StepPlan(const ModelOptions& options, int64_t vocab_size, Backend& backend);
+  StepPlan(const ModelOptions& options, int64_t vocab_size, const QueryScale& query_scale, Backend& backend);
 
   // Plans a step of `inputs`. Every value that a kernel will use as an index is checked here. Errors (kInternal): more
   // rows, sequences or logit rows than `options` allow; a page outside the cache, too few pages, a logit row that is
@@ -77,10 +80,12 @@ class StepPlan {
 
   const ModelOptions options_;
   const int64_t vocab_size_;
+  const QueryScale query_scale_;
   Backend& backend_;
   BufferPlan staging_;
   Memory device_;  // empty where kernels read the host's memory
   int tokens_, positions_, row_sequence_, row_length_, segment_begin_, block_table_, logit_rows_, slots_;
+  int row_scale_ = -1;
   int sampling_, uniform_, penalty_begin_, bias_begin_, allowed_index_;
   // Lists, behind everything else; only what is used of them is touched.
   int penalty_tokens_, penalty_counts_, bias_tokens_, bias_values_, allowed_;

@@ -37,6 +37,7 @@ class Planes {
     visit_(layer.q_a_layernorm);
     visit_(layer.kv_a_layernorm);
     visit_(layer.e_score_correction_bias);
+    visit_(layer.post_mlp_layernorm);
     for (LinearWeight* weight :
          {&layer.q_proj, &layer.q_a_proj, &layer.q_b_proj, &layer.kv_a_proj_with_mqa, &layer.kv_b_proj,
           &layer.w_kc.tensor, &layer.w_vc.tensor, &layer.o_proj, &layer.router}) {

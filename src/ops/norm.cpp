@@ -26,6 +26,11 @@ void RmsNorm(const ExecContext& context, const RmsNormArgs& args) {
     operands.Add("row_index", *args.row_index);
     bytes += Bytes(*args.row_index);
   }
+  if (args.row_scale) {
+    CheckExtent(kOp, "row_scale extent 0 (rows)", rows, args.row_scale->shape[0]);
+    operands.Add("row_scale", *args.row_scale);
+    bytes += Bytes(*args.row_scale);
+  }
   if (args.out_index) {
     CheckExtent(kOp, "out_index extent 0 (rows)", rows, args.out_index->shape[0]);
     operands.Add("out_index", *args.out_index);

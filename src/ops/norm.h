@@ -10,7 +10,7 @@ namespace mxmla {
 
 // For each row r: v = x[r]; with `residual`, v = residual[r] + x[r] in float32, which is stored in residual[r] unless
 // there is a row_index, whose rows may repeat; then
-//   y = weight * v / sqrt(mean(v^2) + eps)
+//   y = row_scale[r] * weight * v / sqrt(mean(v^2) + eps)
 // rounded to the output type. The mean is a float32 sum (or better). `quantized` holds y rounded first to the backend's
 // activation type (float32 for ref, bf16 for cpu), then quantised.
 struct RmsNormArgs {
@@ -18,6 +18,7 @@ struct RmsNormArgs {
   std::optional<View<float, 2>> residual;           // (x_rows, n), updated without row_index
   std::optional<View<const int32_t, 1>> row_index;  // (rows): output row r reads row row_index[r]
   View<const float, 1> weight;                      // (n)
+  std::optional<View<const float, 1>> row_scale;    // (rows), of the output's rows; absent: 1
   float eps = 0;
   std::optional<FloatOutput<2>> out;                // (rows, n), or any rows with out_index
   std::optional<QuantizedOutput<2>> quantized;      // (rows, n), or any rows with out_index

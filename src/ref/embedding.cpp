@@ -11,6 +11,7 @@ void Embedding(const ExecContext& context, const EmbeddingArgs& args) {
     for (int64_t begin = 0; begin < hidden; begin += kFp8Group) {
       const int64_t count = std::min(kFp8Group, hidden - begin);
       if (token >= 0) LoadWeight(args.table, token, begin, count, values);
+      for (int64_t i = 0; i < count; ++i) values[i] *= args.scale;
       StoreRow(args.out, r, begin, count, values);
     }
   };

@@ -29,7 +29,8 @@ void RmsNorm(const ExecContext& context, const RmsNormArgs& args) {
       load(begin, count, true);
       for (int64_t i = 0; i < count; ++i) squares += static_cast<double>(v[i]) * static_cast<double>(v[i]);
     }
-    const double factor = 1.0 / std::sqrt(squares / static_cast<double>(n) + static_cast<double>(args.eps));
+    const double scale = args.row_scale ? static_cast<double>((*args.row_scale)(r)) : 1.0;
+    const double factor = scale / std::sqrt(squares / static_cast<double>(n) + static_cast<double>(args.eps));
     for (int64_t begin = 0; begin < n; begin += kFp8Group) {
       const int64_t count = std::min(kFp8Group, n - begin);
       load(begin, count, false);

@@ -1,5 +1,6 @@
 #include "checkpoint/config.h"
 
+#include <cmath>
 #include <filesystem>
 
 #include "temp_folder.h"
@@ -54,30 +55,43 @@ void ExpectSame(const ModelConfig& a, const ModelConfig& b) {
   EXPECT_EQ(a.rope.attention_factor, b.rope.attention_factor);
   EXPECT_EQ(a.rope.original_max_position_embeddings, b.rope.original_max_position_embeddings);
   EXPECT_EQ(a.rope.truncate, b.rope.truncate);
+  EXPECT_EQ(a.rope.divisors, b.rope.divisors);
+  EXPECT_EQ(a.query_scale.beta, b.query_scale.beta);
+  EXPECT_EQ(a.query_scale.length, b.query_scale.length);
+  EXPECT_EQ(a.embedding_scale, b.embedding_scale);
+  EXPECT_EQ(a.residual_scale, b.residual_scale);
+  EXPECT_EQ(a.logits_scale, b.logits_scale);
+  EXPECT_EQ(a.optional_bias, b.optional_bias);
+  EXPECT_EQ(a.post_mlp_norm, b.post_mlp_norm);
 }
 
 std::string Fixture(const std::string& name) { return std::string(MXMLA_FIXTURES) + "/configs/" + name; }
 
 // transformers 5 read the published file and wrote the other.
 TEST(Config, PublishedAndTransformersSpellingsMeanTheSame) {
-  for (const char* model : {"deepseek_v2", "deepseek_v3", "kimi_k2"}) {
+  for (const std::string model : {"deepseek_v2", "deepseek_v3", "kimi_k2", "moonlight", "glm4_moe_lite", "youtu",
+                                  "minicpm3", "sarvam_mla", "axk1", "mistral4"}) {
     SCOPED_TRACE(model);
-    const ModelConfig published = LoadConfigFile(Fixture(std::string(model) + "_published.json"));
-    EXPECT_EQ(published.rope.type, RopeType::kYarn);
-    ExpectSame(published, LoadConfigFile(Fixture(std::string(model) + "_transformers.json")));
+    const ModelConfig published = LoadConfigFile(Fixture(model + "_published.json"));
+    const bool plain = model == "moonlight" || model == "glm4_moe_lite" || model == "youtu";
+    EXPECT_EQ(published.rope.type, plain                 ? RopeType::kDefault
+                                   : model == "minicpm3" ? RopeType::kLongRope
+                                                         : RopeType::kYarn);
+    ExpectSame(published, LoadConfigFile(Fixture(model + "_transformers.json")));
   }
 }
 
 // An almost empty config.json means what transformers' configuration classes assume.
 TEST(Config, DefaultsAreThoseOfTransformers) {
-  for (const char* model : {"deepseek_v2", "deepseek_v3"}) {
+  for (const std::string model :
+       {"deepseek_v2", "deepseek_v3", "glm4_moe_lite", "youtu", "minicpm3", "sarvam_mla", "axk1", "mistral4"}) {
     SCOPED_TRACE(model);
     nlohmann::json bare = {{"model_type", model}};
     // transformers' V2 has no default; a mixture needs one.
-    if (std::string(model) == "deepseek_v2") bare["num_experts_per_tok"] = 6;
+    if (model == "deepseek_v2") bare["num_experts_per_tok"] = 6;
     ModelConfig defaults = Parse(bare);
     defaults.dtype.clear();
-    ModelConfig expected = LoadConfigFile(Fixture(std::string(model) + "_defaults.json"));
+    ModelConfig expected = LoadConfigFile(Fixture(model + "_defaults.json"));
     expected.dtype.clear();
     ExpectSame(defaults, expected);
   }
@@ -85,7 +99,7 @@ TEST(Config, DefaultsAreThoseOfTransformers) {
 
 TEST(Config, ShapesOfRealModels) {
   const ModelConfig lite = LoadConfigFile(MXMLA_CONFIGS "/deepseek-v2-lite-bf16.json");
-  EXPECT_EQ(lite.architecture, Architecture::kDeepseekV2);
+  EXPECT_EQ(lite.architecture_name, "DeepseekV2ForCausalLM");
   EXPECT_EQ(lite.q_lora_rank, 0);
   EXPECT_EQ(lite.topk_method, RouterMethod::kGreedy);
   EXPECT_FALSE(lite.norm_topk_prob);
@@ -120,7 +134,96 @@ TEST(Config, EveryConfigOfTheRepositoryParses) {
     EXPECT_NO_THROW(LoadConfigFile(entry.path().string())) << entry.path();
     ++count;
   }
-  EXPECT_GE(count, 5);
+  EXPECT_GE(count, 17);
+}
+
+// What is particular to each family, in its real shape.
+TEST(Config, ShapesOfOtherFamilies) {
+  const auto load = [](const std::string& name) { return LoadConfigFile(MXMLA_CONFIGS "/" + name + ".json"); };
+  const ModelConfig glm = load("glm-4.7-flash");
+  EXPECT_EQ(glm.qk_head_dim(), 256);
+  EXPECT_EQ(glm.v_head_dim, 256);
+  EXPECT_EQ(glm.rms_norm_eps, 1e-5);
+  EXPECT_EQ(glm.lora_norm_eps, 1e-6);
+  EXPECT_EQ(glm.topk_method, RouterMethod::kNoauxTc);
+  EXPECT_EQ(glm.rope.theta, 1e6);
+
+  const ModelConfig vl = load("kimi-vl-a3b");
+  EXPECT_TRUE(vl.multimodal);
+  EXPECT_EQ(vl.q_lora_rank, 0);
+  EXPECT_EQ(vl.routed_scaling_factor, 2.446);
+  EXPECT_FALSE(vl.tie_word_embeddings);
+
+  const ModelConfig youtu = load("youtu-llm-2b");
+  EXPECT_TRUE(youtu.tie_word_embeddings);
+  EXPECT_FALSE(youtu.IsMoeLayer(31));
+
+  const ModelConfig minicpm = load("minicpm3-4b");
+  EXPECT_EQ(minicpm.v_head_dim, 64);
+  EXPECT_EQ(minicpm.kv_row(), 288);
+  EXPECT_FALSE(minicpm.rope_interleave);
+  EXPECT_EQ(minicpm.embedding_scale, 12);
+  EXPECT_DOUBLE_EQ(minicpm.residual_scale, 1.4 / std::sqrt(62.0));
+  EXPECT_DOUBLE_EQ(minicpm.logits_scale, 0.1);
+  EXPECT_EQ(minicpm.rope.type, RopeType::kLongRope);
+  EXPECT_EQ(minicpm.rope.divisors.size(), 16u);
+  EXPECT_EQ(minicpm.rope.attention_factor, 1.0);
+
+  const ModelConfig sarvam = load("sarvam-105b");
+  EXPECT_EQ(sarvam.n_routed_experts, 128);
+  EXPECT_EQ(sarvam.n_shared_experts, 1);
+  EXPECT_EQ(sarvam.rope.type, RopeType::kYarn);
+  EXPECT_FALSE(sarvam.IsMoeLayer(0));
+
+  const ModelConfig ax = load("a.x-k1");
+  EXPECT_TRUE(ax.post_mlp_norm);
+  EXPECT_TRUE(ax.optional_bias);
+  EXPECT_EQ(ax.n_group, 8);
+
+  const ModelConfig small = load("mistral-small-4");
+  EXPECT_EQ(small.topk_method, RouterMethod::kGreedy);
+  EXPECT_TRUE(small.norm_topk_prob);
+  EXPECT_EQ(small.query_scale.beta, 0.1);
+  EXPECT_EQ(small.query_scale.length, 8192);
+  EXPECT_EQ(small.kv_row(), 320);
+
+  const ModelConfig large = load("mistral-large-3");
+  EXPECT_EQ(large.architecture_name, "MistralLarge3ForCausalLM");
+  EXPECT_EQ(large.hidden_size, 7168);
+  EXPECT_EQ(large.n_routed_experts, 128);
+  EXPECT_EQ(large.first_k_dense_replace, 3);
+  EXPECT_EQ(large.rope.factor, 36);
+  EXPECT_EQ(large.rope.beta_fast, 32);
+  EXPECT_EQ(large.rope.attention_factor, 1.0);
+  EXPECT_EQ(large.rope.mscale_all_dim, 0);  // apply_scale false
+  EXPECT_EQ(large.query_scale.length, 8192);
+  EXPECT_EQ(large.max_position_embeddings, 294912);
+}
+
+TEST(Config, MistralParamsDefaults) {
+  nlohmann::json params = {{"dim", 64},          {"n_layers", 2},         {"n_heads", 2},
+                           {"hidden_dim", 96},   {"vocab_size", 40},      {"kv_lora_rank", 32},
+                           {"v_head_dim", 16},   {"qk_nope_head_dim", 8}, {"qk_rope_head_dim", 8},
+                           {"rope_theta", 5000}, {"q_lora_rank", nullptr}};
+  ModelConfig config = Parse(params);
+  EXPECT_EQ(config.n_routed_experts, 0);
+  EXPECT_EQ(config.max_position_embeddings, 128000);
+  EXPECT_EQ(config.rope.type, RopeType::kDefault);
+  EXPECT_EQ(config.rope.theta, 5000);
+  EXPECT_EQ(config.query_scale.length, 0);
+  params["yarn"] = {{"factor", 4}, {"original_max_position_embeddings", 32}, {"beta", 16}, {"alpha", 2}};
+  config = Parse(params);
+  EXPECT_EQ(config.rope.beta_fast, 16);
+  EXPECT_EQ(config.rope.beta_slow, 2);
+  EXPECT_EQ(config.rope.mscale_all_dim, 1);  // apply_scale is true where it is not named
+}
+
+TEST(Config, MlpLayerTypes) {
+  nlohmann::json config = TinyConfig();
+  config["mlp_layer_types"] = {"dense", "dense", "sparse"};
+  EXPECT_EQ(Parse(config).first_k_dense_replace, 2);
+  config["mlp_layer_types"] = {"dense", "dense"};
+  ExpectError(ErrorCode::kBadConfig, {"mlp_layer_types", "the 3 layers", "found 2"}, [&] { Parse(config); });
 }
 
 TEST(Config, MultimodalTextConfig) {
@@ -129,6 +232,11 @@ TEST(Config, MultimodalTextConfig) {
   Declare(&text, Precision::kFp8);
   const ModelConfig plain = Parse(text);
   for (const char* name : {"KimiK25ForConditionalGeneration", "Kimi_K25ForConditionalGeneration"}) {
+    // The text parameters may stand at the root.
+    nlohmann::json flat = text;
+    flat["architectures"] = {name};
+    EXPECT_TRUE(Parse(flat).multimodal);
+    ExpectSame(Parse(flat), plain);
     const nlohmann::json whole = {
         {"architectures", {name}}, {"model_type", "kimi_k25"}, {"vision_config", {}}, {"text_config", text}};
     const ModelConfig config = Parse(whole);

@@ -3,6 +3,7 @@
 #include <bit>
 #include <cstring>
 
+#include "checkpoint/tensor_names.h"
 #include "temp_folder.h"
 #include "tiny_model.h"
 
@@ -307,6 +308,23 @@ TEST(Weights, SkipsRotaryTablesAndActivationScales) {
   const ModelWeights weights = Load(folder);
   EXPECT_TRUE(HasNote(weights, "1 rotary_emb.inv_freq"));
   EXPECT_TRUE(HasNote(weights, "skipped 2 scales of activations"));
+}
+
+TEST(Weights, NameRules) {
+  const std::vector<NameRule> rules = {{"layers.*.experts.*.w1", "model.layers.*.mlp.experts.*.gate_proj"},
+                                       {"layers.*.attention.wq_a", "model.layers.*.self_attn.q_a_proj"},
+                                       {"norm", "model.norm"},
+                                       {"text", ""}};
+  EXPECT_EQ(CanonicalName("layers.10.experts.7.w1.weight", rules), "model.layers.10.mlp.experts.7.gate_proj.weight");
+  EXPECT_EQ(CanonicalName("layers.3.attention.wq_a.qscale_weight", rules),
+            "model.layers.3.self_attn.q_a_proj.qscale_weight");
+  EXPECT_EQ(CanonicalName("norm.weight", rules), "model.norm.weight");
+  EXPECT_EQ(CanonicalName("text.model.norm.weight", rules), "model.norm.weight");
+  // Whole parts only, and numbers only where a number stands.
+  for (const char* other : {"norm", "norm_2.weight", "layers.x.attention.wq_a.weight", "layers..attention.wq_a.weight",
+                            "layers.3.attention.wq_ab.weight", "model.norm.weight", ""}) {
+    EXPECT_EQ(CanonicalName(other, rules), other);
+  }
 }
 
 TEST(Weights, MultimodalNames) {

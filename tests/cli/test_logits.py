@@ -8,7 +8,8 @@ import pytest
 from conftest import MODELS, editable_copy, edit_config, golden_info, relative, run, run_logits
 
 FIXTURES = ["v2-bf16", "v2-groups", "v3-bf16", "kimi-yarn", "kimi-k25", "v3-fp8", "v3-mxfp4", "kimi-mxfp4",
-            "v3-real-dims"]
+            "v3-real-dims", "glm-lite", "glm-real-dims", "kimi-vl", "gigachat3", "youtu", "minicpm3", "sarvam", "axk1",
+            "mistral-small4", "mistral-large3"]
 ACTIVATIONS = [("v3-fp8", "fp8"), ("v3-mxfp4", "mxfp4"), ("v3-mxfp4", "fp8"), ("kimi-mxfp4", "mxfp4"),
                ("v3-real-dims", "mxfp4")]
 
@@ -45,6 +46,10 @@ def test_cpu_is_near_transformers(name, path, tmp_path):
     assert np.array_equal(found.argmax(1)[clear], golden.argmax(1)[clear])
 
 
+def test_every_fixture_is_here():
+    assert set(FIXTURES) == {folder.parent.name for folder in MODELS.glob("*/logits.npy")}
+
+
 @pytest.mark.parametrize("path", ["prefill", "decode"])
 @pytest.mark.parametrize("name,mode", ACTIVATIONS)
 def test_ref_with_quantised_activations(name, mode, path, tmp_path):
@@ -75,7 +80,7 @@ def test_activations_leave_bf16_products_alone(tmp_path):
 @pytest.mark.parametrize("activations", ["bf16", "fp8", "mxfp4"])
 @pytest.mark.parametrize("path", ["prefill", "decode"])
 @pytest.mark.parametrize("device", ["ref", "cpu"])
-@pytest.mark.parametrize("name", ["v3-bf16", "v3-mxfp4", "v3-real-dims"])
+@pytest.mark.parametrize("name", ["v3-bf16", "v3-mxfp4", "v3-real-dims", "glm-real-dims"])
 def test_v_layouts_are_bit_identical(name, device, path, activations, tmp_path):
     files = []
     for layout in ("copy", "strided", "fused"):

@@ -252,7 +252,9 @@ INSTANTIATE_TEST_SUITE_P(Models, Forward,
                          testing::Values(Setup{"v2-bf16", "ref"}, Setup{"v2-bf16", "cpu"}, Setup{"v3-fp8", "ref"},
                                          Setup{"v3-fp8", "cpu"}, Setup{"v3-mxfp4", "ref"}, Setup{"v3-mxfp4", "cpu"},
                                          Setup{"kimi-yarn", "cpu"}, Setup{"kimi-mxfp4", "cpu"},
-                                         Setup{"v3-real-dims", "cpu"}),
+                                         Setup{"v3-real-dims", "cpu"}, Setup{"minicpm3", "ref"},
+                                         Setup{"minicpm3", "cpu"}, Setup{"axk1", "ref"}, Setup{"axk1", "cpu"},
+                                         Setup{"mistral-large3", "ref"}, Setup{"mistral-large3", "cpu"}),
                          Name);
 
 }  // namespace

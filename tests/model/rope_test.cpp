@@ -63,5 +63,20 @@ TEST(Rope, YarnScales) {
   EXPECT_FLOAT_EQ(RopeFrequencies(config).factor(), 1.5f);
 }
 
+TEST(Rope, LongRopeDividesEachFrequency) {
+  ModelConfig config = Config();
+  const std::vector<float> plain = RopeFrequencies(config).inverse_frequencies();
+  config.rope.type = RopeType::kLongRope;
+  for (int i = 0; i < 32; ++i) config.rope.divisors.push_back(1 + 0.5 * i);
+  EXPECT_EQ(RopeFrequencies(config).factor(), 1.0f);
+  config.rope.attention_factor = 1.25;
+  const RopeFrequencies angles(config);
+  for (int i = 0; i < 32; ++i) {
+    EXPECT_FLOAT_EQ(angles.inverse_frequencies()[i], plain[i] / (1 + 0.5f * static_cast<float>(i))) << i;
+  }
+  EXPECT_EQ(angles.factor(), 1.25f);
+  EXPECT_FLOAT_EQ(SoftmaxScale(config), 1 / std::sqrt(192.0f));
+}
+
 }  // namespace
 }  // namespace mxmla

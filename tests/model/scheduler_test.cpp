@@ -346,7 +346,9 @@ TEST_P(PaddedSteps, GiveTheSameBits) {
 INSTANTIATE_TEST_SUITE_P(Models, PaddedSteps,
                          testing::Values(std::pair{"v3-mxfp4", "ref"}, std::pair{"v3-mxfp4", "cpu"},
                                          std::pair{"v2-bf16", "ref"}, std::pair{"v2-bf16", "cpu"},
-                                         std::pair{"kimi-yarn", "cpu"}),
+                                         std::pair{"kimi-yarn", "cpu"}, std::pair{"axk1", "cpu"},
+                                         std::pair{"minicpm3", "cpu"}, std::pair{"mistral-large3", "ref"},
+                                         std::pair{"mistral-large3", "cpu"}),
                          [](const auto& test) {
                            std::string name = test.param.first + "_" + test.param.second;
                            std::replace(name.begin(), name.end(), '-', '_');

@@ -24,8 +24,8 @@ TEST_P(RowsTest, RmsNormWithResidualIndicesAndQuantizedOutput) {
   const Format plain = backend().plain();
   for (int64_t n : {32, 96, 160, 512, 1536}) {
     for (int64_t rows : {0, 1, 3, 10}) {
-      for (int variant = 0; variant < 8; ++variant) {
-        const bool residual = variant & 1, row_index = variant & 2, out_index = variant & 4;
+      for (int variant = 0; variant < 16; ++variant) {
+        const bool residual = variant & 1, row_index = variant & 2, out_index = variant & 4, scaled = variant & 8;
         for (Format q_format : {Format::kFp8, Format::kMxfp4}) {
           SCOPED_TRACE(testing::Message() << "n " << n << " rows " << rows << " variant " << variant);
           const int64_t x_rows = row_index ? rows + 3 : rows;
@@ -35,6 +35,8 @@ TEST_P(RowsTest, RmsNormWithResidualIndicesAndQuantizedOutput) {
           stream.Randomize(rng_);
           Plane<float, 1> weight(rng_, {n});
           weight.ForEach([&](float& v) { v = std::uniform_real_distribution<float>(0.5f, 1.5f)(rng_); });
+          Plane<float, 1> row_scale(rng_, {rows});
+          row_scale.ForEach([&](float& v) { v = std::uniform_real_distribution<float>(1, 3)(rng_); });
           OperandVector<int32_t> from(rows);
           OperandVector<int64_t> to(rows);
           for (int64_t r = 0; r < rows; ++r) {
@@ -52,6 +54,7 @@ TEST_P(RowsTest, RmsNormWithResidualIndicesAndQuantizedOutput) {
           if (residual) args.residual = stream.f32->view;
           if (row_index) args.row_index = View<const int32_t, 1>::Contiguous(from.data(), {rows});
           args.weight = weight.view;
+          if (scaled) args.row_scale = row_scale.view;
           args.eps = 1e-6f;
           args.out = out.Out();
           if (out_index) args.out_index = View<const int64_t, 1>::Contiguous(to.data(), {rows});
@@ -74,8 +77,9 @@ TEST_P(RowsTest, RmsNormWithResidualIndicesAndQuantizedOutput) {
               }
               squares += v * v;
             }
+            const double factor = scaled ? static_cast<double>(row_scale.view(r)) : 1.0;
             for (int64_t i = 0; i < n; ++i) {
-              expected.push_back(sum[r * n + i] / std::sqrt(squares / static_cast<double>(n) + 1e-6) *
+              expected.push_back(factor * sum[r * n + i] / std::sqrt(squares / static_cast<double>(n) + 1e-6) *
                                  static_cast<double>(weight.view(i)));
               found.push_back(out_values[to[r] * n + i]);
             }
@@ -282,16 +286,19 @@ TEST_P(RowsTest, EmbeddingRowsAreExact) {
     for (int64_t rows : {0, 1, 12}) {
       OperandVector<int32_t> tokens(rows);
       for (int32_t& token : tokens) token = static_cast<int32_t>(Uniform(rng_, 0, vocab - 1));
-      const Tensor<2> out(rng_, backend().plain(), {rows, hidden});
-      Embedding(Machine(backend()).context(),
-                {View<const int32_t, 1>::Contiguous(tokens.data(), {rows}), table.View(), out.Out()});
-      const std::vector<double> found = out.Values();
-      for (int64_t i = 0; i < rows * hidden; ++i) {
-        const auto stored = static_cast<float>(values[tokens[i / hidden] * hidden + i % hidden]);
-        const float expected = out.half ? bf16::FromFloat(stored).ToFloat() : stored;
-        ASSERT_EQ(found[i], static_cast<double>(expected)) << "element " << i;
+      for (const float scale : {1.0f, 12.3f}) {
+        const Tensor<2> out(rng_, backend().plain(), {rows, hidden});
+        EmbeddingArgs args{View<const int32_t, 1>::Contiguous(tokens.data(), {rows}), table.View(), out.Out()};
+        args.scale = scale;
+        Embedding(Machine(backend()).context(), args);
+        const std::vector<double> found = out.Values();
+        for (int64_t i = 0; i < rows * hidden; ++i) {
+          const float stored = scale * static_cast<float>(values[tokens[i / hidden] * hidden + i % hidden]);
+          const float expected = out.half ? bf16::FromFloat(stored).ToFloat() : stored;
+          ASSERT_EQ(found[i], static_cast<double>(expected)) << "element " << i;
+        }
+        ASSERT_TRUE(out.UntouchedOutside());
       }
-      ASSERT_TRUE(out.UntouchedOutside());
     }
   }
 }

@@ -45,17 +45,25 @@ def configs():
         "deepseek_v2": (transformers.DeepseekV2Config, "deepseek-v2-lite-bf16"),
         "deepseek_v3": (transformers.DeepseekV3Config, "deepseek-v3"),
         "kimi_k2": (transformers.DeepseekV3Config, "kimi-k2"),
+        "moonlight": (transformers.DeepseekV3Config, "moonlight-16b-a3b"),
+        "glm4_moe_lite": (transformers.Glm4MoeLiteConfig, "glm-4.7-flash"),
+        "youtu": (transformers.YoutuConfig, "youtu-llm-2b"),
+        "minicpm3": (transformers.MiniCPM3Config, "minicpm3-4b"),
+        "sarvam_mla": (transformers.SarvamMLAConfig, "sarvam-105b"),
+        "axk1": (transformers.AXK1Config, "a.x-k1"),
+        "mistral4": (transformers.Mistral4Config, "mistral-small-4"),
     }
     for name, (config_class, file) in classes.items():
         published = json.loads((ROOT / "configs" / f"{file}.json").read_text())
+        published = published.get("text_config", published)
         published.pop("quantization_config", None)
         (folder / f"{name}_published.json").write_text(json.dumps(published, indent=1) + "\n")
         config = config_class(**{k: v for k, v in published.items() if k != "model_type"})
         (folder / f"{name}_transformers.json").write_text(config.to_json_string(use_diff=True))
-        if name == "kimi_k2":
+        if name in ("kimi_k2", "moonlight"):
             continue
         defaults = config_class().to_dict()
-        if defaults.get("num_experts_per_tok") is None:
+        if name == "deepseek_v2":  # its mixture has no default
             defaults["num_experts_per_tok"] = 6
         (folder / f"{name}_defaults.json").write_text(json.dumps(defaults, indent=1) + "\n")
 

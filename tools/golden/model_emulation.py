@@ -12,6 +12,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from model_weights import UNBIASED, dense_layers
 
 
 def fake_mxfp4(x):
@@ -73,7 +74,9 @@ def rope_tables(config, length):
     scale = (config["qk_nope_head_dim"] + dim) ** -0.5
     powers = base ** (torch.arange(0, dim, 2, dtype=torch.float32) / dim)
     frequency, amplitude = 1.0 / powers, 1.0
-    if yarn:
+    if yarn and yarn["type"] == "longrope":
+        frequency = 1.0 / (torch.tensor(yarn["short_factor"]) * powers)
+    elif yarn:
         factor, original = yarn["factor"], yarn["original_max_position_embeddings"]
 
         def rotations_dim(rotations):
@@ -84,7 +87,7 @@ def rope_tables(config, length):
         ramp = ((torch.arange(dim // 2, dtype=torch.float32) - low) / (high - low or 0.001)).clamp(0, 1)
         frequency = 1.0 / (factor * powers) * ramp + frequency * (1 - ramp)
         all_dim = yarn_mscale(factor, yarn["mscale_all_dim"])
-        amplitude = yarn_mscale(factor, yarn["mscale"]) / all_dim
+        amplitude = yarn.get("attention_factor", yarn_mscale(factor, yarn["mscale"]) / all_dim)
         scale *= all_dim * all_dim
     angle = torch.arange(length, dtype=torch.float32)[:, None] * frequency
     return angle.cos() * amplitude, angle.sin() * amplitude, scale
@@ -97,7 +100,7 @@ class Emulation:
         self.forms = forms
         self.activations = activations
         self.dtype = dtype
-        self.margin = None  # (tokens): the closest router decision of each token, over the layers
+        self.margin = None  # (tokens): the closest router decision of each token, over the layers; infinite without
         self.clearance = None  # (tokens): the closest element to a rounding boundary, when asked for
         self.rows = None  # which tokens an expert's input holds
 
@@ -122,8 +125,18 @@ class Emulation:
         return self.rounded(x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps) * self.w[weight])
 
     def rope(self, x, cos, sin):
+        if self.c["model_type"] == "minicpm3":  # pairs are halves
+            a, b = x.chunk(2, dim=-1)
+            return self.rounded(torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1))
         even, odd = x[..., 0::2], x[..., 1::2]
         return self.rounded(torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1).flatten(-2))
+
+    def query_scale(self, tokens):
+        """(tokens, 1): how queries grow with their position."""
+        yarn = self.c.get("rope_scaling") or {}
+        position = torch.arange(tokens, dtype=self.dtype)
+        steps = torch.floor(position / yarn.get("original_max_position_embeddings", 1))
+        return (1 + yarn.get("llama_4_scaling_beta", 0.0) * torch.log(1 + steps))[:, None]
 
     def attention(self, x, prefix):
         c, eps = self.c, 1e-6  # the latents' norms keep the class's default, whatever rms_norm_eps says
@@ -135,6 +148,7 @@ class Emulation:
             q = self.linear(x, prefix + "q_proj.weight")
         else:
             q_a = self.norm(self.linear(x, prefix + "q_a_proj.weight"), prefix + "q_a_layernorm.weight", eps)
+            q_a = self.rounded(q_a * self.query_scale(tokens))
             q = self.linear(q_a, prefix + "q_b_proj.weight")
         q = q.view(tokens, heads, nope + rope)
         kv = self.linear(x, prefix + "kv_a_proj_with_mqa.weight")
@@ -161,8 +175,9 @@ class Emulation:
         c = self.c
         logits = x.to(self.dtype) @ self.w[prefix + "gate.weight"].T
         v2 = c["model_type"] == "deepseek_v2"
-        scores = logits.softmax(-1) if v2 else logits.sigmoid()
-        choice = scores if v2 else scores + self.w[prefix + "gate.e_score_correction_bias"]
+        scores = logits.softmax(-1) if v2 or c["model_type"] == "mistral4" else logits.sigmoid()
+        biased = c["model_type"] not in UNBIASED
+        choice = scores + self.w[prefix + "gate.e_score_correction_bias"] if biased else scores
         groups, kept, k = c["n_group"], c["topk_group"], c["num_experts_per_tok"]
         limited = not v2 or c["topk_method"] == "group_limited_greedy"
         if limited and kept < groups:
@@ -182,7 +197,7 @@ class Emulation:
         return experts, weights * c["routed_scaling_factor"]
 
     def note_margin(self, margin):
-        self.margin = margin if self.margin is None else torch.minimum(self.margin, margin)
+        self.margin = torch.minimum(self.margin, margin)
 
     def moe(self, x, prefix):
         experts, weights = self.route(x, prefix)
@@ -199,14 +214,20 @@ class Emulation:
     @torch.no_grad()
     def logits(self, tokens, watch_rounding=False):
         c = self.c
-        self.margin = None
+        self.margin = torch.full((len(tokens),), torch.inf, dtype=self.dtype)
         self.clearance = torch.full((len(tokens),), torch.inf) if watch_rounding else None
-        x = self.w["model.embed_tokens.weight"][torch.as_tensor(tokens)]
+        x = self.w["model.embed_tokens.weight"][torch.as_tensor(tokens)] * c.get("scale_emb", 1)
+        depth = math.sqrt(c["num_hidden_layers"])
+        branch = c.get("scale_depth", depth) / depth
+        head_scale = c.get("dim_model_base", c["hidden_size"]) / c["hidden_size"]
         for layer in range(c["num_hidden_layers"]):
             prefix = f"model.layers.{layer}."
             h = self.norm(x, prefix + "input_layernorm.weight", c["rms_norm_eps"])
-            x = self.rounded(x + self.attention(h, prefix + "self_attn."))
+            x = self.rounded(x + branch * self.attention(h, prefix + "self_attn."))
             h = self.norm(x, prefix + "post_attention_layernorm.weight", c["rms_norm_eps"])
-            dense = layer < c["first_k_dense_replace"]
-            x = self.rounded(x + (self.mlp(h, prefix + "mlp.") if dense else self.moe(h, prefix + "mlp.")))
-        return self.norm(x, "model.norm.weight", c["rms_norm_eps"]) @ self.w["lm_head.weight"].T
+            out = self.mlp(h, prefix + "mlp.") if layer < dense_layers(c) else self.moe(h, prefix + "mlp.")
+            if c["model_type"] == "axk1" and layer >= dense_layers(c):
+                out = self.norm(out, prefix + "post_mlp_layernorm.weight", c["rms_norm_eps"])
+            x = self.rounded(x + branch * out)
+        head = self.w["model.embed_tokens.weight" if c["tie_word_embeddings"] else "lm_head.weight"]
+        return head_scale * self.norm(x, "model.norm.weight", c["rms_norm_eps"]) @ head.T

@@ -4,7 +4,7 @@
     python tools/golden/model_fixtures.py [--only NAME]...
 
 needs torch, transformers 5, safetensors and ml_dtypes. Each folder holds config.json, the safetensors, tokens.json and
-    logits.npy          float32 (ceil(T / every), vocab): rows 0, every, 2 * every, ... of DeepseekV2/V3ForCausalLM
+    logits.npy          float32 (ceil(T / every), vocab): rows 0, every, 2 * every, ... of the class in transformers
     logits-MODE.npy     the same rows with quantised activations, from model_emulation.py
     golden.json         `every`, and what was measured when the goldens were made
 v3-tf5 holds only a config: v3-bf16's in the spelling that transformers 5 writes.
@@ -22,9 +22,14 @@ import torch
 import transformers
 from model_emulation import Emulation
 from model_variants import FP8_CONFIG, VARIANTS, quark_config
-from model_weights import Checkpoint
+from model_weights import Checkpoint, dense_layers
 from safetensors.torch import save_file as save_torch
 
+VISION_CONFIGS = {
+    "kimi_k25": {"hidden_size": 8, "model_type": "kimi_k25_vision", "num_hidden_layers": 1, "patch_size": 2},
+    "kimi_vl": {"hidden_size": 8, "model_type": "moonvit", "num_hidden_layers": 1, "patch_size": 2},
+    "mistral3": {"hidden_size": 8, "model_type": "pixtral", "num_hidden_layers": 1, "patch_size": 2},
+}
 ROUNDING_CLEARANCE = 1e-6  # relative to the row's largest element
 ROOT = Path(__file__).resolve().parents[2] / "tests" / "fixtures" / "models"
 
@@ -46,12 +51,15 @@ def to_torch(x):
 
 def load_transformers(variant, values):
     """transformers' model on these float32 values, through its own loader; every tensor must find its place."""
-    v2 = variant.config["model_type"] == "deepseek_v2"
-    model_class = transformers.DeepseekV2ForCausalLM if v2 else transformers.DeepseekV3ForCausalLM
+    model_type = variant.config["model_type"]
     with tempfile.TemporaryDirectory() as folder:
-        config = dict(variant.config, model_type="deepseek_v2" if v2 else "deepseek_v3", torch_dtype="float32")
+        config = dict(spelled(variant), model_type="deepseek_v3" if model_type == "kimi_k2" else model_type,
+                      torch_dtype="float32")
         (Path(folder) / "config.json").write_text(json.dumps(config))
         save_torch(values, Path(folder) / "model.safetensors", metadata={"format": "pt"})
+        # Mistral Large 3 has no class of its own: Mistral4's computes the same.
+        auto = model_type != "mistral4"
+        model_class = transformers.AutoModelForCausalLM if auto else transformers.Mistral4ForCausalLM
         model, info = model_class.from_pretrained(
             folder, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager",
             output_loading_info=True)
@@ -73,6 +81,10 @@ def check_names(variant, values, folder):
             for name in f.keys():
                 found[name] = tuple(f.get_slice(name).get_shape())
     expected = {name: tuple(x.shape) for name, x in values.items()}
+    if variant.config["model_type"] == "axk1":  # what its published files hold or lack, without effect
+        found = {name: x for name, x in found.items() if not name.endswith("e_score_correction_bias")}
+        for layer in range(dense_layers(variant.config)):
+            del expected[f"model.layers.{layer}.post_mlp_layernorm.weight"]
     if found != expected:
         raise SystemExit(f"{variant.name}: transformers saves other tensors: {set(found) ^ set(expected)}")
 
@@ -126,21 +138,31 @@ def shard(stored, count):
     return parts
 
 
-def write_weights(folder, stored, count):
+def write_weights(folder, stored, count, stem):
     if count == 1:
-        save_torch({n: to_torch(x) for n, x in stored.items()}, folder / "model.safetensors", {"format": "pt"})
+        save_torch({n: to_torch(x) for n, x in stored.items()}, folder / f"{stem}.safetensors", {"format": "pt"})
         return
     weight_map = {}
     for i, part in enumerate(shard(stored, count)):
-        file = f"model-{i + 1:05d}-of-{count:05d}.safetensors"
+        file = f"{stem}-{i + 1:05d}-of-{count:05d}.safetensors"
         save_torch({n: to_torch(x) for n, x in part.items()}, folder / file, {"format": "pt"})
         weight_map.update({name: file for name in part})
     index = {"metadata": {"total_size": sum(x.nbytes for x in stored.values())}, "weight_map": weight_map}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=0) + "\n")
+    (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index, indent=0) + "\n")
+
+
+def spelled(variant):
+    named = {variant.spelling.get(key, key): value for key, value in variant.config.items()}
+    named.pop(None, None)
+    if named["model_type"] == "mistral4":  # born in transformers 5
+        nope, rope = named["qk_nope_head_dim"], named["qk_rope_head_dim"]
+        named["rope_parameters"] = dict(named.pop("rope_scaling"), rope_theta=named.pop("rope_theta"),
+                                        partial_rotary_factor=rope / (nope + rope))
+    return named
 
 
 def file_config(variant):
-    config = dict(variant.config)
+    config = spelled(variant)
     forms = {variant.attention, variant.mlp, variant.experts}
     quantization = None
     if "fp8" in forms:
@@ -149,19 +171,57 @@ def file_config(variant):
         quantization = quark_config(variant.exclude)
     if quantization:
         config["quantization_config"] = quantization
-    if not variant.vision:
+    if not variant.wrapper:
         return config
-    vision = {"hidden_size": 8, "model_type": "kimi_k25_vision", "num_hidden_layers": 1, "patch_size": 2}
+    text_keys = {"text_config": config, "tie_word_embeddings": False, "vision_config": VISION_CONFIGS[variant.wrapper]}
+    if variant.wrapper == "mistral3":
+        return {"architectures": ["Mistral3ForConditionalGeneration"], "dtype": "bfloat16", "image_token_index": 10,
+                "model_type": "mistral3", "spatial_merge_size": 2, **text_keys}
+    name = {"kimi_k25": "KimiK25ForConditionalGeneration", "kimi_vl": "KimiVLForConditionalGeneration"}
+    return {"architectures": [name[variant.wrapper]], "dtype": "bfloat16", "ignore_index": -100,
+            "media_placeholder_token_id": config["vocab_size"] - 1, "model_type": variant.wrapper, "pad_token_id": 2,
+            **text_keys}
+
+
+def params_json(variant):
+    """The config as Mistral spells it."""
+    c, yarn = variant.config, variant.config["rope_scaling"]
     return {
-        "architectures": ["KimiK25ForConditionalGeneration"],
-        "dtype": "bfloat16",
-        "ignore_index": -100,
-        "media_placeholder_token_id": config["vocab_size"] - 1,
-        "model_type": "kimi_k25",
-        "pad_token_id": 2,
-        "text_config": config,
-        "tie_word_embeddings": False,
-        "vision_config": vision,
+        "dim": c["hidden_size"],
+        "head_dim": c["qk_nope_head_dim"] + c["qk_rope_head_dim"],
+        "hidden_dim": c["intermediate_size"],
+        "kv_lora_rank": c["kv_lora_rank"],
+        "llama_4_scaling": {"beta": yarn["llama_4_scaling_beta"],
+                            "original_max_position_embeddings": yarn["original_max_position_embeddings"]},
+        "max_position_embeddings": c["max_position_embeddings"],
+        "moe": {
+            "expert_hidden_dim": c["moe_intermediate_size"],
+            "expert_model_parallel": 1,
+            "expert_parallel": 1,
+            "first_k_dense_replace": c["first_k_dense_replace"],
+            "num_expert_groups": 1,
+            "num_expert_groups_per_tok": 1,
+            "num_experts": c["n_routed_experts"],
+            "num_experts_per_tok": c["num_experts_per_tok"],
+            "num_shared_experts": c["n_shared_experts"],
+            "route_every_n": 1,
+            "routed_scale": c["routed_scaling_factor"],
+        },
+        "n_heads": c["num_attention_heads"],
+        "n_kv_heads": c["num_attention_heads"],
+        "n_layers": c["num_hidden_layers"],
+        "norm_eps": c["rms_norm_eps"],
+        "q_lora_rank": c["q_lora_rank"],
+        "qk_nope_head_dim": c["qk_nope_head_dim"],
+        "qk_rope_head_dim": c["qk_rope_head_dim"],
+        "rope_theta": c["rope_theta"],
+        "tied_embeddings": False,
+        "v_head_dim": c["v_head_dim"],
+        "vision_encoder": {"hidden_size": 8, "num_hidden_layers": 1, "patch_size": 2},
+        "vocab_size": c["vocab_size"],
+        "yarn": {"alpha": yarn["beta_slow"], "apply_scale": yarn["mscale_all_dim"] != 0, "beta": yarn["beta_fast"],
+                 "factor": yarn["factor"],
+                 "original_max_position_embeddings": yarn["original_max_position_embeddings"]},
     }
 
 
@@ -186,7 +246,7 @@ def draw(variant):
 
 def make(variant):
     checkpoint, tokens, rows, own, bf16, goldens, drift = draw(variant)
-    model = load_transformers(variant, checkpoint.torch_values())
+    model = load_transformers(variant, checkpoint.reference_values())
     with torch.no_grad():
         logits = model(torch.tensor([tokens])).logits[0, rows].numpy()
     if relative(own, logits) > 2e-6:
@@ -195,8 +255,11 @@ def make(variant):
     folder = ROOT / variant.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    write_json(folder / "config.json", file_config(variant))
-    write_weights(folder, checkpoint.stored, variant.shards)
+    if variant.mistral:
+        write_json(folder / "params.json", params_json(variant))
+    else:
+        write_json(folder / "config.json", file_config(variant))
+    write_weights(folder, checkpoint.stored, variant.shards, "consolidated" if variant.mistral else "model")
     (folder / "tokens.json").write_text(json.dumps(tokens) + "\n")
     np.save(folder / "logits.npy", logits.astype(np.float32))
     for mode, golden in goldens.items():

@@ -20,11 +20,14 @@ class Variant:
     experts: str = "bf16"
     shards: int = 1
     mtp: bool = False  # tensors of a multi-token-prediction layer lie in the files
-    vision: bool = False
     bias_dtype: str = "float32"  # of e_score_correction_bias
     exclude: list = field(default_factory=list)  # Quark's list of modules left in BF16
     activations: tuple = ()  # goldens with quantised activations
     router_margin: float = 0.015  # no router choice is closer than this to a tie
+    spelling: dict = field(default_factory=dict)  # keys of `config` that the file spells otherwise or, None, lacks
+    wrapper: str = ""  # model_type of a config.json whose text_config is `config`
+    fused_experts: bool = False  # a layer's experts lie in one tensor a projection, as transformers 5 saves them
+    mistral: bool = False  # Mistral's own names of tensors, and a params.json
 
 
 def common(**dims):
@@ -95,6 +98,45 @@ def yarn(factor, original, mscale=1.0, mscale_all_dim=1.0, beta_fast=32, beta_sl
         "original_max_position_embeddings": original,
         "type": "yarn",
     }
+
+
+def glm(**dims):
+    base = {
+        "architectures": ["Glm4MoeLiteForCausalLM"],
+        "eos_token_id": [1, 2],
+        "model_type": "glm4_moe_lite",
+        "n_group": 1,
+        "norm_topk_prob": True,
+        "num_nextn_predict_layers": 1,
+        "partial_rotary_factor": 1.0,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 1000000,
+        "routed_scaling_factor": 1.8,
+        "topk_group": 1,
+        "topk_method": "noaux_tc",
+    }
+    return common(**{**base, **dims})
+
+
+def dense(architecture, model_type, **dims):
+    config = common(architectures=[architecture], model_type=model_type, **dims)
+    for key in ("first_k_dense_replace", "moe_layer_freq"):
+        del config[key]
+    return config
+
+
+def mistral4(**dims):
+    base = {
+        "architectures": ["Mistral4ForCausalLM"],
+        "model_type": "mistral4",
+        "n_group": 1,
+        "norm_topk_prob": True,
+        "rope_interleave": True,
+        "routed_scaling_factor": 1.0,
+        "sliding_window": None,
+        "topk_group": 1,
+    }
+    return common(**{**base, **dims})
 
 
 FP8_CONFIG = {
@@ -211,7 +253,7 @@ VARIANTS = [
         ),
         seed=15,
         vocab_prefix="language_model.",
-        vision=True,
+        wrapper="kimi_k25",
     ),
     Variant(
         # (nope + v) = 56, so that a block of 128 rows of kv_b_proj ends inside a head.
@@ -275,5 +317,134 @@ VARIANTS = [
         experts="mxfp4",
         exclude=["lm_head", "*.mlp.gate"],
         activations=("mxfp4",),
+    ),
+    Variant(
+        # GLM-4.7-Flash: nope and v differ, in its ratio of 3 to 4; rms_norm_eps is not that of the latents' norms.
+        "glm-lite",
+        glm(
+            vocab_size=64, hidden_size=32, intermediate_size=48, moe_intermediate_size=16, num_attention_heads=3,
+            q_lora_rank=24, kv_lora_rank=64, qk_nope_head_dim=24, qk_rope_head_dim=8, v_head_dim=32,
+            n_routed_experts=8, n_shared_experts=1, num_experts_per_tok=4, num_hidden_layers=3,
+        ),
+        seed=20,
+        mtp=True,
+    ),
+    Variant(
+        "glm-real-dims",
+        glm(
+            vocab_size=48, hidden_size=32, intermediate_size=32, moe_intermediate_size=32, num_attention_heads=2,
+            q_lora_rank=32, kv_lora_rank=512, qk_nope_head_dim=192, qk_rope_head_dim=64, v_head_dim=256,
+            n_routed_experts=4, n_shared_experts=1, num_experts_per_tok=2, num_hidden_layers=1,
+            num_nextn_predict_layers=0,
+        ),
+        seed=21,
+        tokens=72,
+        every=10,
+        attention="mxfp4",
+        exclude=["lm_head", "*.mlp.*"],
+    ),
+    Variant(
+        # Moonlight's text in Kimi-VL's wrapper: no q_lora.
+        "kimi-vl",
+        v3(
+            vocab_size=72, hidden_size=32, intermediate_size=48, moe_intermediate_size=16, num_attention_heads=4,
+            q_lora_rank=None, kv_lora_rank=64, qk_nope_head_dim=16, qk_rope_head_dim=8, v_head_dim=16,
+            n_routed_experts=8, n_shared_experts=2, num_experts_per_tok=3, n_group=1, topk_group=1,
+            routed_scaling_factor=2.446, rope_theta=800000.0, rms_norm_eps=1e-5,
+        ),
+        seed=22,
+        vocab_prefix="language_model.",
+        wrapper="kimi_vl",
+    ),
+    Variant(
+        "gigachat3",
+        v3(
+            vocab_size=80, hidden_size=36, intermediate_size=64, moe_intermediate_size=24, num_attention_heads=3,
+            q_lora_rank=None, kv_lora_rank=64, qk_nope_head_dim=16, qk_rope_head_dim=8, v_head_dim=24,
+            n_routed_experts=8, n_shared_experts=1, num_experts_per_tok=4, n_group=1, topk_group=1,
+            routed_scaling_factor=1.0, rope_theta=100000, num_nextn_predict_layers=1,
+        ),
+        seed=23,
+        mtp=True,
+    ),
+    Variant(
+        "youtu",
+        dense(
+            "YoutuForCausalLM", "youtu",
+            vocab_size=96, hidden_size=48, intermediate_size=80, num_attention_heads=3,
+            q_lora_rank=40, kv_lora_rank=64, qk_nope_head_dim=16, qk_rope_head_dim=8, v_head_dim=16,
+            num_hidden_layers=2, rope_theta=1600000, rope_interleave=True, mlp_bias=False, tie_word_embeddings=True,
+        ),
+        seed=24,
+    ),
+    Variant(
+        # v_head_dim is hidden / heads; the long factors are never reached.
+        "minicpm3",
+        dense(
+            "MiniCPM3ForCausalLM", "minicpm3",
+            vocab_size=88, hidden_size=60, intermediate_size=80, num_attention_heads=5,
+            q_lora_rank=24, kv_lora_rank=40, qk_nope_head_dim=20, qk_rope_head_dim=12, v_head_dim=12,
+            num_hidden_layers=3, rms_norm_eps=1e-5, scale_emb=12, scale_depth=1.4, dim_model_base=16,
+            tie_word_embeddings=True,
+            rope_scaling={"type": "longrope", "original_max_position_embeddings": 512,
+                          "short_factor": [1.0, 1.05, 1.2, 1.5, 2.2, 3.0],
+                          "long_factor": [1.0, 1.3, 2.0, 3.5, 6.0, 9.0]},
+        ),
+        seed=25,
+        spelling={"v_head_dim": None},
+        tokens=64,
+        every=8,
+    ),
+    Variant(
+        "sarvam",
+        v3(
+            architectures=["SarvamMLAForCausalLM"], model_type="sarvam_mla",
+            vocab_size=72, hidden_size=36, intermediate_size=64, moe_intermediate_size=24, num_attention_heads=4,
+            q_lora_rank=None, kv_lora_rank=64, qk_nope_head_dim=16, qk_rope_head_dim=8, v_head_dim=16,
+            n_routed_experts=8, n_shared_experts=1, num_experts_per_tok=3, n_group=1, topk_group=1,
+            routed_scaling_factor=2.5, head_dim=72, q_head_dim=24,
+            rope_scaling=dict(yarn(40, 16), type="deepseek_yarn"),
+        ),
+        seed=26,
+        spelling={"n_routed_experts": "num_experts", "n_shared_experts": "num_shared_experts",
+                  "scoring_func": "score_function"},
+    ),
+    Variant(
+        # The first layer's post_mlp_layernorm is there and not used.
+        "axk1",
+        v3(
+            architectures=["AXK1ForCausalLM"], model_type="axk1",
+            vocab_size=80, hidden_size=32, intermediate_size=48, moe_intermediate_size=16, num_attention_heads=4,
+            q_lora_rank=24, kv_lora_rank=64, qk_nope_head_dim=16, qk_rope_head_dim=8, v_head_dim=16,
+            n_routed_experts=8, n_shared_experts=1, num_experts_per_tok=3, n_group=4, topk_group=2,
+            routed_scaling_factor=2.5, num_hidden_layers=3, rope_scaling=yarn(4, 32), topk_method="none",
+        ),
+        seed=27,
+    ),
+    Variant(
+        # Queries grow at every eighth position.
+        "mistral-small4",
+        mistral4(
+            vocab_size=72, hidden_size=32, intermediate_size=48, moe_intermediate_size=16, num_attention_heads=4,
+            q_lora_rank=24, kv_lora_rank=48, qk_nope_head_dim=16, qk_rope_head_dim=16, v_head_dim=32,
+            n_routed_experts=6, n_shared_experts=1, num_experts_per_tok=2, first_k_dense_replace=0,
+            rope_scaling=dict(yarn(16, 8), llama_4_scaling_beta=0.4),
+        ),
+        seed=28,
+        vocab_prefix="language_model.",
+        wrapper="mistral3",
+        fused_experts=True,
+    ),
+    Variant(
+        "mistral-large3",
+        mistral4(
+            vocab_size=72, hidden_size=40, intermediate_size=64, moe_intermediate_size=24, num_attention_heads=3,
+            q_lora_rank=24, kv_lora_rank=64, qk_nope_head_dim=16, qk_rope_head_dim=8, v_head_dim=16,
+            n_routed_experts=6, n_shared_experts=1, num_experts_per_tok=2,
+            rope_scaling=dict(yarn(36, 8, mscale_all_dim=0), attention_factor=1.0, llama_4_scaling_beta=0.4),
+        ),
+        seed=29,
+        shards=2,
+        mistral=True,
     ),
 ]

@@ -68,6 +68,48 @@ def dequantize_fp8_block(q, scale):
     return q.astype(np.float32) * full
 
 
+UNBIASED = ("deepseek_v2", "mistral4", "axk1")  # their routers have no e_score_correction_bias
+
+
+def dense_layers(config):
+    """How many of the first layers are dense."""
+    return config["first_k_dense_replace"] if config.get("n_routed_experts") else config["num_hidden_layers"]
+
+
+def fuse_experts(tensors):
+    """One tensor a projection for all experts of a layer: gate and up in one, (experts, 2 * inner, hidden)."""
+    fused, experts = {}, {}
+    for name, x in tensors.items():
+        layer, _, rest = name.partition(".experts.")
+        if not rest or "shared_experts" in name:
+            fused[name] = x
+            continue
+        expert, projection, _ = rest.split(".")
+        experts.setdefault(layer + ".experts.", {}).setdefault(projection, {})[int(expert)] = x
+    for prefix, parts in experts.items():
+        stack = {projection: np.stack([parts[projection][e] for e in sorted(parts[projection])])
+                 for projection in parts}
+        fused[prefix + "gate_up_proj"] = np.concatenate([stack["gate_proj"], stack["up_proj"]], axis=1)
+        fused[prefix + "down_proj"] = stack["down_proj"]
+    return fused
+
+
+def mistral_name(name):
+    """A tensor's name in the files that Mistral publishes beside a params.json."""
+    for old, new in (("model.layers", "layers"), ("input_layernorm", "attention_norm"),
+                     ("post_attention_layernorm", "ffn_norm"), ("self_attn.q_a_proj", "attention.wq_a"),
+                     ("self_attn.q_a_layernorm", "attention.q_a_norm"), ("self_attn.q_b_proj", "attention.wq_b"),
+                     ("self_attn.kv_a_proj_with_mqa", "attention.wkv_a_with_mqa"),
+                     ("self_attn.kv_a_layernorm", "attention.kv_a_norm"), ("self_attn.kv_b_proj", "attention.wkv_b"),
+                     ("self_attn.o_proj", "attention.wo"), ("mlp.gate.", "gate."), ("mlp.experts", "experts"),
+                     ("mlp.shared_experts", "shared_experts"), ("mlp.", "feed_forward."), ("gate_proj", "w1"),
+                     ("down_proj", "w2"), ("up_proj", "w3"), ("model.embed_tokens", "tok_embeddings"),
+                     ("model.norm", "norm"), ("lm_head", "output"), ("vision_tower.", "vision_encoder."),
+                     ("mm_projector.", "vision_language_adapter.")):
+        name = name.replace(old, new)
+    return name
+
+
 class Checkpoint:
     """One variant's tensors: `stored` goes into the files, `value` is what they mean, `form` is how they lie there."""
 
@@ -79,8 +121,12 @@ class Checkpoint:
         self._text_tensors()
         if variant.mtp:
             self._mtp_tensors()
-        if variant.vision:
+        if variant.wrapper or variant.mistral:
             self._vision_tensors()
+        if variant.fused_experts:
+            self.stored = fuse_experts(self.stored)
+        if variant.mistral:
+            self.stored = {mistral_name(name): x for name, x in self.stored.items()}
 
     def _store(self, name, x, form):
         file_name = self.variant.vocab_prefix + name
@@ -108,7 +154,7 @@ class Checkpoint:
     def _mlp(self, prefix, hidden, inner, form):
         self._matrix(prefix + "gate_proj.weight", inner, hidden, form)
         self._matrix(prefix + "up_proj.weight", inner, hidden, form)
-        gain = 0.8 / self.variant.config["routed_scaling_factor"] ** 0.5
+        gain = 0.8 / self.variant.config.get("routed_scaling_factor", 1.0) ** 0.5
         self._matrix(prefix + "down_proj.weight", hidden, inner, form, gain)
 
     def _layer(self, layer):
@@ -119,6 +165,8 @@ class Checkpoint:
         prefix = f"model.layers.{layer}."
         self._norm(prefix + "input_layernorm.weight", hidden)
         self._norm(prefix + "post_attention_layernorm.weight", hidden)
+        if c["model_type"] == "axk1":
+            self._norm(prefix + "post_mlp_layernorm.weight", hidden)
         attention = prefix + "self_attn."
         if c["q_lora_rank"] is None:
             self._matrix(attention + "q_proj.weight", heads * qk, hidden, v.attention)
@@ -131,11 +179,11 @@ class Checkpoint:
         self._matrix(attention + "kv_b_proj.weight", heads * (c["qk_nope_head_dim"] + c["v_head_dim"]), latent,
                      v.attention)
         self._matrix(attention + "o_proj.weight", hidden, heads * c["v_head_dim"], v.attention)
-        if layer < c["first_k_dense_replace"]:
+        if layer < dense_layers(c):
             self._mlp(prefix + "mlp.", hidden, c["intermediate_size"], v.mlp)
             return
         self._matrix(prefix + "mlp.gate.weight", c["n_routed_experts"], hidden, "bf16", 1.6)
-        if c["model_type"] != "deepseek_v2":
+        if c["model_type"] not in UNBIASED:
             name = prefix + "mlp.gate.e_score_correction_bias"
             bias = random_vector(v.seed, name, c["n_routed_experts"], 0.3, 0.15)
             self._store(name, bias, "bf16" if v.bias_dtype == "bfloat16" else "float32")
@@ -146,11 +194,14 @@ class Checkpoint:
 
     def _text_tensors(self):
         c = self.variant.config
-        self._matrix("model.embed_tokens.weight", c["vocab_size"], c["hidden_size"], "bf16", np.sqrt(c["hidden_size"]))
+        # Rows of unit variance; a tied head multiplies by them too, and should not make its logits too large.
+        gain = np.sqrt(c["hidden_size"]) / c.get("scale_emb", 1) if not c["tie_word_embeddings"] else 2.0
+        self._matrix("model.embed_tokens.weight", c["vocab_size"], c["hidden_size"], "bf16", gain)
         for layer in range(c["num_hidden_layers"]):
             self._layer(layer)
         self._norm("model.norm.weight", c["hidden_size"])
-        self._matrix("lm_head.weight", c["vocab_size"], c["hidden_size"], "bf16", 2.0)
+        if not c["tie_word_embeddings"]:
+            self._matrix("lm_head.weight", c["vocab_size"], c["hidden_size"], "bf16", 2.0)
 
     def _mtp_tensors(self):
         """Some tensors of the multi-token-prediction layer that published DeepSeek-V3 folders hold after the last."""
@@ -161,7 +212,8 @@ class Checkpoint:
         self._matrix(prefix + "eh_proj.weight", hidden, 2 * hidden, "bf16")
         for norm in ("enorm", "hnorm", "shared_head.norm", "input_layernorm", "post_attention_layernorm"):
             self._norm(f"{prefix}{norm}.weight", hidden)
-        self._matrix(prefix + "self_attn.q_a_proj.weight", c["q_lora_rank"], hidden, "bf16")
+        if c["q_lora_rank"]:
+            self._matrix(prefix + "self_attn.q_a_proj.weight", c["q_lora_rank"], hidden, "bf16")
         self._mlp(prefix + "mlp.experts.0.", hidden, c["moe_intermediate_size"], "bf16")
         bias = np.zeros(c["n_routed_experts"], np.float32)
         self._store(prefix + "mlp.gate.e_score_correction_bias", bias, "float32")
@@ -178,3 +230,9 @@ class Checkpoint:
 
     def torch_values(self):
         return {name: torch.from_numpy(x.copy()) for name, x in self.value.items()}
+
+    def reference_values(self):
+        """The same as transformers saves them."""
+        fused = self.variant.config["model_type"] == "mistral4"
+        values = fuse_experts(self.value) if fused else self.value
+        return {name: torch.from_numpy(x.copy()) for name, x in values.items()}
