@@ -28,6 +28,32 @@ AddedToken ReadToken(const nlohmann::json& value, const std::string& subject) {
   return token;
 }
 
+// The roles that special_tokens_map.json names and `config` does not.
+void AddRoles(const std::filesystem::path& path, nlohmann::json* config) {
+  std::error_code error;
+  if (!std::filesystem::exists(path, error)) return;
+  const nlohmann::json map = ReadJsonObject(path, ErrorCode::kTokenizer);
+  const auto add = [&](const char* name) {
+    if (HasField(map, name) && !HasField(*config, name)) (*config)[name] = map[name];
+  };
+  for (const char* name : kRoles) add(name);
+  for (const char* name : kLists) add(name);
+}
+
+// added_tokens.json, an older form of the field added_tokens_decoder.
+void AddTokenFile(const std::filesystem::path& path, nlohmann::json* config) {
+  std::error_code error;
+  if (HasField(*config, "added_tokens_decoder") || !std::filesystem::exists(path, error)) return;
+  nlohmann::json table = nlohmann::json::object();
+  const nlohmann::json ids = ReadJsonObject(path, ErrorCode::kTokenizer);
+  for (const auto& [content, id] : ids.items()) {
+    const std::string key = std::to_string(IdField(id, path.string()));
+    if (table.contains(key)) Fail(ErrorCode::kTokenizer, path.string(), "each id once", key + " twice");
+    table[key] = {{"content", content}};
+  }
+  (*config)["added_tokens_decoder"] = std::move(table);
+}
+
 }  // namespace
 
 nlohmann::json ReadTokenizerConfig(const std::filesystem::path& folder, bool required) {
@@ -37,14 +63,8 @@ nlohmann::json ReadTokenizerConfig(const std::filesystem::path& folder, bool req
   if (required || std::filesystem::exists(config_path, error)) {
     config = ReadJsonObject(config_path, ErrorCode::kTokenizer);
   }
-  const std::filesystem::path map_path = folder / "special_tokens_map.json";
-  if (!std::filesystem::exists(map_path, error)) return config;
-  const nlohmann::json map = ReadJsonObject(map_path, ErrorCode::kTokenizer);
-  const auto add = [&](const char* name) {
-    if (HasField(map, name) && !HasField(config, name)) config[name] = map[name];
-  };
-  for (const char* name : kRoles) add(name);
-  for (const char* name : kLists) add(name);
+  AddRoles(folder / "special_tokens_map.json", &config);
+  AddTokenFile(folder / "added_tokens.json", &config);
   return config;
 }
 

@@ -11,8 +11,8 @@
 namespace mxmla {
 
 // tokenizer_config.json (needed where `required`, else an empty object in its place), with the names that
-// special_tokens_map.json gives where the former gives none, as transformers reads them. Throws kTokenizer for what is
-// malformed, kMissingFile where a needed file is missing.
+// special_tokens_map.json and added_tokens.json give where the former gives none, as transformers reads them. Throws
+// kTokenizer for what is malformed, kMissingFile where a needed file is missing.
 nlohmann::json ReadTokenizerConfig(const std::filesystem::path& folder, bool required);
 
 struct NamedToken {

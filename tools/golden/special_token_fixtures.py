@@ -24,7 +24,7 @@ def token(content, **flags):
 
 
 def cases(size):
-    """(tokenizer_config.json, special_tokens_map.json, added tokens of tokenizer.json)"""
+    """(tokenizer_config.json, special_tokens_map.json, added tokens of tokenizer.json[, added_tokens.json])"""
     base = {"id": size, "content": "<eot>", "single_word": False, "lstrip": False, "rstrip": False}
     plain = [base | {"normalized": False, "special": False}]
     decoder = {str(size): {"content": "<|end|>", "special": True}, str(size + 1): {"content": "<tool>", "special": False}}
@@ -37,6 +37,7 @@ def cases(size):
         ({"added_tokens_decoder": decoder, "sep_token": "<sep>"}, None, []),
         ({"added_tokens_decoder": decoder, "pad_token": "the"}, None, []),
         ({}, {"additional_special_tokens": ["<|end|>"], "pad_token": "<pad>", "sep_token": token("<sep>", rstrip=True)}, plain),
+        ({"pad_token": "<|end|>"}, None, [], {"<|end|>": size + 1, "<tool>": size}),
     ]  # fmt: skip
 
 
@@ -44,7 +45,7 @@ def main():
     fixtures = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "tests/text/fixtures")
     spec = json.loads((fixtures / "variants-base.json").read_text())
     results = []
-    for config, names, added in cases(len(spec["model"]["vocab"])):
+    for config, names, added, *older in cases(len(spec["model"]["vocab"])):
         with tempfile.TemporaryDirectory() as name:
             folder = pathlib.Path(name)
             config = {"tokenizer_class": "PreTrainedTokenizerFast"} | config
@@ -52,13 +53,16 @@ def main():
             (folder / "tokenizer_config.json").write_text(json.dumps(config))
             if names:
                 (folder / "special_tokens_map.json").write_text(json.dumps(names))
+            if older:
+                (folder / "added_tokens.json").write_text(json.dumps(older[0]))
             tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         rows = []
         for text in TEXTS:
             ids = tokenizer.encode(text, add_special_tokens=False)
             shown = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
             rows.append([text, ids, shown])
-        results.append({"config": config, "map": names, "added_tokens": added, "rows": rows})
+        case = {"config": config, "map": names, "added_tokens": added, "rows": rows}
+        results.append(case | ({"older": older[0]} if older else {}))
     (fixtures / "special-tokens.json").write_text(json.dumps(results, ensure_ascii=False, indent=1) + "\n")
 
 
