@@ -64,8 +64,11 @@ ModelOptions SchedulerSizes(const ServeFlags& flags, const LoadedModel& model, i
   options.max_batch_tokens = flags.max_batch_tokens;
   options.prefill_chunk = kPrefillChunk;
   const double token = KvBytesPerToken(model.config, options.kv_dtype, model.backend->kernels().activation_dtype);
-  // Some of what is free, so that the rest of the machine lives; never more than all sequences can fill.
-  const double room = flags.kv_gigabytes > 0 ? flags.kv_gigabytes * 1e9 : 0.3 * AvailableMemory();
+  // Some of what is free, so that the rest of the machine lives, or of a device most, which is there for this; never
+  // more than all sequences can fill.
+  const auto on_device = model.backend->FreeMemory();
+  const double free = on_device ? 0.7 * static_cast<double>(*on_device) : 0.3 * AvailableMemory();
+  const double room = flags.kv_gigabytes > 0 ? flags.kv_gigabytes * 1e9 : free;
   const int64_t whole = (max_context + options.page_size - 1) / options.page_size;
   const auto fitting = static_cast<int64_t>(room / token) / options.page_size;
   options.kv_pages = std::min(fitting, whole * flags.max_sequences);
@@ -255,7 +258,8 @@ void AddServe(CLI::App& app) {
       ->check(CLI::Range(0, 1 << 20))
       ->capture_default_str();
   command
-      ->add_option("--kv-memory", flags->kv_gigabytes, "GB of the KV cache; 0: 30% of what is free, as far as needed")
+      ->add_option("--kv-memory", flags->kv_gigabytes,
+                   "GB of the KV cache; 0: 30% of what is free (70% of a GPU), as far as needed")
       ->check(CLI::Range(0.0, 1e6))
       ->capture_default_str();
   command->add_option("--api-key", flags->server.api_keys, "a key that clients must send; may be given more than once")
