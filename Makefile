@@ -15,7 +15,7 @@ demo: build
 
 test: build
 	cmake --build --preset cpu --parallel $(JOBS)
-	ctest --preset cpu
+	ctest --preset cpu --parallel $(JOBS)
 
 # Compiles the CUDA kernels where nvcc is, and runs their tests where a Hopper GPU is; elsewhere they are skipped by name.
 test-cuda: export PATH := $(PATH):/usr/local/cuda/bin
@@ -30,13 +30,13 @@ test-cuda: setup
 asan: setup
 	cmake --preset asan
 	cmake --build --preset asan --parallel $(JOBS)
-	ctest --preset asan
+	ctest --preset asan --parallel $(JOBS)
 
 # The tests of what runs on several threads, under ThreadSanitizer.
 tsan: setup
 	cmake --preset tsan
 	cmake --build --preset tsan --parallel $(JOBS)
-	ctest --preset tsan
+	ctest --preset tsan --parallel $(JOBS)
 
 # One minute of each fuzz target over the kept corpus.
 fuzz:
