@@ -108,9 +108,9 @@ Server::Server(ServerOptions options, ServedText text, int64_t max_sequences,
   std::shared_future<void> ready = made.get_future().share();
   // Neither is there before the other: requests wait for the moment until both are.
   http_ = std::make_unique<HttpServer>(options_.http,
-                                       [this, ready](HttpRequest request, std::shared_ptr<Responder> responder) {
+                                       [this, ready](const HttpRequest& request, std::shared_ptr<Responder> responder) {
                                          ready.wait();
-                                         Handle(std::move(request), std::move(responder));
+                                         Handle(request, std::move(responder));
                                        });
   engine_ = std::make_unique<EngineThread>(std::move(load), std::move(on_loaded));
   made.set_value();
@@ -123,8 +123,9 @@ Server::~Server() {
   http_->Stop();
 }
 
-void Server::SetApiKeys(std::vector<std::string> keys) {
+void Server::SetApiKeys(const std::vector<std::string>& keys) {
   std::vector<std::string> digests;
+  digests.reserve(keys.size());
   for (const std::string& key : keys) digests.push_back(Digest(key));
   const std::lock_guard lock(keys_mutex_);
   key_digests_ = std::move(digests);
@@ -178,7 +179,7 @@ void Server::CheckReady() const {
   }
 }
 
-void Server::Handle(HttpRequest request, std::shared_ptr<Responder> responder) {
+void Server::Handle(const HttpRequest& request, std::shared_ptr<Responder> responder) {
   const auto logged = std::make_shared<LoggedResponder>(*this, request, std::move(responder));
   try {
     Route(request, logged);

@@ -39,14 +39,14 @@ class Server {
   // For certificates that were renewed. Errors: HttpServer::ReloadTls's.
   void ReloadTls() { http_->ReloadTls(); }
   // For keys that changed.
-  void SetApiKeys(std::vector<std::string> keys);
+  void SetApiKeys(const std::vector<std::string>& keys);
   // Refuses new requests (503) and lets those that run end.
   void Drain();
 
  private:
   class LoggedResponder;
 
-  void Handle(HttpRequest request, std::shared_ptr<Responder> responder);
+  void Handle(const HttpRequest& request, std::shared_ptr<Responder> responder);
   void Route(const HttpRequest& request, const std::shared_ptr<Responder>& responder);
   bool IsAllowed(const HttpRequest& request) const;
   HttpHeaders CorsHeaders(const HttpRequest& request) const;
