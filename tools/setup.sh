@@ -7,7 +7,7 @@ packages=(
   nlohmann-json3-dev libcli11-dev libfmt-dev libpcre2-dev
   libboost1.81-dev libssl-dev prometheus-cpp-dev
   libgtest-dev libgmock-dev
-  python3 python3-pytest python3-numpy
+  python3 python3-pytest python3-numpy openssl
 )
 [[ "${MXMLA_SETUP:-}" == *lint* ]] && packages+=(clang-format clang-tidy)
 [[ "${MXMLA_SETUP:-}" == *ccache* ]] && packages+=(ccache)
