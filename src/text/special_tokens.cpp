@@ -21,10 +21,7 @@ AddedToken ReadToken(const nlohmann::json& value, const std::string& subject) {
     return token;
   }
   token.content = StringField(value, "content", subject);
-  token.is_normalized = BoolField(value, "normalized", false, subject);
-  token.strips_left = BoolField(value, "lstrip", false, subject);
-  token.strips_right = BoolField(value, "rstrip", false, subject);
-  token.is_single_word = BoolField(value, "single_word", false, subject);
+  ReadTokenFlags(value, subject, &token);
   return token;
 }
 
@@ -66,6 +63,13 @@ nlohmann::json ReadTokenizerConfig(const std::filesystem::path& folder, bool req
   AddRoles(folder / "special_tokens_map.json", &config);
   AddTokenFile(folder / "added_tokens.json", &config);
   return config;
+}
+
+void ReadTokenFlags(const nlohmann::json& entry, const std::string& subject, AddedToken* token) {
+  token->is_normalized = BoolField(entry, "normalized", !token->is_special, subject);
+  token->strips_left = BoolField(entry, "lstrip", false, subject);
+  token->strips_right = BoolField(entry, "rstrip", false, subject);
+  token->is_single_word = BoolField(entry, "single_word", false, subject);
 }
 
 std::vector<NamedToken> NamedSpecialTokens(const nlohmann::json& config) {

@@ -15,6 +15,10 @@ namespace mxmla {
 // kTokenizer for what is malformed, kMissingFile where a needed file is missing.
 nlohmann::json ReadTokenizerConfig(const std::filesystem::path& folder, bool required);
 
+// The flags normalized (by itself the opposite of is_special, which is set already), lstrip, rstrip and single_word of
+// an object that describes a token. Throws kTokenizer for one that is no truth value.
+void ReadTokenFlags(const nlohmann::json& entry, const std::string& subject, AddedToken* token);
+
 struct NamedToken {
   std::string role;  // the field of tokenizer_config.json
   AddedToken token;  // without id

@@ -121,10 +121,7 @@ std::vector<AddedToken> ReadAddedTokens(const nlohmann::json& json, const Ids& i
     token.content = StringField(entry, "content", subject);
     const int64_t id = IdField(Field(entry, "id", subject), subject);
     token.is_special = BoolField(entry, "special", false, subject);
-    token.is_normalized = BoolField(entry, "normalized", !token.is_special, subject);
-    token.strips_left = BoolField(entry, "lstrip", false, subject);
-    token.strips_right = BoolField(entry, "rstrip", false, subject);
-    token.is_single_word = BoolField(entry, "single_word", false, subject);
+    ReadTokenFlags(entry, subject, &token);
     if (token.content.empty()) continue;
     if (id < 0 || id > Vocabulary::kLargestId) {
       Fail(ErrorCode::kTokenizer, subject, fmt::format("token ids from 0 to {}", Vocabulary::kLargestId),
@@ -168,10 +165,7 @@ class AddedTokenTable {
       AddedToken token;
       token.content = StringField(entry, "content", subject);
       token.is_special = BoolField(entry, "special", false, subject);
-      token.is_normalized = BoolField(entry, "normalized", !token.is_special, subject);
-      token.strips_left = BoolField(entry, "lstrip", false, subject);
-      token.strips_right = BoolField(entry, "rstrip", false, subject);
-      token.is_single_word = BoolField(entry, "single_word", false, subject);
+      ReadTokenFlags(entry, subject, &token);
       int64_t id = -1;
       const auto [stop, error] = std::from_chars(key.data(), key.data() + key.size(), id);
       if (error != std::errc() || stop != key.data() + key.size() || id < 0) {
