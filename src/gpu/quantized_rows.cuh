@@ -2,6 +2,7 @@
 // codes and scales are those of ops/quantize_block.h, bit for bit.
 #pragma once
 
+#include "gpu/quantize.cuh"
 #include "gpu/row_io.cuh"
 
 namespace mxmla::gpu {
@@ -16,8 +17,9 @@ struct QuantizedPlane {
   ScaleMode mode = ScaleMode::kEven;
 };
 
-template <int Rank>
-QuantizedPlane QuantizedPlaneOf(const Fp8Group<e4m3, Rank>& x, ScaleMode mode) {
+// Of Fp8Group<e4m3, Rank> or Mxfp4<e2m1x2, Rank>.
+template <template <class, int> class Scaled, class V, int Rank>
+QuantizedPlane QuantizedPlaneOf(const Scaled<V, Rank>& x, ScaleMode mode) {
   return {reinterpret_cast<uint8_t*>(x.values.data),
           x.values.stride[0],
           Rank == 3 ? x.values.stride[1] : 0,
@@ -25,34 +27,12 @@ QuantizedPlane QuantizedPlaneOf(const Fp8Group<e4m3, Rank>& x, ScaleMode mode) {
           x.scales.stride[0],
           Rank == 3 ? x.scales.stride[1] : 0,
           x.scales.stride[Rank - 1],
-          true,
-          mode};
-}
-template <int Rank>
-QuantizedPlane QuantizedPlaneOf(const Mxfp4<e2m1x2, Rank>& x, ScaleMode mode) {
-  return {reinterpret_cast<uint8_t*>(x.values.data),
-          x.values.stride[0],
-          Rank == 3 ? x.values.stride[1] : 0,
-          x.scales.data,
-          x.scales.stride[0],
-          Rank == 3 ? x.scales.stride[1] : 0,
-          x.scales.stride[Rank - 1],
-          false,
+          std::is_same_v<V, e4m3>,
           mode};
 }
 template <int Rank>
 QuantizedPlane QuantizedPlaneOf(const QuantizedOutput<Rank>& any, ScaleMode mode) {
   return std::visit([&](const auto& x) { return QuantizedPlaneOf(x, mode); }, any);
-}
-
-// Mxfp4Scale of a largest magnitude given by its bits.
-__device__ __forceinline__ uint32_t MxScale(uint32_t largest, ScaleMode mode) {
-  if (largest >= 0x7f800000u) return e8m0::kNan;
-  if (largest == 0) return 0;
-  const uint32_t bits = mode == ScaleMode::kEven ? largest + 0x200000u : largest;
-  int exponent = static_cast<int>(bits >> 23) - 2;
-  if (mode == ScaleMode::kCeil && (largest & 0x7fffffu) > 0x400000u) ++exponent;
-  return static_cast<uint32_t>(min(max(exponent, 0), 254));
 }
 
 // E2m1FromFloat of a number, without branches: below 1 the codes are multiples of 0.5, what a sum with 2^22 rounds to;
@@ -67,10 +47,10 @@ __device__ __forceinline__ uint32_t E2m1Code(float value) {
 
 __device__ __forceinline__ void StoreMxPiece(const QuantizedPlane& out, int64_t r, int64_t h, int64_t begin,
                                              uint32_t largest, const float v[kPiece]) {
-  const uint32_t scale = MxScale(largest, out.mode);
+  const uint32_t scale = Mxfp4ScaleBits(largest, out.mode);
   uint32_t codes = 0;
   if (largest != 0 && scale != e8m0::kNan) {
-    const float inverse = scale == 254 ? 0x1p-127f : scale == 0 ? 0x1p127f : std::bit_cast<float>((254 - scale) << 23);
+    const float inverse = Mxfp4Inverse(scale);
 #pragma unroll
     for (int i = 0; i < kPiece; ++i) codes |= E2m1Code(v[i] * inverse) << (4 * i);
   }
@@ -120,7 +100,7 @@ __device__ __forceinline__ void StoreQuantized(const QuantizedPlane& out, int64_
                                                int count, const float v[kPiece]) {
   uint32_t largest = 0;  // bits of magnitudes order as the magnitudes do, NaN above all
 #pragma unroll
-  for (int i = 0; i < kPiece; ++i) largest = max(largest, std::bit_cast<uint32_t>(v[i]) & 0x7fffffffu);
+  for (int i = 0; i < kPiece; ++i) largest = max(largest, MagnitudeBits(v[i]));
   const int lanes = out.fp8 ? kFp8Lanes : kMxLanes;
   for (int step = 1; step < lanes; step *= 2) largest = max(largest, ShuffleXor(largest, step));
   if (count == 0) return;
