@@ -4,11 +4,9 @@
 #include <cuda_runtime_api.h>
 #include <gtest/gtest.h>
 
-#include <cstdint>
-#include <cstring>
-#include <new>
 #include <random>
-#include <vector>
+
+#include "shared_memory.h"
 
 namespace mxmla::testing {
 
@@ -22,32 +20,6 @@ class GpuTest : public ::testing::Test {
     if (properties.major != 9) GTEST_SKIP() << "no device of compute capability 9.x";
   }
   std::mt19937_64 rng_{42};
-};
-
-// Managed memory, so that ref and the kernel read the very same views; filled, unless asked otherwise, with 0xff: NaN
-// in every float format, poison in every code.
-class ManagedMemory {
- public:
-  explicit ManagedMemory(size_t bytes, int fill = 0xff) : bytes_(bytes) {
-    if (cudaMallocManaged(&data_, bytes + kBehind) != cudaSuccess) throw std::bad_alloc();
-    std::memset(data_, fill, bytes + kBehind);
-  }
-  ~ManagedMemory() { cudaFree(data_); }
-  ManagedMemory(const ManagedMemory&) = delete;
-  ManagedMemory& operator=(const ManagedMemory&) = delete;
-
-  template <class T>
-  T* As(size_t offset_bytes = 0) const {
-    return reinterpret_cast<T*>(static_cast<uint8_t*>(data_) + offset_bytes);
-  }
-  size_t bytes() const { return bytes_; }
-  std::vector<uint8_t> Bytes() const { return {As<uint8_t>(), As<uint8_t>() + bytes_}; }
-
- private:
-  static constexpr size_t kBehind = 64;  // so that views of no bytes have an address
-
-  void* data_ = nullptr;
-  size_t bytes_;
 };
 
 }  // namespace mxmla::testing

@@ -5,7 +5,7 @@
 
 #include "core/scaled.h"
 #include "gpu_test.h"
-#include "mapped_memory.h"
+#include "shared_memory.h"
 
 namespace mxmla::testing {
 
