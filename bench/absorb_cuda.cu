@@ -4,7 +4,7 @@
 #include <cstdio>
 
 #include "cuda/query_absorb.h"
-#include "cuda_bench.cuh"
+#include "cuda_products.cuh"
 
 int main() {
   using namespace mxmla;         // NOLINT(google-build-using-namespace): a program of one file
@@ -12,26 +12,17 @@ int main() {
   constexpr int kLayers = 61;
   constexpr int64_t kLatent = 512, kNope = 128, kHeadRows = 256, kWidth = kLatent + 64;
 
-  cudaDeviceProp properties{};
-  Must(cudaGetDeviceProperties(&properties, 0));
-  Must(cudaStreamCreate(&stream));
-  cublasHandle_t cublas;
-  Must(cublasCreate(&cublas));
-  Must(cublasSetStream(cublas, stream));
-  void* workspace = nullptr;
-  Must(cudaMalloc(&workspace, 32 << 20));
-  Must(cublasSetWorkspace(cublas, workspace, 32 << 20));
+  const Cublas setup;
+  const cublasHandle_t cublas = setup.handle;
+  void* const workspace = setup.workspace;
+  const cudaDeviceProp& properties = setup.properties;
 
   const int64_t most = int64_t{kLayers} * 128 * kHeadRows * kLatent;
-  auto* w_bf16 = Random<bf16>(most * 2, 0x807f807fu, 0x3c803c80u);
-  auto* w_fp8 = Random<e4m3>(most, 0xb7b7b7b7u, 0);
-  auto* w_codes = Random<e2m1x2>(most / 2, ~0u, 0);
-  auto* w_scales = Random<e8m0>(most / 32, 0x03030303u, 0x78787878u);
-  auto* w_squares = Random<float>(most / 128 / 128 * 4 + 4096, 0x007fffffu, 0x3b000000u);
+  const RandomWeights weights(most, most / 128 / 128 + 1024);
   auto* q = Random<bf16>(128 * 128 * 192 * 2, 0x80ff80ffu, 0x3f003f00u);
   auto* out = Random<bf16>(128 * 128 * kWidth * 2, 0, 0);
   Must(cudaDeviceSynchronize());
-  const double bandwidth = ReadBandwidth(w_bf16, most * 2, workspace);
+  const double bandwidth = ReadBandwidth(weights.plain, most * 2, workspace);
   std::printf("%s, %d multiprocessors, read bandwidth %.3f TB/s\n", properties.name, properties.multiProcessorCount,
               bandwidth);
   std::printf(
@@ -44,31 +35,19 @@ int main() {
       const double base = GraphMicroseconds(kLayers, [&](int l) {
         const float one = 1, zero = 0;
         Must(cublasGemmStridedBatchedEx(cublas, CUBLAS_OP_N, CUBLAS_OP_N, kLatent, static_cast<int>(batch), kNope, &one,
-                                        w_bf16 + l * layer_rows * kLatent, CUDA_R_16BF, kLatent, kHeadRows * kLatent, q,
-                                        CUDA_R_16BF, static_cast<int>(heads * 192), 192, &zero, out, CUDA_R_16BF,
-                                        static_cast<int>(heads * kWidth), kWidth, static_cast<int>(heads),
-                                        CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+                                        weights.plain + l * layer_rows * kLatent, CUDA_R_16BF, kLatent,
+                                        kHeadRows * kLatent, q, CUDA_R_16BF, static_cast<int>(heads * 192), 192, &zero,
+                                        out, CUDA_R_16BF, static_cast<int>(heads * kWidth), kWidth,
+                                        static_cast<int>(heads), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
       });
       std::printf("| %d | %d | %.2f |", static_cast<int>(heads), static_cast<int>(batch), base);
       for (int w = 0; w < 3; ++w) {
         double times[2];
         for (int pdl = 0; pdl < 2; ++pdl) {
           times[pdl] = GraphMicroseconds(kLayers, [&](int l) {
-            const int64_t first = l * layer_rows;
-            LinearWeight tensor;
-            if (w == 0) {
-              tensor = Mxfp4<const e2m1x2, 2>{
-                  View<const e2m1x2, 2>::Contiguous(w_codes + first * kLatent / 2, {layer_rows, kLatent / 2}),
-                  View<const e8m0, 2>::Contiguous(w_scales + first * kLatent / 32, {layer_rows, kLatent / 32})};
-            } else if (w == 1) {
-              tensor = Fp8Block{View<const e4m3, 2>::Contiguous(w_fp8 + first * kLatent, {layer_rows, kLatent}),
-                                View<const float, 2>::Contiguous(w_squares + first / 128 * 4, {layer_rows / 128, 4})};
-            } else {
-              tensor = View<const bf16, 2>::Contiguous(w_bf16 + first * kLatent, {layer_rows, kLatent});
-            }
             QueryAbsorbArgs args;
             args.q_nope = View<const bf16, 3>{q, {batch, heads, kNope}, {heads * 192, 192, 1}};
-            args.w_kc = {tensor, heads, kHeadRows, 0, kNope};
+            args.w_kc = {weights.Of(w, layer_rows, kLatent, l), heads, kHeadRows, 0, kNope};
             args.out = FloatOutput<3>(View<bf16, 3>{out, {batch, heads, kLatent}, {heads * kWidth, kWidth, 1}});
             cuda::QueryAbsorb(args, {stream, pdl == 1});
           });

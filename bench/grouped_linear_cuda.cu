@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "cuda/grouped_linear.h"
-#include "cuda_bench.cuh"
+#include "cuda_products.cuh"
 
 namespace {
 
@@ -23,16 +23,13 @@ constexpr int kLinks = 16;
 int main() {
   Must(cudaStreamCreate(&stream));
   constexpr int64_t kMost = int64_t{256} * 2048 * 7168;  // elements
-  auto* fp8 = Random<e4m3>(kMost, 0xb7b7b7b7u, 0);
-  auto* codes = Random<e2m1x2>(kMost / 2, ~0u, 0);
-  auto* scales = Random<e8m0>(kMost / 32, 0x03030303u, 0x78787878u);
-  auto* squares = Random<float>(kMost / 4096, 0x007fffffu, 0x3b000000u);
+  const RandomWeights random(kMost, kMost / 16384);
   auto* x = Random<bf16>(1024 * 8192 * 2, 0x80ff80ffu, 0x3f003f00u);
   auto* out = Random<bf16>(int64_t{1024} * 8192 * 2, 0, 0);
   int32_t* lists = nullptr;
   constexpr int64_t kListInts = 4096;
   Must(cudaMallocManaged(&lists, kLinks * kListInts * 4));
-  const double bandwidth = ReadBandwidth(fp8, kMost, x);
+  const double bandwidth = ReadBandwidth(random.fp8, kMost, x);
   std::printf("read bandwidth %.3f TB/s\n", bandwidth);
   std::printf(
       "| experts, top | n x k | tokens | chosen | weights | floor, us | launch | of the floor | PDL | of the floor |\n"
@@ -45,17 +42,7 @@ int main() {
                          Shape{64, 6, 1408, 2048, false}, Shape{64, 6, 2048, 1408, true}}) {
     for (int format : {0, 1}) {
       std::vector<LinearWeight> weights;
-      for (int64_t e = 0; e < s.experts; ++e) {
-        const int64_t down = s.n / 128, across = s.k / 128;
-        if (format == 0) {
-          weights.push_back(
-              Mxfp4<const e2m1x2, 2>{View<const e2m1x2, 2>::Contiguous(codes + e * s.n * s.k / 2, {s.n, s.k / 2}),
-                                     View<const e8m0, 2>::Contiguous(scales + e * s.n * s.k / 32, {s.n, s.k / 32})});
-        } else {
-          weights.push_back(Fp8Block{View<const e4m3, 2>::Contiguous(fp8 + e * s.n * s.k, {s.n, s.k}),
-                                     View<const float, 2>::Contiguous(squares + e * down * across, {down, across})});
-        }
-      }
+      for (int64_t e = 0; e < s.experts; ++e) weights.push_back(random.Of(format, s.n, s.k, e));
       const cuda::ExpertTable table(weights);
       for (int64_t tokens : {1, 8, 32, 128}) {
         Must(cudaDeviceSynchronize());

@@ -9,7 +9,7 @@
 
 #include "cuda/grouped_linear.h"
 #include "cuda/linear.h"
-#include "cuda_bench.cuh"
+#include "cuda_products.cuh"
 
 namespace {
 
@@ -18,30 +18,11 @@ using namespace mxmla::bench;  // NOLINT(google-build-using-namespace)
 
 constexpr int64_t kMost = int64_t{1} << 30;  // elements of the weights
 constexpr int64_t kTiled = 0, kStreamed = 1 << 20;
-constexpr const char* kNames[] = {"MXFP4", "FP8", "BF16"};
 
 struct Memory {
-  bf16* plain = Random<bf16>(kMost * 2, 0x807f807fu, 0x3c803c80u);
-  e4m3* fp8 = Random<e4m3>(kMost, 0xb7b7b7b7u, 0);
-  e2m1x2* codes = Random<e2m1x2>(kMost / 2, ~0u, 0);
-  e8m0* scales = Random<e8m0>(kMost / 32, 0x03030303u, 0x78787878u);
-  float* squares = Random<float>(64 << 20, 0x007fffffu, 0x3b000000u);
+  RandomWeights weights{kMost, 16 << 20};
   bf16* x = Random<bf16>(int64_t{16384} * 8192 * 2, 0x80ff80ffu, 0x3f003f00u);
   bf16* out = Random<bf16>(int64_t{16384} * 12288 * 2, 0, 0);
-
-  // The i-th matrix of n x k.
-  LinearWeight Weight(int format, int64_t n, int64_t k, int64_t i) const {
-    if (format == 0) {
-      return Mxfp4<const e2m1x2, 2>{View<const e2m1x2, 2>::Contiguous(codes + i * n * k / 2, {n, k / 2}),
-                                    View<const e8m0, 2>::Contiguous(scales + i * n * k / 32, {n, k / 32})};
-    }
-    if (format == 1) {
-      const int64_t down = (n + 127) / 128, across = (k + 127) / 128;
-      return Fp8Block{View<const e4m3, 2>::Contiguous(fp8 + i * n * k, {n, k}),
-                      View<const float, 2>::Contiguous(squares + i * down * across, {down, across})};
-    }
-    return View<const bf16, 2>::Contiguous(plain + i * n * k, {n, k});
-  }
 };
 
 // TFLOP/s of a product of `rows` rows that takes that many microseconds.
@@ -62,22 +43,22 @@ void Linears(const Memory& memory, cublasHandle_t cublas, int64_t only) {
       const double library = GraphMicroseconds(links, [&](int l) {
         const float one = 1, zero = 0;
         Must(cublasGemmEx(cublas, CUBLAS_OP_T, CUBLAS_OP_N, static_cast<int>(n), static_cast<int>(rows),
-                          static_cast<int>(k), &one, memory.plain + l * n * k, CUDA_R_16BF, static_cast<int>(k),
+                          static_cast<int>(k), &one, memory.weights.plain + l * n * k, CUDA_R_16BF, static_cast<int>(k),
                           memory.x, CUDA_R_16BF, static_cast<int>(k), &zero, memory.out, CUDA_R_16BF,
                           static_cast<int>(n), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
       });
       for (int format = 0; format < 3; ++format) {
         const auto run = [&](int64_t most_streamed) {
           return GraphMicroseconds(links, [&](int l) {
-            cuda::Linear({View<const bf16, 2>::Contiguous(memory.x, {rows, k}), memory.Weight(format, n, k, l),
+            cuda::Linear({View<const bf16, 2>::Contiguous(memory.x, {rows, k}), memory.weights.Of(format, n, k, l),
                           FloatOutput<2>(View<bf16, 2>::Contiguous(memory.out, {rows, n}))},
                          {stream, false}, most_streamed);
           });
         };
         const double streamed = rows <= 128 ? run(kStreamed) : 0, tiled = run(kTiled);
         std::printf("| %d x %d | %d | %.1f, %.0f | %s | %.1f | %.1f | %.0f | %.2f |\n", static_cast<int>(n),
-                    static_cast<int>(k), static_cast<int>(rows), library, Rate(rows, n, k, library), kNames[format],
-                    streamed, tiled, Rate(rows, n, k, tiled), tiled / library);
+                    static_cast<int>(k), static_cast<int>(rows), library, Rate(rows, n, k, library),
+                    kFormatNames[format], streamed, tiled, Rate(rows, n, k, tiled), tiled / library);
       }
     }
   }
@@ -128,7 +109,7 @@ void Experts(const Memory& memory) {
                          Shape{32, 8, 2048, 7168, false}, Shape{32, 8, 7168, 2048, true}}) {
     for (int format = 0; format < 3; ++format) {
       std::vector<LinearWeight> weights;
-      for (int64_t e = 0; e < s.experts; ++e) weights.push_back(memory.Weight(format, s.n, s.k, e));
+      for (int64_t e = 0; e < s.experts; ++e) weights.push_back(memory.weights.Of(format, s.n, s.k, e));
       const cuda::ExpertTable table(weights);
       for (int64_t tokens : {64, 128, 256, 512, 2048}) {
         const Choice choice(s.experts, s.top_k, tokens);
@@ -148,7 +129,7 @@ void Experts(const Memory& memory) {
         const double streamed = tokens <= 512 ? run(kStreamed) : 0, tiled = run(kTiled);
         std::printf("| %d, %d | %d x %d | %d | %s | %.1f | %.1f | %.0f |\n", static_cast<int>(s.experts),
                     static_cast<int>(s.top_k), static_cast<int>(s.n), static_cast<int>(s.k), static_cast<int>(tokens),
-                    kNames[format], streamed, tiled, Rate(pairs, s.n, s.k, tiled));
+                    kFormatNames[format], streamed, tiled, Rate(pairs, s.n, s.k, tiled));
       }
     }
   }
@@ -158,18 +139,14 @@ void Experts(const Memory& memory) {
 
 // An argument: the only number of rows of the linear layers.
 int main(int argc, char** argv) {
-  cudaDeviceProp properties{};
-  Must(cudaGetDeviceProperties(&properties, 0));
-  Must(cudaStreamCreate(&stream));
-  cublasHandle_t cublas;
-  Must(cublasCreate(&cublas));
-  Must(cublasSetStream(cublas, stream));
-  void* workspace = nullptr;
-  Must(cudaMalloc(&workspace, 32 << 20));
-  Must(cublasSetWorkspace(cublas, workspace, 32 << 20));
+  const Cublas setup;
+  const cublasHandle_t cublas = setup.handle;
+  void* const workspace = setup.workspace;
+  const cudaDeviceProp& properties = setup.properties;
   const Memory memory;
   Must(cudaDeviceSynchronize());
-  std::printf("%s, read bandwidth %.3f TB/s\n", properties.name, ReadBandwidth(memory.plain, kMost * 2, workspace));
+  std::printf("%s, read bandwidth %.3f TB/s\n", properties.name,
+              ReadBandwidth(memory.weights.plain, kMost * 2, workspace));
   const int64_t only = argc > 1 ? std::atoll(argv[1]) : 0;
   Linears(memory, cublas, only);
   if (only == 0) Experts(memory);

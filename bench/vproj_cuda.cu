@@ -8,7 +8,7 @@
 #include <cstdio>
 
 #include "cuda/value_project.h"
-#include "cuda_bench.cuh"
+#include "cuda_products.cuh"
 
 namespace {
 
@@ -54,22 +54,13 @@ __global__ void FlattenQuantize(const uint2* from, uint8_t* codes, void* scales,
 }  // namespace
 
 int main() {
-  cudaDeviceProp properties{};
-  Must(cudaGetDeviceProperties(&properties, 0));
-  Must(cudaStreamCreate(&stream));
-  cublasHandle_t cublas;
-  Must(cublasCreate(&cublas));
-  Must(cublasSetStream(cublas, stream));
-  void* workspace = nullptr;
-  Must(cudaMalloc(&workspace, 32 << 20));
-  Must(cublasSetWorkspace(cublas, workspace, 32 << 20));
+  const Cublas setup;
+  const cublasHandle_t cublas = setup.handle;
+  void* const workspace = setup.workspace;
+  const cudaDeviceProp& properties = setup.properties;
 
   const int64_t most = int64_t{kLayers} * 128 * kHeadRows * kLatent;
-  auto* w_bf16 = Random<bf16>(most * 2, 0x807f807fu, 0x3c803c80u);
-  auto* w_fp8 = Random<e4m3>(most, 0xb7b7b7b7u, 0);
-  auto* w_codes = Random<e2m1x2>(most / 2, ~0u, 0);
-  auto* w_scales = Random<e8m0>(most / 32, 0x03030303u, 0x78787878u);
-  auto* w_squares = Random<float>(most / 128 / 128 * 4 + 4096, 0x007fffffu, 0x3b000000u);
+  const RandomWeights weights(most, most / 128 / 128 + 1024);
   auto* x = Random<bf16>(128 * 128 * kLatent * 2, 0x80ff80ffu, 0x3f003f00u);
   auto* out = Random<bf16>(128 * 128 * kV * 2, 0, 0);
   auto* codes = Random<uint8_t>(128 * 128 * kV, 0, 0);
@@ -77,7 +68,7 @@ int main() {
   Must(cudaDeviceSynchronize());
 
   std::printf("%s, %d multiprocessors, read bandwidth %.3f TB/s\n", properties.name, properties.multiProcessorCount,
-              ReadBandwidth(w_bf16, most * 2, workspace));
+              ReadBandwidth(weights.plain, most * 2, workspace));
   std::printf(
       "us a layer; fused columns are result MXFP4 / FP8 / bf16; ratios: to cuBLAS + flatten of that format / cuBLAS\n");
   std::printf(
@@ -91,9 +82,9 @@ int main() {
       const auto project = [&](int l) {
         const float one = 1, zero = 0;
         Must(cublasGemmStridedBatchedEx(cublas, CUBLAS_OP_T, CUBLAS_OP_N, kV, static_cast<int>(batch), kLatent, &one,
-                                        w_bf16 + (l * layer_rows + kHeadRows - kV) * kLatent, CUDA_R_16BF, kLatent,
-                                        kHeadRows * kLatent, x, CUDA_R_16BF, static_cast<int>(heads * kLatent), kLatent,
-                                        &zero, out, CUDA_R_16BF, static_cast<int>(heads * kV), kV,
+                                        weights.plain + (l * layer_rows + kHeadRows - kV) * kLatent, CUDA_R_16BF,
+                                        kLatent, kHeadRows * kLatent, x, CUDA_R_16BF, static_cast<int>(heads * kLatent),
+                                        kLatent, &zero, out, CUDA_R_16BF, static_cast<int>(heads * kV), kV,
                                         static_cast<int>(heads), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
       };
       const int64_t groups = batch * heads;
@@ -107,7 +98,6 @@ int main() {
         project(l);
         FlattenQuantize<true><<<blocks, 128, 0, stream>>>(reinterpret_cast<const uint2*>(out), codes, scales, groups);
       });
-      const char* const names[] = {"MXFP4", "FP8", "BF16"};
       for (int w = 0; w < 3; ++w) {
         double times[2][3];
         for (int pdl = 0; pdl < 2; ++pdl) {
@@ -115,19 +105,7 @@ int main() {
             times[pdl][o] = GraphMicroseconds(kLayers, [&](int l) {
               ValueProjectArgs args;
               args.attn = View<const bf16, 3>::Contiguous(x, {batch, heads, kLatent});
-              const int64_t first = l * layer_rows;
-              LinearWeight tensor;
-              if (w == 0) {
-                tensor = Mxfp4<const e2m1x2, 2>{
-                    View<const e2m1x2, 2>::Contiguous(w_codes + first * kLatent / 2, {layer_rows, kLatent / 2}),
-                    View<const e8m0, 2>::Contiguous(w_scales + first * kLatent / 32, {layer_rows, kLatent / 32})};
-              } else if (w == 1) {
-                tensor = Fp8Block{View<const e4m3, 2>::Contiguous(w_fp8 + first * kLatent, {layer_rows, kLatent}),
-                                  View<const float, 2>::Contiguous(w_squares + first / 128 * 4, {layer_rows / 128, 4})};
-              } else {
-                tensor = View<const bf16, 2>::Contiguous(w_bf16 + first * kLatent, {layer_rows, kLatent});
-              }
-              args.w_vc = {tensor, heads, kHeadRows, kHeadRows - kV, kV};
+              args.w_vc = {weights.Of(w, layer_rows, kLatent, l), heads, kHeadRows, kHeadRows - kV, kV};
               const int64_t n = heads * kV;
               if (o == 0) {
                 args.out = ActivationOutput<2>(
@@ -146,7 +124,7 @@ int main() {
         }
         const double base[3] = {with_mxfp4, with_fp8, alone};
         std::printf("| %d | %d | %.2f | %.2f | %.2f | %s |", static_cast<int>(heads), static_cast<int>(batch), alone,
-                    with_mxfp4, with_fp8, names[w]);
+                    with_mxfp4, with_fp8, kFormatNames[w]);
         for (auto& row : times) {
           std::printf(" %.2f / %.2f / %.2f | %.0f / %.0f / %.0f%% |", row[0], row[1], row[2], 100 * row[0] / base[0],
                       100 * row[1] / base[1], 100 * row[2] / base[2]);
