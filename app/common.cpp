@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <optional>
 
+#include "core/gguf.h"
 #include "engine/option_names.h"
 
 namespace mxmla::app {
@@ -117,9 +118,10 @@ std::string ResolveModel(const std::string& model) {
     Fail(ErrorCode::kNoModel, "model " + model, "a folder with config.json and *.safetensors, or tiny-gsm",
          "no such folder", "check the path");
   }
+  if (!fs::is_directory(status) && !FindGguf(model).empty()) return model;
   if (!fs::is_directory(status)) {
-    Fail(ErrorCode::kNoModel, "model " + model, "a folder with config.json and *.safetensors", "a file",
-         "give the folder that holds it");
+    Fail(ErrorCode::kNoModel, "model " + model, "a folder with config.json and *.safetensors, or a .gguf file",
+         "another file", "give the folder that holds it");
   }
   return model;
 }

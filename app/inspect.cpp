@@ -46,7 +46,7 @@ nlohmann::json ToJson(const ModelConfig& config, const ModelWeights& weights, co
   }
   return {{"architecture", config.architecture_name},
           {"model_type", config.model_type},
-          {"quantization", QuantMethodName(config.quantization.method)},
+          {"quantization", QuantizationName(config.quantization)},
           {"num_hidden_layers", config.num_hidden_layers},
           {"hidden_size", config.hidden_size},
           {"num_attention_heads", config.num_attention_heads},
@@ -71,7 +71,7 @@ nlohmann::json ToJson(const ModelConfig& config, const ModelWeights& weights, co
 
 void PrintReport(const ModelConfig& config, const WeightSummary& summary) {
   fmt::print("architecture   {} ({})\n", config.architecture_name, config.model_type);
-  fmt::print("quantisation   {}\n", QuantMethodName(config.quantization.method));
+  fmt::print("quantisation   {}\n", QuantizationName(config.quantization));
   fmt::print("layers         {} of hidden {}, {} heads\n", config.num_hidden_layers, config.hidden_size,
              config.num_attention_heads);
   fmt::print("attention      q_lora {}, kv_lora {}, nope {}, rope {}, v {}\n",

@@ -1,4 +1,4 @@
-// mxmla quantize: a BF16 or FP8 folder to a Quark-MXFP4 folder.
+// mxmla quantize: a folder of any format that is read to one of MXFP4, FP8 blocks or BF16.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -18,6 +18,7 @@ struct QuantizeFlags {
   std::string scale_mode = "even";
   std::vector<std::string> exclude;
   int threads = 0;
+  bool requantize = false;
 };
 
 std::atomic<bool> cancelled{false};
@@ -51,6 +52,10 @@ void Quantize(const QuantizeFlags& flags) {
     if (std::signal(signal, Cancel) == SIG_IGN) std::signal(signal, SIG_IGN);  // nohup's choice stands
   }
   QuantizeOptions options;
+  options.format = flags.format == "bf16"  ? TargetFormat::kBf16
+                   : flags.format == "fp8" ? TargetFormat::kFp8
+                                           : TargetFormat::kMxfp4;
+  options.requantize = flags.requantize;
   options.exclude = flags.exclude;
   options.scale_mode = flags.scale_mode == "floor"  ? ScaleMode::kFloor
                        : flags.scale_mode == "ceil" ? ScaleMode::kCeil
@@ -61,7 +66,12 @@ void Quantize(const QuantizeFlags& flags) {
   options.progress = [&line](const QuantizeProgress& progress) { line.Show(progress); };
   const QuantizeResult result = QuantizeCheckpoint(source, flags.destination, options);
   for (const std::string& note : result.notes) Note(note);
-  fmt::print("{}: {} matrices in MXFP4, {} kept; {} from {}, {} file{}\n", flags.destination, result.quantized,
+  const std::string_view name = flags.format == "bf16" ? "BF16" : flags.format == "fp8" ? "FP8" : "MXFP4";
+  fmt::print("{:<16}{:>10}{:>20}\n", "group", "matrices", "relative error");
+  for (const QuantizeError& error : result.errors) {
+    fmt::print("{:<16}{:>10}{:>20.2e}\n", error.group, error.matrices, error.relative);
+  }
+  fmt::print("{}: {} matrices in {}, {} kept; {} from {}, {} file{}\n", flags.destination, result.quantized, name,
              result.kept, HumanBytes(static_cast<double>(result.output_bytes)),
              HumanBytes(static_cast<double>(result.source_bytes)), result.shards, result.shards == 1 ? "" : "s");
 }
@@ -70,10 +80,14 @@ void Quantize(const QuantizeFlags& flags) {
 
 void AddQuantize(CLI::App& app) {
   auto flags = std::make_shared<QuantizeFlags>();
-  CLI::App* command = app.add_subcommand("quantize", "Convert a BF16 or FP8 model folder to Quark MXFP4");
-  command->add_option("SRC", flags->source, "model folder, BF16 or DeepSeek FP8")->required();
+  CLI::App* command = app.add_subcommand("quantize", "Convert a model folder to MXFP4, FP8 or BF16");
+  command->add_option("SRC", flags->source, "model folder, in any format that is read")->required();
   command->add_option("DST", flags->destination, "folder to make; it must not exist")->required();
-  command->add_option("--format", flags->format, "weights' format")->check(CLI::IsMember({"mxfp4"}))->required();
+  command->add_option("--format", flags->format, "weights' format: Quark's MXFP4, DeepSeek's FP8 or BF16")
+      ->check(CLI::IsMember({"mxfp4", "fp8", "bf16"}))
+      ->required();
+  command->add_flag("--requantize", flags->requantize,
+                    "let weights of 4 bits become MXFP4: two roundings instead of one");
   command
       ->add_option("--exclude", flags->exclude,
                    "modules to keep as they are: a name, a glob or re:REGEX; may be repeated")

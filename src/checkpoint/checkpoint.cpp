@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "checkpoint/gguf_model.h"
 #include "checkpoint/json_reader.h"
 #include "checkpoint/safetensors.h"
 
@@ -64,8 +65,27 @@ const Tensor* Checkpoint::Find(std::string_view name) const {
   return at == tensors_.end() ? nullptr : at->second;
 }
 
+namespace {
+
+struct GgufModel {
+  std::vector<std::shared_ptr<const GgufFile>> parts;
+  std::vector<Tensor> tensors;
+};
+
+}  // namespace
+
 Checkpoint Checkpoint::Open(const std::string& folder) {
   std::error_code status;
+  if (const std::string gguf = FindGguf(folder); !gguf.empty()) {
+    Checkpoint checkpoint;
+    checkpoint.folder_ = folder;
+    auto model = std::make_shared<GgufModel>();
+    for (const std::string& part : GgufParts(gguf)) model->parts.push_back(GgufFile::Open(part));
+    model->tensors = GgufTensors(model->parts);
+    for (const Tensor& tensor : model->tensors) checkpoint.tensors_.emplace(tensor.name, &tensor);
+    checkpoint.gguf_ = std::move(model);
+    return checkpoint;
+  }
   if (!fs::is_directory(folder, status)) {
     Fail(ErrorCode::kNoModel, folder, "a model folder", fs::exists(folder, status) ? "a file" : "nothing");
   }

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <filesystem>
 
+#include "checkpoint/gguf_model.h"
 #include "checkpoint/json_reader.h"
 #include "checkpoint/mistral_params.h"
 #include "checkpoint/model_family.h"
@@ -208,18 +209,6 @@ std::string_view RouterMethodName(RouterMethod method) {
   return "?";
 }
 
-std::string_view QuantMethodName(QuantMethod method) {
-  switch (method) {
-    case QuantMethod::kNone:
-      return "none";
-    case QuantMethod::kFp8:
-      return "fp8";
-    case QuantMethod::kQuark:
-      return "quark mxfp4";
-  }
-  return "?";
-}
-
 void ValidateConfig(const ModelConfig& c, const std::string& subject) {
   const auto require = [&](bool met, std::string_view key, const std::string& expected, int64_t found) {
     if (!met) Fail(ErrorCode::kBadConfig, subject + ": " + std::string(key), expected, fmt::format("{}", found));
@@ -300,6 +289,8 @@ ModelConfig ParseConfig(std::string_view text, std::string_view generation_confi
   const JsonFields& quantized = root.HasValue("quantization_config") ? root : fields;
   if (const std::optional<JsonFields> quantization = quantized.Object("quantization_config")) {
     config.quantization = ParseQuantization(*quantization);
+  } else if (root.HasValue("quantization")) {
+    RefuseMlx(root);
   }
   ValidateConfig(config, subject);
   return config;
@@ -307,6 +298,12 @@ ModelConfig ParseConfig(std::string_view text, std::string_view generation_confi
 
 ModelConfig LoadConfig(const std::string& folder) {
   std::error_code status;
+  if (const std::string gguf = FindGguf(folder); !gguf.empty()) {
+    const Json json = GgufToConfig(GgufFile::Open(GgufParts(gguf).front())->header(), gguf);
+    ModelConfig config = ParseConfig(json.dump(), {}, gguf);
+    config.quantization.method = QuantMethod::kGguf;
+    return config;
+  }
   if (!std::filesystem::is_directory(folder, status)) {
     Fail(ErrorCode::kNoModel, folder, "a model folder", std::filesystem::exists(folder, status) ? "a file" : "nothing");
   }
@@ -317,7 +314,14 @@ ModelConfig LoadConfig(const std::string& folder) {
   std::string path = folder + "/config.json";
   if (!std::filesystem::exists(path, status) && std::filesystem::exists(folder + "/params.json", status))
     path = folder + "/params.json";
-  return ParseConfig(ReadTextFile(path, ErrorCode::kBadConfig), generation, path);
+  ModelConfig config = ParseConfig(ReadTextFile(path, ErrorCode::kBadConfig), generation, path);
+  // ModelOpt's file of its own, where config.json says nothing.
+  const std::string modelopt = folder + "/hf_quant_config.json";
+  if (config.quantization.method == QuantMethod::kNone && std::filesystem::exists(modelopt, status)) {
+    const Json json = ParseJsonObject(ReadTextFile(modelopt, ErrorCode::kBadConfig), modelopt, ErrorCode::kBadConfig);
+    config.quantization = ParseModelOptFile(JsonFields(json, modelopt));
+  }
+  return config;
 }
 
 ModelConfig LoadConfigFile(const std::string& path) {

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "checkpoint/exclude_list.h"
+#include "checkpoint/quantization.h"
 #include "core/dtype.h"
 #include "ops/moe.h"
 
@@ -48,21 +48,6 @@ struct RopeConfig {
 struct QueryScale {
   double beta = 0;
   int64_t length = 0;  // tokens; 0: no such scale
-};
-
-enum class QuantMethod {
-  kNone,
-  kFp8,    // quant_method fp8, weight_block_size [128, 128]
-  kQuark,  // quant_method quark, weights fp4 in groups of 32 with e8m0 scales
-};
-
-// What config.json says of the weights. The precision of a tensor follows from what the file holds; this only decides
-// for dummy weights, and is checked against the file.
-struct QuantizationConfig {
-  QuantMethod method = QuantMethod::kNone;
-  ExcludeList exclude;                      // quark's exclude, fp8's modules_to_not_convert
-  ScaleMode scale_mode = ScaleMode::kEven;  // quark's scale_calculation_mode
-  std::string input_dtype;                  // quark's input_tensors.dtype ("fp4", ...); "" when absent
 };
 
 struct ModelConfig {
@@ -128,9 +113,10 @@ struct ModelConfig {
   }
 };
 
-// Reads folder/config.json or, where there is none, Mistral's params.json, and folder/generation_config.json when it is
-// there. Absent keys take the defaults of the family's class in transformers (model_family.h). Errors: kNoModel,
-// kMissingFile, kBadConfig (naming the key), kArchitecture, kQuantization.
+// Reads the metadata of a GGUF file (core/gguf.h), or folder/config.json or, where there is none, Mistral's
+// params.json, and folder/generation_config.json when it is there. Absent keys take the defaults of the family's class
+// in transformers (model_family.h). Errors: kNoModel, kMissingFile, kBadConfig (naming the key), kArchitecture,
+// kQuantization.
 ModelConfig LoadConfig(const std::string& folder);
 
 // The same from a file of any name (configs/*.json), without a generation config.
@@ -145,6 +131,5 @@ ModelConfig ParseConfig(std::string_view text, std::string_view generation_confi
 void ValidateConfig(const ModelConfig& config, const std::string& subject);
 
 std::string_view RouterMethodName(RouterMethod method);  // "greedy", "group_limited_greedy", "noaux_tc"
-std::string_view QuantMethodName(QuantMethod method);    // "none", "fp8", "quark mxfp4"
 
 }  // namespace mxmla

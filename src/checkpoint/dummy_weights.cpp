@@ -58,26 +58,51 @@ size_t AvailableMemory() {
 }
 
 // What a plane is filled with. Rows of k products of unit variance then sum to about unit variance.
-enum class Content { kBf16, kE4m3, kFp8Scale, kE2m1, kMxScale, kNorm, kBias };
+enum class Content { kBf16, kE4m3, kFp8Scale, kE2m1, kMxScale, kNvScale, kInt4Scale, kNorm, kBias };
 
 class DummySource : public WeightSource {
  public:
   DummySource(const ModelConfig& config, uint64_t seed) : config_(config), seed_(seed) {}
 
   LinearWeight Matrix(const std::string& module, int64_t n, int64_t k, bool plain) override {
-    const QuantizationConfig& quantization = config_.quantization;
-    const bool keep = plain || module == "lm_head" || quantization.exclude.Matches(module);
-    if (keep || quantization.method == QuantMethod::kNone ||
-        (quantization.method == QuantMethod::kQuark && k % kMxBlock != 0)) {
-      return Plane<const bf16>(Content::kBf16, n, k, k);
+    std::optional<WeightFormat> format;
+    if (!plain && module != "lm_head") {
+      format = config_.quantization.FormatOf(config_.multimodal ? "language_model." + module : module);
     }
-    if (quantization.method == QuantMethod::kFp8) {
-      const auto blocks = [](int64_t extent) { return (extent + kFp8Block - 1) / kFp8Block; };
+    const bool whole_blocks = k % kMxBlock == 0;
+    const auto blocks = [](int64_t extent) { return (extent + kFp8Block - 1) / kFp8Block; };
+    if (format == WeightFormat::kFp8Squares) {
       return Fp8Block{Plane<const e4m3>(Content::kE4m3, n, k, 0),
                       Plane<const float>(Content::kFp8Scale, blocks(n), blocks(k), k), 0};
     }
-    return Mxfp4<const e2m1x2, 2>{Plane<const e2m1x2>(Content::kE2m1, n, k / 2, 0),
-                                  Plane<const e8m0>(Content::kMxScale, n, k / kMxBlock, k)};
+    if (format == WeightFormat::kFp8Channel) {
+      const auto values = Plane<const e4m3>(Content::kE4m3, n, k, 0);
+      return Fp8Block{values, {Plane<const float>(Content::kFp8Scale, n, 1, k).data, {n, blocks(k)}, {1, 0}}, 0, 1};
+    }
+    if (format == WeightFormat::kFp8Tensor) {
+      const auto values = Plane<const e4m3>(Content::kE4m3, n, k, 0);
+      const float* scale = Plane<const float>(Content::kFp8Scale, 1, 1, k).data;
+      return Fp8Block{values, {scale, {blocks(n), blocks(k)}, {0, 0}}};
+    }
+    if (format == WeightFormat::kMxfp4 && whole_blocks) {
+      return Mxfp4<const e2m1x2, 2>{Plane<const e2m1x2>(Content::kE2m1, n, k / 2, 0),
+                                    Plane<const e8m0>(Content::kMxScale, n, k / kMxBlock, k)};
+    }
+    if (format == WeightFormat::kMxfp8 && whole_blocks) {
+      return Mxfp8{Plane<const e4m3>(Content::kE4m3, n, k, 0),
+                   Plane<const e8m0>(Content::kMxScale, n, k / kMxBlock, k)};
+    }
+    if (format == WeightFormat::kNvfp4 && k % kNvBlock == 0) {
+      const auto codes = Plane<const e2m1x2>(Content::kE2m1, n, k / 2, 0);
+      // A code's root mean square is 2.93 and that of the scales about 1.
+      const float scale = 0.34f / std::sqrt(static_cast<float>(k));
+      return Nvfp4{codes, Plane<const e4m3>(Content::kNvScale, n, k / kNvBlock, 0), scale};
+    }
+    if (format == WeightFormat::kInt4 && whole_blocks) {
+      return Int4Group{Plane<const int4x2>(Content::kE2m1, n, k / 2, 0),
+                       Plane<const bf16>(Content::kInt4Scale, n, k / kInt4Group, k)};
+    }
+    return Plane<const bf16>(Content::kBf16, n, k, k);
   }
 
   View<const float, 1> Vector(const std::string& name, int64_t n) override {
@@ -88,6 +113,7 @@ class DummySource : public WeightSource {
   View<const float, 1> OptionalVector(const std::string&, int64_t) override { return {}; }
   void UnusedVector(const std::string&) override {}
   bool HasHead() override { return false; }  // only matters for a tied head
+  std::optional<SplitHeads> Split(const std::string&) override { return std::nullopt; }
   std::optional<ExpertWeights> FusedExperts(const std::string&) override { return std::nullopt; }
 
   // The first walk of the tree counted the bytes; the second hands them out.
@@ -196,6 +222,13 @@ class DummySource : public WeightSource {
         });
         break;
       }
+      case Content::kNvScale:
+        fill([&] { return e4m3::FromFloat(0.75f + 0.5f * random.Uniform()); });
+        break;
+      case Content::kInt4Scale:
+        // A random integer from -8 to 7 has a root mean square of 4.64.
+        fill([&] { return bf16::FromFloat(deviation / 4.64f * (0.75f + 0.5f * random.Uniform())); });
+        break;
       case Content::kNorm:
         fill([&] { return 1.0f + 0.1f * (random.Uniform() - 0.5f); });
         break;

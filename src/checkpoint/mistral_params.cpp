@@ -65,10 +65,6 @@ Json MistralParamsToConfig(const JsonFields& params) {
     Fail(ErrorCode::kArchitecture, params.Subject("kv_lora_rank"), "a rank: a model with latent attention", "nothing",
          "of Mistral's models only those with latent attention are supported: Mistral Large 3, Mistral Small 4");
   }
-  if (params.HasValue("quantization")) {
-    Fail(ErrorCode::kQuantization, params.Subject("quantization"), "none: weights of BF16",
-         ShowJson(*params.Find("quantization")), "FP8 with one scale a tensor is not supported");
-  }
   Json config = {{"architectures", {"MistralLarge3ForCausalLM"}}, {"model_type", "mistral_large3"}};
   for (const Renamed& size : kSizes) {
     if (!params.HasValue(size.mistral)) params.Refuse(size.mistral, "an integer from 1", "nothing");
@@ -89,6 +85,13 @@ Json MistralParamsToConfig(const JsonFields& params) {
     if (!moe->HasValue("num_experts")) moe->Refuse("num_experts", "an integer from 1", "nothing");
   }
   config["rope_parameters"] = RopeParameters(params);
+  if (const std::optional<JsonFields> quantization = params.Object("quantization")) {
+    if (quantization->StringOrNull("qformat_weight", "") != "fp8_e4m3") {
+      Fail(ErrorCode::kQuantization, params.Subject("quantization"), "qformat_weight fp8_e4m3",
+           ShowJson(*params.Find("quantization")), "take the folder in BF16");
+    }
+    config["quantization_config"] = {{"quant_method", "fp8"}};
+  }
   for (const char* key : {"llama_4_scaling", "sliding_window", "quantization_config"}) {
     if (params.HasValue(key)) config[key] = *params.Find(key);
   }

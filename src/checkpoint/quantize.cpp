@@ -3,16 +3,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "checkpoint/json_reader.h"
 #include "checkpoint/quantization_config.h"
-#include "checkpoint/tensor_names.h"
-#include "checkpoint/tensor_reader.h"
+#include "checkpoint/quantize_plan.h"
 #include "checkpoint/weights.h"
-#include "checkpoint/writer.h"
 #include "core/thread_pool.h"
 #include "ops/quantize_block.h"
 
@@ -23,208 +23,11 @@ namespace fs = std::filesystem;
 
 constexpr int64_t kPieceElements = int64_t{1} << 24;  // of a matrix, quantised and written in one go
 
-// One tensor or matrix of the output.
-struct Item {
-  enum class Kind { kCopy, kBf16, kMxfp4 };
-  Kind kind = Kind::kCopy;
-  std::string module;              // without ".weight"; a copied tensor's whole name
-  const Tensor* source = nullptr;  // for messages
-  std::span<const std::byte> raw;  // kCopy
-  LinearWeight matrix;             // the others
-  std::vector<OutputTensor> outputs;
-  int64_t source_bytes = 0;
-
-  uint64_t output_bytes() const {
-    uint64_t sum = 0;
-    for (const OutputTensor& tensor : outputs) sum += tensor.bytes();
-    return sum;
-  }
-  int64_t alignment() const { return TensorDTypeBits(outputs.front().dtype); }
-};
-
-// Decides what becomes of every tensor.
-class Planner {
- public:
-  Planner(const Checkpoint& checkpoint, const ModelConfig& config, const QuantizeOptions& options)
-      : checkpoint_(checkpoint), config_(config), matched_(options.exclude.size(), false) {
-    for (const std::string& pattern : options.exclude)
-      user_.emplace_back(std::vector{pattern}, "--exclude", ErrorCode::kUsage);
-    for (const auto& [name, tensor] : checkpoint.tensors()) names_.emplace(CanonicalName(name, config.names), tensor);
-    mtp_ = MtpLayers(names_, config.num_hidden_layers);
-  }
-
-  std::vector<Item> Plan() {
-    // In the files' order, so that the source is read front to back.
-    for (const auto& file : checkpoint_.files()) {
-      for (const Tensor& tensor : file->tensors()) {
-        if (checkpoint_.Find(tensor.name) == &tensor) Add(tensor);
-      }
-    }
-    for (size_t i = 0; i < matched_.size(); ++i) {
-      if (!matched_[i]) {
-        Fail(ErrorCode::kUsage, "--exclude " + user_[i].patterns().front(),
-             "a pattern that matches a module of the model", "none that does",
-             "names look like model.layers.0.self_attn.o_proj; globs and re: patterns match too");
-      }
-    }
-    return std::move(items_);
-  }
-
-  // For config.json: patterns in the spelling that other engines know.
-  std::vector<std::string> ExcludePatterns() const {
-    std::vector<std::string> patterns = {"lm_head", "re:.*embed_tokens$", "re:.*mlp\\.gate$"};
-    for (int64_t layer : mtp_) patterns.push_back(fmt::format("re:.*model\\.layers\\.{}\\..*", layer));
-    if (config_.multimodal) {
-      for (std::string_view part : {"vision_tower", "mm_projector", "multi_modal_projector"}) {
-        patterns.push_back(fmt::format("re:.*{}\\..*", part));
-      }
-    }
-    for (const ExcludeList& list : user_) patterns.push_back(GlobAsRegex(list.patterns().front()));
-    patterns.insert(patterns.end(), ragged_.begin(), ragged_.end());
-    return patterns;
-  }
-
-  const std::vector<std::string>& ragged() const { return ragged_; }
-  int64_t kept() const { return kept_; }
-  int64_t dequantized() const { return dequantized_; }
-
- private:
-  static bool IsProjection(std::string_view module) {
-    const std::string_view last = module.substr(module.rfind('.') + 1);
-    return last == "kv_a_proj_with_mqa" || (last.size() > 5 && last.substr(last.size() - 5) == "_proj");
-  }
-
-  bool InTree(const std::string& canonical) const {
-    const int64_t layer = LayerOf(canonical);
-    return layer >= 0 && layer < config_.num_hidden_layers;
-  }
-
-  // Whether the projection becomes MXFP4, as far as its shape and the user say.
-  bool Quantizes(const std::string& module, int64_t k, bool excluded) {
-    const bool ragged = k % kMxBlock != 0;
-    if (!excluded && ragged) ragged_.push_back(module);
-    if (excluded || ragged) ++kept_;
-    return !excluded && !ragged;
-  }
-
-  // Every pattern that matches is marked, so that an idle one can be reported.
-  bool ExcludedByUser(const std::string& module) {
-    bool excluded = false;
-    for (size_t i = 0; i < user_.size(); ++i) {
-      if (!user_[i].Matches(module)) continue;
-      matched_[i] = true;
-      excluded = true;
-    }
-    return excluded;
-  }
-
-  void Add(const Tensor& tensor) {
-    const std::string canonical = CanonicalName(tensor.name, config_.names);
-    const std::string name = tensor.name;
-    if (EndsWith(name, kFp8ScaleSuffix)) return;  // goes with its weight
-    if (InTree(canonical) && tensor.shape.size() == 3 && EndsWith(name, "_proj")) return AddFused(tensor);
-    const std::string module(ModuleOf(name));
-    if (module.empty()) return AddCopy(tensor.name, tensor, {tensor.data, tensor.bytes}, tensor.shape);
-    const bool excluded = ExcludedByUser(module);
-    MatrixTensors tensors{&tensor, checkpoint_.Find(module + kFp8ScaleSuffix), nullptr};
-    const bool fp8 = tensor.dtype == TensorDType::kF8E4m3 && tensors.fp8_scale;
-    const auto [n, k] = MatrixExtents(tensors);
-    if (n > 0 && InTree(canonical) && IsProjection(module) && Quantizes(module, k, excluded)) {
-      return AddMatrix(Item::Kind::kMxfp4, module, tensor, ReadMatrix(tensors, n, k));
-    }
-    if (fp8) {
-      ++dequantized_;
-      return AddMatrix(Item::Kind::kBf16, module, tensor, ReadMatrix(tensors, n, k));
-    }
-    AddCopy(tensor.name, tensor, {tensor.data, tensor.bytes}, tensor.shape);
-  }
-
-  // Experts in one tensor become one matrix each, under the published names.
-  void AddFused(const Tensor& tensor) {
-    const size_t last = tensor.name.rfind('.') + 1;
-    const std::string projection = tensor.name.substr(last);
-    const bool gate_up = projection == "gate_up_proj";
-    const std::vector<std::string> parts =
-        gate_up ? std::vector<std::string>{"gate_proj", "up_proj"} : std::vector<std::string>{projection};
-    const int64_t rows = tensor.shape[1] / static_cast<int64_t>(parts.size());
-    for (int64_t e = 0; e < tensor.shape[0]; ++e) {
-      LinearWeight whole;
-      if (tensor.dtype == TensorDType::kF32) {
-        whole = tensor.As<float, 3>().Select(0, e);
-      } else {
-        whole = tensor.As<bf16, 3>().Select(0, e);
-      }
-      for (size_t part = 0; part < parts.size(); ++part) {
-        const LinearWeight matrix = Rows(whole, static_cast<int64_t>(part) * rows, rows);
-        const std::string module = fmt::format("{}{}.{}", tensor.name.substr(0, last), e, parts[part]);
-        if (Quantizes(module, tensor.shape[2], ExcludedByUser(module))) {
-          AddMatrix(Item::Kind::kMxfp4, module, tensor, matrix);
-        } else {
-          const auto* data = std::visit(
-              [](const auto& w) -> const std::byte* {
-                if constexpr (requires { w.data; }) {
-                  return reinterpret_cast<const std::byte*>(w.data);
-                } else {
-                  return nullptr;
-                }
-              },
-              matrix);
-          AddCopy(module + kWeightSuffix, tensor, {data, static_cast<size_t>(ByteCount(matrix))},
-                  {rows, tensor.shape[2]});
-        }
-      }
-    }
-  }
-
-  void AddCopy(const std::string& name, const Tensor& tensor, std::span<const std::byte> raw,
-               const std::vector<int64_t>& shape) {
-    Item item;
-    item.module = name;
-    item.source = &tensor;
-    item.raw = raw;
-    item.outputs = {{name, tensor.dtype, shape}};
-    item.source_bytes = static_cast<int64_t>(raw.size());
-    items_.push_back(std::move(item));
-  }
-
-  void AddMatrix(Item::Kind kind, const std::string& module, const Tensor& tensor, const LinearWeight& matrix) {
-    const int64_t n = RowCount(matrix);
-    const int64_t k = ColumnCount(matrix);
-    Item item;
-    item.kind = kind;
-    item.module = module;
-    item.source = &tensor;
-    item.matrix = matrix;
-    item.source_bytes = ByteCount(matrix);
-    if (kind == Item::Kind::kBf16) {
-      item.outputs = {{module + kWeightSuffix, TensorDType::kBf16, {n, k}}};
-    } else {
-      item.outputs = {{module + kWeightSuffix, TensorDType::kU8, {n, k / 2}},
-                      {module + kMxfp4ScaleSuffix, TensorDType::kU8, {n, k / kMxBlock}}};
-    }
-    items_.push_back(std::move(item));
-  }
-
-  static bool EndsWith(std::string_view text, std::string_view suffix) {
-    return text.size() >= suffix.size() && text.substr(text.size() - suffix.size()) == suffix;
-  }
-
-  const Checkpoint& checkpoint_;
-  const ModelConfig& config_;
-  std::vector<ExcludeList> user_;  // a pattern each
-  std::vector<bool> matched_;
-  std::map<std::string, const Tensor*> names_;
-  std::set<int64_t> mtp_;
-  std::vector<Item> items_;
-  std::vector<std::string> ragged_;
-  int64_t kept_ = 0, dequantized_ = 0;
-};
-
 // Shards of at most `limit` bytes (a larger tensor has one of its own); within a shard the wide dtypes come first.
-std::vector<std::vector<const Item*>> Shards(const std::vector<Item>& items, uint64_t limit) {
-  std::vector<std::vector<const Item*>> shards(1);
+std::vector<std::vector<const QuantizeItem*>> Shards(const std::vector<QuantizeItem>& items, uint64_t limit) {
+  std::vector<std::vector<const QuantizeItem*>> shards(1);
   uint64_t bytes = 0;
-  for (const Item& item : items) {
+  for (const QuantizeItem& item : items) {
     if (!shards.back().empty() && bytes + item.output_bytes() > limit) {
       shards.emplace_back();
       bytes = 0;
@@ -232,9 +35,9 @@ std::vector<std::vector<const Item*>> Shards(const std::vector<Item>& items, uin
     shards.back().push_back(&item);
     bytes += item.output_bytes();
   }
-  for (std::vector<const Item*>& shard : shards) {
+  for (std::vector<const QuantizeItem*>& shard : shards) {
     std::stable_sort(shard.begin(), shard.end(),
-                     [](const Item* a, const Item* b) { return a->alignment() > b->alignment(); });
+                     [](const QuantizeItem* a, const QuantizeItem* b) { return a->alignment() > b->alignment(); });
   }
   return shards;
 }
@@ -246,26 +49,68 @@ class ItemWriter {
     progress_.total_bytes = total_bytes;
   }
 
-  void Write(const Item& item, SafetensorsWriter* out) {
+  void Write(const QuantizeItem& item, SafetensorsWriter* out) {
     progress_.tensor = item.outputs.front().name;
-    if (item.kind == Item::Kind::kCopy) return WriteCopy(item, out);
+    if (item.kind == QuantizeItem::Kind::kCopy) return WriteCopy(item, out);
     const int64_t n = RowCount(item.matrix);
     const int64_t k = ColumnCount(item.matrix);
-    const int64_t piece = std::max<int64_t>(1, kPieceElements / std::max<int64_t>(k, 1));
-    scales_.assign(item.kind == Item::Kind::kMxfp4 ? static_cast<size_t>(n * k / kMxBlock) : 0, e8m0{});
+    // Whole squares of FP8.
+    const int64_t piece = std::max<int64_t>(1, kPieceElements / std::max<int64_t>(k, 1) / kFp8Block) * kFp8Block;
+    Error error;
+    if (item.kind == QuantizeItem::Kind::kFp8) {
+      WriteFp8(item, piece, &error, out);
+      return Count(item, error);
+    }
+    scales_.assign(item.kind == QuantizeItem::Kind::kMxfp4 ? static_cast<size_t>(n * k / kMxBlock) : 0, e8m0{});
     for (int64_t begin = 0; begin < n; begin += piece) {
       const int64_t rows = std::min(piece, n - begin);
-      if (item.kind == Item::Kind::kBf16) {
-        Round(item, begin, rows, out);
+      if (item.kind == QuantizeItem::Kind::kBf16) {
+        Round(item, begin, rows, &error, out);
       } else {
-        Quantize(item, begin, rows, out);
+        Quantize(item, begin, rows, &error, out);
       }
       Advance(item.source_bytes * rows / std::max<int64_t>(n, 1));
     }
     out->Write(std::as_bytes(std::span(scales_)));
+    Count(item, error);
+  }
+
+  std::vector<QuantizeError> errors() const {
+    std::vector<QuantizeError> result;
+    for (const auto& [group, sums] : groups_) {
+      const double squares = sums.second.squares;
+      result.push_back({group, sums.first, squares > 0 ? std::sqrt(sums.second.difference / squares) : 0});
+    }
+    return result;
   }
 
  private:
+  // Sums over elements, in the order of rows.
+  struct Error {
+    double difference = 0, squares = 0;  // of what was written from the source; of the source
+
+    void Add(float source, float written) {
+      const double off = static_cast<double>(written) - static_cast<double>(source);
+      difference += off * off;
+      squares += static_cast<double>(source) * static_cast<double>(source);
+    }
+    void Add(const Error& other) {
+      difference += other.difference;
+      squares += other.squares;
+    }
+  };
+
+  void Count(const QuantizeItem& item, const Error& error) {
+    if (item.group.empty()) return;
+    auto& [matrices, sums] = groups_[item.group];
+    ++matrices;
+    sums.Add(error);
+  }
+
+  [[noreturn]] static void FailNan(const QuantizeItem& item, const std::string& place) {
+    Fail(ErrorCode::kTensor, TensorSubject(*item.source), "finite weights", "NaN or infinity in " + place);
+  }
+
   void Advance(int64_t bytes) {
     if (options_.cancel && options_.cancel->load(std::memory_order_relaxed)) {
       Fail(ErrorCode::kOutput, "quantize", "to finish", "an interruption", "nothing was left behind");
@@ -274,7 +119,7 @@ class ItemWriter {
     if (options_.progress) options_.progress(progress_);
   }
 
-  void WriteCopy(const Item& item, SafetensorsWriter* out) {
+  void WriteCopy(const QuantizeItem& item, SafetensorsWriter* out) {
     constexpr size_t kPiece = size_t{32} << 20;
     for (size_t begin = 0; begin < item.raw.size(); begin += kPiece) {
       const size_t count = std::min(kPiece, item.raw.size() - begin);
@@ -289,21 +134,28 @@ class ItemWriter {
     return row.data();
   }
 
-  void Round(const Item& item, int64_t begin, int64_t rows, SafetensorsWriter* out) {
+  void Round(const QuantizeItem& item, int64_t begin, int64_t rows, Error* error, SafetensorsWriter* out) {
     const int64_t k = ColumnCount(item.matrix);
     std::vector<bf16> values(static_cast<size_t>(rows * k));
+    std::vector<Error> sums(static_cast<size_t>(rows));
     options_.pool->ParallelFor(rows, [&](int64_t r, int worker) {
       float* row = Scratch(worker, k);
       DequantizeRow(item.matrix, begin + r, row);
-      for (int64_t i = 0; i < k; ++i) values[static_cast<size_t>(r * k + i)] = bf16::FromFloat(row[i]);
+      for (int64_t i = 0; i < k; ++i) {
+        const bf16 value = bf16::FromFloat(row[i]);
+        values[static_cast<size_t>(r * k + i)] = value;
+        sums[static_cast<size_t>(r)].Add(row[i], value.ToFloat());
+      }
     });
+    for (const Error& sum : sums) error->Add(sum);
     out->Write(std::as_bytes(std::span(values)));
   }
 
-  void Quantize(const Item& item, int64_t begin, int64_t rows, SafetensorsWriter* out) {
+  void Quantize(const QuantizeItem& item, int64_t begin, int64_t rows, Error* error, SafetensorsWriter* out) {
     const int64_t k = ColumnCount(item.matrix);
     const int64_t blocks = k / kMxBlock;
     codes_.resize(static_cast<size_t>(rows * k / 2));
+    std::vector<Error> sums(static_cast<size_t>(rows));
     options_.pool->ParallelFor(rows, [&](int64_t r, int worker) {
       float* row = Scratch(worker, k);
       DequantizeRow(item.matrix, begin + r, row);
@@ -312,16 +164,66 @@ class ItemWriter {
                                               codes_.data() + (r * blocks + b) * (kMxBlock / 2));
         scales_[static_cast<size_t>((begin + r) * blocks + b)] = scale;
         if (scale.bits == e8m0::kNan) {
-          Fail(ErrorCode::kTensor, TensorSubject(*item.source), "finite weights",
-               fmt::format("NaN or infinity in row {}, columns {} to {}", begin + r, b * kMxBlock,
-                           (b + 1) * kMxBlock - 1));
+          FailNan(item, fmt::format("row {}, columns {} to {}", begin + r, b * kMxBlock, (b + 1) * kMxBlock - 1));
+        }
+        for (int64_t i = 0; i < kMxBlock; ++i) {
+          const e2m1x2 pair = codes_[static_cast<size_t>(((r * blocks + b) * kMxBlock + i) / 2)];
+          sums[static_cast<size_t>(r)].Add(row[b * kMxBlock + i], (i % 2 ? pair.High() : pair.Low()) * scale.ToFloat());
         }
       }
     });
+    for (const Error& sum : sums) error->Add(sum);
     out->Write(std::as_bytes(std::span(codes_)));
   }
 
+  // Squares of 128 x 128: their scales are written before the codes.
+  void WriteFp8(const QuantizeItem& item, int64_t piece, Error* error, SafetensorsWriter* out) {
+    const int64_t n = RowCount(item.matrix);
+    const int64_t k = ColumnCount(item.matrix);
+    const int64_t row_squares = (n + kFp8Block - 1) / kFp8Block;
+    const int64_t squares = (k + kFp8Block - 1) / kFp8Block;
+    std::vector<float> scales(static_cast<size_t>(row_squares * squares));
+    std::vector<e4m3> codes(static_cast<size_t>(n * k));
+    std::vector<Error> sums(static_cast<size_t>(n));
+    for (int64_t begin = 0; begin < n; begin += piece) {
+      const int64_t end = std::min(n, begin + piece);
+      options_.pool->ParallelFor((end - begin + kFp8Block - 1) / kFp8Block, [&](int64_t task, int worker) {
+        const int64_t first = begin + task * kFp8Block;
+        const int64_t rows = std::min(kFp8Block, n - first);
+        float* values = Scratch(worker, rows * k);
+        for (int64_t r = 0; r < rows; ++r) DequantizeRow(item.matrix, first + r, values + r * k);
+        for (int64_t s = 0; s < squares; ++s) {
+          const int64_t last = std::min(k, (s + 1) * kFp8Block);
+          float largest = 0;
+          for (int64_t r = 0; r < rows; ++r) {
+            for (int64_t i = s * kFp8Block; i < last; ++i) {
+              const float magnitude = std::fabs(values[r * k + i]);
+              if (!(magnitude <= largest)) largest = magnitude;  // NaN stays
+            }
+            if (!std::isfinite(largest)) {
+              FailNan(item, fmt::format("row {}, columns {} to {}", first + r, s * kFp8Block, last - 1));
+            }
+          }
+          const float scale = largest > 0 ? largest / e4m3::kMax : 1.0f;
+          scales[static_cast<size_t>(first / kFp8Block * squares + s)] = scale;
+          for (int64_t r = 0; r < rows; ++r) {
+            for (int64_t i = s * kFp8Block; i < last; ++i) {
+              const e4m3 code = e4m3::FromFloat(values[r * k + i] / scale);
+              codes[static_cast<size_t>((first + r) * k + i)] = code;
+              sums[static_cast<size_t>(first + r)].Add(values[r * k + i], code.ToFloat() * scale);
+            }
+          }
+        }
+      });
+      Advance(item.source_bytes * (end - begin) / n);
+    }
+    for (const Error& sum : sums) error->Add(sum);
+    out->Write(std::as_bytes(std::span(scales)));
+    out->Write(std::as_bytes(std::span(codes)));
+  }
+
   const QuantizeOptions& options_;
+  std::map<std::string, std::pair<int64_t, Error>> groups_;  // matrices and sums
   QuantizeProgress progress_;
   std::vector<std::vector<float>> scratch_;
   std::vector<e2m1x2> codes_;
@@ -345,34 +247,51 @@ nlohmann::ordered_json Mxfp4Spec(ScaleMode mode, bool dynamic) {
           {"is_scale_quant", false}};
 }
 
-// The source's config.json with Quark's quantization_config. Inputs are declared as in published MXFP4 checkpoints.
-std::string QuantizedConfig(const std::string& text, ScaleMode mode, const std::vector<std::string>& exclude) {
-  using OrderedJson = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
+
+// Inputs are declared as in published MXFP4 checkpoints.
+OrderedJson QuarkConfig(ScaleMode mode, const std::vector<std::string>& exclude) {
+  return {{"quant_method", "quark"},
+          {"quant_mode", "eager_mode"},
+          {"global_quant_config",
+           {{"weight", Mxfp4Spec(mode, false)},
+            {"input_tensors", Mxfp4Spec(ScaleMode::kEven, true)},
+            {"output_tensors", nullptr},
+            {"bias", nullptr},
+            {"target_device", nullptr}}},
+          {"exclude", exclude},
+          {"algo_config", nullptr},
+          {"softmax_quant_spec", nullptr},
+          {"layer_quant_config", OrderedJson::object()},
+          {"layer_type_quant_config", OrderedJson::object()},
+          {"kv_cache_quant_config", OrderedJson::object()},
+          {"kv_cache_post_rope", false},
+          {"export",
+           {{"kv_cache_group", OrderedJson::array()},
+            {"min_kv_scale", 0.0},
+            {"pack_method", "reorder"},
+            {"weight_format", "real_quantized"},
+            {"weight_merge_groups", nullptr}}}};
+}
+
+OrderedJson Fp8Config(const std::vector<std::string>& exclude) {
+  return {{"quant_method", "fp8"},
+          {"fmt", "e4m3"},
+          {"activation_scheme", "dynamic"},
+          {"weight_block_size", {kFp8Block, kFp8Block}},
+          {"modules_to_not_convert", exclude}};
+}
+
+// The source's config.json with the target's quantization_config.
+std::string QuantizedConfig(const std::string& text, const QuantizeOptions& options,
+                            const std::vector<std::string>& exclude) {
   OrderedJson config = OrderedJson::parse(text);
   if (config.contains("text_config") && config["text_config"].is_object()) {
     config["text_config"].erase("quantization_config");
   }
-  config["quantization_config"] = {{"quant_method", "quark"},
-                                   {"quant_mode", "eager_mode"},
-                                   {"global_quant_config",
-                                    {{"weight", Mxfp4Spec(mode, false)},
-                                     {"input_tensors", Mxfp4Spec(ScaleMode::kEven, true)},
-                                     {"output_tensors", nullptr},
-                                     {"bias", nullptr},
-                                     {"target_device", nullptr}}},
-                                   {"exclude", exclude},
-                                   {"algo_config", nullptr},
-                                   {"softmax_quant_spec", nullptr},
-                                   {"layer_quant_config", OrderedJson::object()},
-                                   {"layer_type_quant_config", OrderedJson::object()},
-                                   {"kv_cache_quant_config", OrderedJson::object()},
-                                   {"kv_cache_post_rope", false},
-                                   {"export",
-                                    {{"kv_cache_group", OrderedJson::array()},
-                                     {"min_kv_scale", 0.0},
-                                     {"pack_method", "reorder"},
-                                     {"weight_format", "real_quantized"},
-                                     {"weight_merge_groups", nullptr}}}};
+  config.erase("quantization_config");
+  if (options.format == TargetFormat::kMxfp4) config["quantization_config"] = QuarkConfig(options.scale_mode, exclude);
+  if (options.format == TargetFormat::kFp8) config["quantization_config"] = Fp8Config(exclude);
   return config.dump(2) + "\n";
 }
 
@@ -385,21 +304,12 @@ void CopySmallFiles(const std::string& source, const std::string& destination) {
     const fs::path& path = entry.path();
     const std::string name = path.filename().string();
     if (!entry.is_regular_file(status) || name[0] == '.' || weights.contains(path.extension().string())) continue;
-    if (name == "config.json" || name == "model.safetensors.index.json" || entry.file_size(status) > kLargest) continue;
+    const bool rewritten =
+        name == "config.json" || name == "model.safetensors.index.json" || name == "hf_quant_config.json";
+    if (rewritten || entry.file_size(status) > kLargest) continue;
     CopyFile(path.string(), destination + "/" + name);
   }
   if (status) Fail(ErrorCode::kMissingFile, source, "a readable folder", status.message());
-}
-
-void RequireUnquantized(const Checkpoint& checkpoint, const ModelConfig& config) {
-  const bool declared = config.quantization.method == QuantMethod::kQuark;
-  bool held = false;
-  for (const auto& [name, tensor] : checkpoint.tensors()) {
-    held = held || (tensor->dtype == TensorDType::kU8 && !ModuleOf(name).empty());
-  }
-  if (declared || held) {
-    Fail(ErrorCode::kQuantization, checkpoint.folder(), "a checkpoint in BF16 or FP8", "one that is MXFP4 already");
-  }
 }
 
 }  // namespace
@@ -412,25 +322,24 @@ QuantizeResult QuantizeCheckpoint(const std::string& source, const std::string& 
          "Mistral's params.json alone", "convert the folder with transformers first");
   }
   const Checkpoint checkpoint = Checkpoint::Open(source);
-  RequireUnquantized(checkpoint, config);
   QuantizeResult result;
   result.notes = LoadWeights(checkpoint, config).notes;
-  Planner planner(checkpoint, config, options);
-  const std::vector<Item> items = planner.Plan();
-  for (const Item& item : items) {
-    if (item.kind == Item::Kind::kMxfp4) ++result.quantized;
+  const QuantizePlan plan(checkpoint, config, options);
+  const std::vector<QuantizeItem>& items = plan.items();
+  for (const QuantizeItem& item : items) {
+    if (!item.group.empty()) ++result.quantized;
     result.source_bytes += item.source_bytes;
     result.output_bytes += static_cast<int64_t>(item.output_bytes());
   }
-  result.kept = planner.kept();
-  result.exclude = planner.ExcludePatterns();
-  if (planner.dequantized() > 0) {
-    result.notes.push_back(fmt::format("{} FP8 matrices that stay unquantised become BF16", planner.dequantized()));
+  result.kept = plan.kept();
+  result.exclude = plan.ExcludePatterns();
+  if (plan.dequantized() > 0) {
+    result.notes.push_back(fmt::format("{} quantised matrices become BF16", plan.dequantized()));
   }
-  if (!planner.ragged().empty()) {
+  if (!plan.ragged().empty()) {
     result.notes.push_back(fmt::format("{} matrices ({}{}) stay as they are: their rows are no multiple of {} elements",
-                                       planner.ragged().size(), planner.ragged().front(),
-                                       planner.ragged().size() > 1 ? ", ..." : "", kMxBlock));
+                                       plan.ragged().size(), plan.ragged().front(),
+                                       plan.ragged().size() > 1 ? ", ..." : "", kMxBlock));
   }
 
   OutputFolder folder(destination);
@@ -438,7 +347,7 @@ QuantizeResult QuantizeCheckpoint(const std::string& source, const std::string& 
     Fail(ErrorCode::kOutput, destination, fmt::format("{} free bytes on the disk", result.output_bytes),
          fmt::format("{}", folder.FreeBytes()));
   }
-  const std::vector<std::vector<const Item*>> shards = Shards(items, options.shard_bytes);
+  const std::vector<std::vector<const QuantizeItem*>> shards = Shards(items, options.shard_bytes);
   result.shards = static_cast<int64_t>(shards.size());
   ItemWriter writer(options, result.source_bytes);
   nlohmann::json weight_map = nlohmann::json::object();
@@ -446,10 +355,11 @@ QuantizeResult QuantizeCheckpoint(const std::string& source, const std::string& 
     const std::string name = shards.size() == 1 ? "model.safetensors"
                                                 : fmt::format("model-{:05}-of-{:05}.safetensors", s + 1, shards.size());
     std::vector<OutputTensor> tensors;
-    for (const Item* item : shards[s]) tensors.insert(tensors.end(), item->outputs.begin(), item->outputs.end());
+    for (const QuantizeItem* item : shards[s])
+      tensors.insert(tensors.end(), item->outputs.begin(), item->outputs.end());
     for (const OutputTensor& tensor : tensors) weight_map[tensor.name] = name;
     SafetensorsWriter out(folder.path() + "/" + name, tensors);
-    for (const Item* item : shards[s]) writer.Write(*item, &out);
+    for (const QuantizeItem* item : shards[s]) writer.Write(*item, &out);
     out.Finish();
   }
   if (shards.size() > 1) {
@@ -458,8 +368,8 @@ QuantizeResult QuantizeCheckpoint(const std::string& source, const std::string& 
   }
   CopySmallFiles(source, folder.path());
   WriteFile(folder.path() + "/config.json",
-            QuantizedConfig(ReadTextFile(source + "/config.json", ErrorCode::kBadConfig), options.scale_mode,
-                            result.exclude));
+            QuantizedConfig(ReadTextFile(source + "/config.json", ErrorCode::kBadConfig), options, result.exclude));
+  result.errors = writer.errors();
   folder.Commit();
   return result;
 }

@@ -1,4 +1,5 @@
-// `mxmla quantize`: a BF16 or FP8 folder becomes a Quark-MXFP4 folder that other engines read.
+// `mxmla quantize`: a folder of any format that is read becomes one of MXFP4, FP8 blocks or BF16 that other engines
+// read.
 #pragma once
 
 #include <atomic>
@@ -20,7 +21,16 @@ struct QuantizeProgress {
   std::string_view tensor;  // in hand
 };
 
+enum class TargetFormat {
+  kMxfp4,  // Quark's
+  kFp8,    // DeepSeek's: squares of 128 x 128
+  kBf16,   // no quantisation: value rounded once
+};
+
 struct QuantizeOptions {
+  TargetFormat format = TargetFormat::kMxfp4;
+  // Lets matrices of 4 bits become MXFP4: both roundings stay in the result.
+  bool requantize = false;
   // Modules to leave alone beside the defaults: names, globs or "re:" patterns (checkpoint/exclude_list.h). One that
   // matches no matrix is an Error (kUsage).
   std::vector<std::string> exclude;
@@ -32,9 +42,17 @@ struct QuantizeOptions {
   uint64_t shard_bytes = 5'000'000'000;  // at most so many bytes of tensors a file
 };
 
+// How far a group's quantised matrices are from the source's.
+struct QuantizeError {
+  std::string group;  // "attention", "kv_b_proj", "dense mlp", "experts" or "shared experts"
+  int64_t matrices = 0;
+  double relative = 0;  // |written - source| / |source|, Frobenius norms over the group
+};
+
 struct QuantizeResult {
-  int64_t quantized = 0;  // matrices
-  int64_t kept = 0;       // matrices of the layers that stay as they are
+  std::vector<QuantizeError> errors;  // of the groups with matrices of the target format
+  int64_t quantized = 0;              // matrices
+  int64_t kept = 0;                   // matrices of the layers that stay as they are
   int64_t source_bytes = 0;
   int64_t output_bytes = 0;  // of tensors
   int64_t shards = 0;
@@ -42,12 +60,13 @@ struct QuantizeResult {
   std::vector<std::string> notes;
 };
 
-// Every projection of attention, MLP and experts becomes MXFP4, with one scale for 32 elements along the contracted
-// axis. Embeddings, lm_head, routers, norms, vision towers and MTP layers stay as they are, as does a matrix whose rows
-// are no multiple of 32 elements or that `exclude` names; what of these is FP8 becomes BF16 (value * scale, rounded
-// once), since a Quark folder has no DeepSeek FP8. The source is checked whole first. Tensors are streamed: memory
-// holds one piece of one matrix. `destination` must not exist; it appears complete, with the tokenizer and the other
-// small files, or not at all.
+// Every projection of attention, MLP and experts becomes MXFP4 (one scale for 32 elements along the contracted axis),
+// FP8 (one for each square of 128 x 128, the largest magnitude / 448) or BF16. Embeddings, lm_head, routers, norms,
+// vision towers and MTP layers stay as they are, as does a matrix that `exclude` names or, for MXFP4, whose rows are no
+// multiple of 32 elements; what of these is quantised becomes BF16 (its value, rounded once). A source of 4 bits is
+// refused (kQuantization) as a source of MXFP4 unless `requantize` asks for it. Scales of activations are left out. The
+// source is checked whole first. Tensors are streamed: memory holds one matrix at most. `destination` must not exist;
+// it appears complete, with the tokenizer and the other small files, or not at all.
 QuantizeResult QuantizeCheckpoint(const std::string& source, const std::string& destination,
                                   const QuantizeOptions& options);
 

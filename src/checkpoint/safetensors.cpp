@@ -1,21 +1,15 @@
 #include "checkpoint/safetensors.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <unordered_set>
 
 #include "core/file_kind.h"
-#include "core/note.h"
 
 namespace mxmla {
 namespace {
@@ -52,6 +46,11 @@ constexpr DTypeEntry kDTypes[] = {
     {TensorDType::kI64, "I64", 64},
     {TensorDType::kU64, "U64", 64},
     {TensorDType::kF64, "F64", 64},
+    // Of GGUF files alone: blocks, whose elements have no whole number of bits.
+    {TensorDType::kQ8_0, "Q8_0", 0},
+    {TensorDType::kQ4K, "Q4_K", 0},
+    {TensorDType::kQ6K, "Q6_K", 0},
+    {TensorDType::kGgmlMxfp4, "MXFP4", 0},
 };
 
 const DTypeEntry& Entry(TensorDType dtype) { return kDTypes[static_cast<size_t>(dtype)]; }
@@ -196,8 +195,8 @@ Tensor CheckEntry(HeaderEntry&& entry, std::span<const std::byte> data, std::str
     if (!present) FailFile(path, where, key, "none");
   }
   Tensor tensor;
-  const auto dtype =
-      std::find_if(std::begin(kDTypes), std::end(kDTypes), [&](const DTypeEntry& d) { return d.name == *entry.dtype; });
+  const auto dtype = std::find_if(std::begin(kDTypes), std::end(kDTypes),
+                                  [&](const DTypeEntry& d) { return d.bits > 0 && d.name == *entry.dtype; });
   if (dtype == std::end(kDTypes)) FailFile(path, where, "a known dtype", "\"" + *entry.dtype + "\"");
   tensor.dtype = dtype->dtype;
 
@@ -248,19 +247,6 @@ void CheckCover(const std::vector<Tensor>& tensors, std::span<const std::byte> d
     FailFile(path, {}, fmt::format("{} bytes of data, as the header says", end - data.data()),
              fmt::format("{}", data.size()), "bytes follow the last tensor");
   }
-}
-
-// Reads exactly these bytes; what went wrong, or nothing.
-std::string ReadAll(int descriptor, std::span<std::byte> bytes) {
-  const size_t all = bytes.size();
-  while (!bytes.empty()) {
-    const ssize_t count = read(descriptor, bytes.data(), bytes.size());
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return std::strerror(errno);
-    if (count == 0) return fmt::format("{}", all - bytes.size());
-    bytes = bytes.subspan(static_cast<size_t>(count));
-  }
-  return {};
 }
 
 }  // namespace
@@ -328,41 +314,8 @@ std::vector<Tensor> ParseSafetensors(std::span<const std::byte> file, std::strin
 }
 
 std::shared_ptr<const SafetensorsFile> SafetensorsFile::Open(const std::string& path) {
-  // Not blocking, because a pipe would wait for its writer before it could be refused.
-  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (descriptor < 0) Fail(ErrorCode::kMissingFile, path, "a readable file", std::strerror(errno));
-  struct stat status {};
-  const bool regular = fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
-  std::shared_ptr<SafetensorsFile> file(new SafetensorsFile);
-  file->path_ = path;
-  file->size_ = regular ? static_cast<size_t>(status.st_size) : 0;
-  int problem = 0;
-  if (file->size_ > 0) {
-    void* mapping = mmap(nullptr, file->size_, PROT_READ, MAP_PRIVATE, descriptor, 0);
-    if (mapping == MAP_FAILED) {
-      problem = errno;
-    } else {
-      file->mapping_ = mapping;
-      file->range_.emplace(mapping, file->size_, path);
-    }
-  }
-  std::string read_problem;
-  if (problem != 0 && problem != ENOMEM) {
-    // Some network and user-space file systems cannot map.
-    ReportNote(fmt::format("{}: cannot be mapped ({}); its {} bytes are read into memory instead", PrintableLine(path),
-                           std::strerror(problem), file->size_));
-    problem = 0;
-    file->copy_ = std::make_unique_for_overwrite<std::byte[]>(file->size_);
-    read_problem = ReadAll(descriptor, {file->copy_.get(), file->size_});
-  }
-  close(descriptor);
-  if (!read_problem.empty()) {
-    Fail(ErrorCode::kMissingFile, path, fmt::format("{} readable bytes", file->size_), read_problem);
-  }
-  if (!regular) Fail(ErrorCode::kMissingFile, path, "a file", "something else");
-  if (problem != 0) Fail(ErrorCode::kMemory, path, "to map the file", std::strerror(problem));
-  const auto* bytes = file->copy_ ? file->copy_.get() : static_cast<const std::byte*>(file->mapping_);
-  file->tensors_ = ParseSafetensors({bytes, file->size_}, file->path_);
+  std::shared_ptr<SafetensorsFile> file(new SafetensorsFile(path));
+  file->tensors_ = ParseSafetensors(file->file_.bytes(), file->path_);
   file->Realign();
   return file;
 }
@@ -375,11 +328,6 @@ void SafetensorsFile::Realign() {
     std::memcpy(copy.get(), tensor.data, tensor.bytes);
     tensor.data = copy.get();
   }
-}
-
-SafetensorsFile::~SafetensorsFile() {
-  range_.reset();
-  if (mapping_) munmap(mapping_, size_);
 }
 
 }  // namespace mxmla

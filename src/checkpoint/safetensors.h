@@ -1,5 +1,4 @@
 // Safetensors files, memory-mapped and checked before a byte of them is believed, and folders of them.
-// A file that shrinks while it is mapped raises SIGBUS, which core/partial_outputs.h turns into a line and a status.
 #pragma once
 
 #include <cstddef>
@@ -13,7 +12,7 @@
 #include <vector>
 
 #include "core/dtype.h"
-#include "core/partial_outputs.h"
+#include "core/mapped_file.h"
 #include "core/view.h"
 
 namespace mxmla {
@@ -42,6 +41,11 @@ enum class TensorDType {
   kI64,
   kU64,
   kF64,
+  // Blocks of GGUF files (core/ggml_blocks.h).
+  kQ8_0,
+  kQ4K,
+  kQ6K,
+  kGgmlMxfp4,
 };
 std::string_view TensorDTypeName(TensorDType dtype);  // as the file spells it: "F8_E4M3"
 int64_t TensorDTypeBits(TensorDType dtype);
@@ -73,6 +77,7 @@ struct Tensor {
   static bool Accepts(TensorDType dtype) {
     if constexpr (std::is_same_v<T, float>) return dtype == TensorDType::kF32;
     if constexpr (std::is_same_v<T, bf16>) return dtype == TensorDType::kBf16;
+    if constexpr (std::is_same_v<T, f16>) return dtype == TensorDType::kF16;
     if constexpr (std::is_same_v<T, e4m3>) return dtype == TensorDType::kF8E4m3;
     if constexpr (std::is_same_v<T, e8m0>) return dtype == TensorDType::kU8 || dtype == TensorDType::kF8E8m0;
     if constexpr (std::is_same_v<T, e2m1x2>) return dtype == TensorDType::kU8;
@@ -90,9 +95,6 @@ std::vector<Tensor> ParseSafetensors(std::span<const std::byte> file, std::strin
 class SafetensorsFile {
  public:
   static std::shared_ptr<const SafetensorsFile> Open(const std::string& path);
-  ~SafetensorsFile();
-  SafetensorsFile(const SafetensorsFile&) = delete;
-  SafetensorsFile& operator=(const SafetensorsFile&) = delete;
 
   const std::string& path() const { return path_; }
   const std::vector<Tensor>& tensors() const { return tensors_; }
@@ -101,20 +103,17 @@ class SafetensorsFile {
   size_t realigned() const { return realigned_.size(); }
 
  private:
-  SafetensorsFile() = default;
+  explicit SafetensorsFile(const std::string& path) : path_(path), file_(path) {}
   void Realign();
 
   std::string path_;
-  void* mapping_ = nullptr;
-  std::optional<MappedRange> range_;
-  std::unique_ptr<std::byte[]> copy_;  // of the whole file, where the file system cannot map
-  size_t size_ = 0;
+  MappedFile file_;
   std::vector<Tensor> tensors_;
   std::vector<std::unique_ptr<std::byte[]>> realigned_;
 };
 
 // All tensors of a model folder: model.safetensors, or the shards of model.safetensors.index.json, or the folder's only
-// *.safetensors.
+// *.safetensors; or those of a GGUF file and its further parts (core/gguf.h), under DeepSeek's names.
 class Checkpoint {
  public:
   // Errors: kNoModel (no such folder), kMissingFile (no weights, a missing shard), kSafetensors (a malformed file or
@@ -126,9 +125,12 @@ class Checkpoint {
   const Tensor* Find(std::string_view name) const;
   const std::map<std::string, const Tensor*, std::less<>>& tensors() const { return tensors_; }
   const std::vector<std::shared_ptr<const SafetensorsFile>>& files() const { return files_; }
+  // What else keeps the tensors alive: of a GGUF model, its files.
+  const std::shared_ptr<const void>& gguf() const { return gguf_; }
 
  private:
   std::string folder_;
+  std::shared_ptr<const void> gguf_;
   std::vector<std::shared_ptr<const SafetensorsFile>> files_;
   std::map<std::string, const Tensor*, std::less<>> tensors_;
 };

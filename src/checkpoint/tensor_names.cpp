@@ -83,15 +83,18 @@ SkippedKind ClassifySkipped(std::string_view canonical_name, const std::set<int6
     if (name.substr(0, prefix.size()) == prefix) return SkippedKind::kVision;
   }
   if (HasSuffix(name, "rotary_emb.inv_freq")) return SkippedKind::kRotary;
-  for (std::string_view suffix : {".input_scale", ".output_scale", ".q_scale", ".k_scale", ".v_scale"}) {
+  for (std::string_view suffix : {".input_scale", ".output_scale", ".q_scale", ".k_scale", ".v_scale",
+                                  ".input_global_scale", ".activation_scale", ".qscale_act"}) {
     if (HasSuffix(name, suffix)) return SkippedKind::kActivationScale;
   }
   return SkippedKind::kNone;
 }
 
 std::string_view ModuleOf(std::string_view name) {
-  constexpr std::string_view kSuffix = ".weight";
-  return HasSuffix(name, kSuffix) ? name.substr(0, name.size() - kSuffix.size()) : std::string_view();
+  for (std::string_view suffix : {".weight", ".weight_packed"}) {
+    if (HasSuffix(name, suffix)) return name.substr(0, name.size() - suffix.size());
+  }
+  return {};
 }
 
 }  // namespace mxmla

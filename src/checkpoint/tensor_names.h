@@ -26,7 +26,7 @@ enum class SkippedKind { kNone, kMtp, kVision, kRotary, kActivationScale };
 // Why a tensor outside the tree may be skipped; kNone when it may not.
 SkippedKind ClassifySkipped(std::string_view canonical_name, const std::set<int64_t>& mtp_layers);
 
-// The module of "MODULE.weight", or "" for another name.
+// The module of "MODULE.weight" or "MODULE.weight_packed", or "" for another name.
 std::string_view ModuleOf(std::string_view name);
 
 bool IsMtpMarker(std::string_view canonical_name);

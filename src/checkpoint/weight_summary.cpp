@@ -115,7 +115,12 @@ WeightSummary SummarizeWeights(const ModelWeights& weights, const ModelConfig& c
     }
     attention.Add(layer.kv_a_proj_with_mqa);
     norms.Add(layer.kv_a_layernorm);
-    kv_b.Add(layer.kv_b_proj);
+    if (layer.w_kc_output_major) {
+      kv_b.Add(layer.w_kc.tensor);
+      kv_b.Add(layer.w_vc.tensor);
+    } else {
+      kv_b.Add(layer.kv_b_proj);
+    }
     attention.Add(layer.o_proj);
     if (!layer.is_moe) {
       add_mlp(dense, layer.mlp);

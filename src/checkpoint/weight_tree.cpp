@@ -56,11 +56,17 @@ class Builder {
     }
     layer->kv_a_proj_with_mqa = Linear(prefix + "kv_a_proj_with_mqa", c_.kv_row(), hidden);
     layer->kv_a_layernorm = source_.Vector(prefix + "kv_a_layernorm.weight", c_.kv_lora_rank);
+    layer->o_proj = Linear(prefix + "o_proj", hidden, heads * c_.v_head_dim);
+    if (std::optional<SplitHeads> split = source_.Split(prefix)) {
+      layer->w_kc = {split->keys, heads, c_.kv_lora_rank, 0, c_.kv_lora_rank};
+      layer->w_vc = {split->values, heads, c_.v_head_dim, 0, c_.v_head_dim};
+      layer->w_kc_output_major = true;
+      return;
+    }
     const int64_t head_rows = c_.qk_nope_head_dim + c_.v_head_dim;
     layer->kv_b_proj = Linear(prefix + "kv_b_proj", heads * head_rows, c_.kv_lora_rank);
     layer->w_kc = {layer->kv_b_proj, heads, head_rows, 0, c_.qk_nope_head_dim};
     layer->w_vc = {layer->kv_b_proj, heads, head_rows, c_.qk_nope_head_dim, c_.v_head_dim};
-    layer->o_proj = Linear(prefix + "o_proj", hidden, heads * c_.v_head_dim);
   }
 
   MlpWeights Mlp(const std::string& prefix, int64_t intermediate) {

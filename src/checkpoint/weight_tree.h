@@ -8,6 +8,11 @@
 
 namespace mxmla {
 
+struct SplitHeads {
+  LinearWeight keys;    // (heads * kv_lora_rank, qk_nope_head_dim)
+  LinearWeight values;  // (heads * v_head_dim, kv_lora_rank)
+};
+
 // Where the tree's leaves come from.
 class WeightSource {
  public:
@@ -22,6 +27,8 @@ class WeightSource {
   virtual void UnusedVector(const std::string& name) = 0;
   // Whether lm_head has a matrix of its own.
   virtual bool HasHead() = 0;
+  // The heads of kv_b_proj as two tensors, keys and values (GGUF's attn_k_b and attn_v_b), if they are.
+  virtual std::optional<SplitHeads> Split(const std::string& attention) = 0;
   // Experts stored as one tensor a projection (transformers 5's way), if they are.
   virtual std::optional<ExpertWeights> FusedExperts(const std::string& mlp) = 0;
 };

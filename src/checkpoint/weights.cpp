@@ -15,9 +15,12 @@ namespace {
 
 struct Storage {
   std::vector<std::shared_ptr<const SafetensorsFile>> files;
+  std::shared_ptr<const void> gguf;
   std::deque<std::vector<float>> vectors;
   std::deque<std::vector<std::byte>> widened;
   std::deque<Tensor> tensors;  // of the widened values
+  WidenedScales scales;
+  std::deque<Tensor> tensors_of_gguf;  // with fewer dimensions than in the file
 };
 
 class CheckpointSource : public WeightSource {
@@ -25,6 +28,7 @@ class CheckpointSource : public WeightSource {
   CheckpointSource(const Checkpoint& checkpoint, const ModelConfig& config, ValueCheck check)
       : checkpoint_(checkpoint), config_(config), check_(check), storage_(std::make_shared<Storage>()) {
     storage_->files = checkpoint.files();
+    storage_->gguf = checkpoint.gguf();
     for (const auto& [name, tensor] : checkpoint.tensors()) {
       const auto [at, inserted] = tensors_.emplace(CanonicalName(name, config.names), tensor);
       if (!inserted) {
@@ -35,19 +39,19 @@ class CheckpointSource : public WeightSource {
   }
 
   LinearWeight Matrix(const std::string& module, int64_t n, int64_t k, bool plain) override {
-    MatrixTensors tensors;
-    tensors.weight = Take(module + kWeightSuffix);
+    MatrixTensors tensors = FindMatrix(module, [&](const std::string& name) { return Take(name); });
     if (!tensors.weight) FailMissing(module + kWeightSuffix, fmt::format("({}, {})", n, k));
-    tensors.fp8_scale = Take(module + kFp8ScaleSuffix);
-    tensors.mxfp4_scale = Take(module + kMxfp4ScaleSuffix);
-    if (tensors.weight->shape == std::vector<int64_t>{n, k}) tensors.weight = Widened(tensors.weight);
-    LinearWeight result = ReadMatrix(tensors, n, k);
-    if (plain && IsQuantized(result)) {
+    if (IsRouter(module) && tensors.weight->shape == std::vector<int64_t>{n, k}) {
+      tensors.weight = Widened(tensors.weight);
+    }
+    LinearWeight result = ReadMatrix(tensors, n, k, &storage_->scales);
+    const bool embeds = config_.quantization.method == QuantMethod::kGguf && !IsRouter(module);
+    if (plain && IsQuantized(result) && !embeds) {
       Fail(ErrorCode::kTensor, TensorSubject(*tensors.weight), DescribeShape("BF16 or F32", n, k),
            tensors.weight->Describe(), "embeddings and routers are not quantised");
     }
     if (check_ == ValueCheck::kAll || IsRouter(module)) CheckMatrix(tensors);
-    Compare(module, result);
+    Compare(module, tensors.weight->name, result);
     return result;
   }
 
@@ -71,7 +75,19 @@ class CheckpointSource : public WeightSource {
 
   bool HasHead() override { return tensors_.contains("lm_head.weight"); }
 
+  std::optional<SplitHeads> Split(const std::string& attention) override {
+    const Tensor* keys = Take(attention + "k_b_proj.weight");
+    const Tensor* values = Take(attention + "v_b_proj.weight");
+    if (!keys && !values) return std::nullopt;
+    const int64_t heads = config_.num_attention_heads;
+    const int64_t nope = config_.qk_nope_head_dim, latent = config_.kv_lora_rank, v = config_.v_head_dim;
+    if (!keys) FailMissing(attention + "k_b_proj.weight", fmt::format("({}, {}, {})", heads, latent, nope));
+    if (!values) FailMissing(attention + "v_b_proj.weight", fmt::format("({}, {}, {})", heads, v, latent));
+    return SplitHeads{FlatMatrix(*keys, heads, latent, nope), FlatMatrix(*values, heads, v, latent)};
+  }
+
   std::optional<ExpertWeights> FusedExperts(const std::string& mlp) override {
+    if (tensors_.contains(mlp + ".experts.gate_proj")) return StackedExperts(mlp);
     const Tensor* gate_up = Take(mlp + ".experts.gate_up_proj");
     const Tensor* down = Take(mlp + ".experts.down_proj");
     if (!gate_up && !down) return std::nullopt;
@@ -80,8 +96,6 @@ class CheckpointSource : public WeightSource {
     const int64_t width = config_.moe_intermediate_size;
     if (!gate_up) FailMissing(mlp + ".experts.gate_up_proj", fmt::format("({}, {}, {})", experts, 2 * width, hidden));
     if (!down) FailMissing(mlp + ".experts.down_proj", fmt::format("({}, {}, {})", experts, hidden, width));
-    if (gate_up->shape == std::vector<int64_t>{experts, 2 * width, hidden}) gate_up = Widened(gate_up);
-    if (down->shape == std::vector<int64_t>{experts, hidden, width}) down = Widened(down);
     ExpertWeights result;
     for (int64_t e = 0; e < experts; ++e) {
       const LinearWeight both = FusedMatrix(*gate_up, e, experts, 2 * width, hidden);
@@ -127,9 +141,12 @@ class CheckpointSource : public WeightSource {
       notes.push_back(fmt::format("skipped {} norms ({}{}): the model does not use those of its dense layers",
                                   unused_.size(), unused_.front(), unused_.size() > 1 ? ", ..." : ""));
     }
-    note(excluded_, "MXFP4 matrices are named in the exclude list of config.json");
-    note(undeclared_fp8_, "matrices are FP8 although config.json has no fp8 quantization_config");
-    note(undeclared_mxfp4_, "matrices are MXFP4 although config.json has no quark quantization_config");
+    for (const auto& [format, modules] : excluded_) {
+      note(modules, fmt::format("matrices of {} are named in the exclude list of config.json", format));
+    }
+    for (const auto& [format, modules] : undeclared_) {
+      note(modules, fmt::format("matrices are of {} although config.json does not say so", format));
+    }
     return notes;
   }
 
@@ -157,39 +174,87 @@ class CheckpointSource : public WeightSource {
     return &result;
   }
 
-  // The config against the file: what the file holds decides.
-  void Compare(const std::string& module, const LinearWeight& weight) {
+  // The config against the file: what the file holds decides. `name` is the weight's in the file.
+  void Compare(const std::string& module, std::string_view name, const LinearWeight& weight) {
     const QuantizationConfig& quantization = config_.quantization;
-    if (std::holds_alternative<Fp8Block>(weight) && quantization.method != QuantMethod::kFp8) {
-      undeclared_fp8_.push_back(module);
+    if (!IsQuantized(weight) || quantization.method == QuantMethod::kGguf) return;
+    const std::string_view stored(ModuleOf(name));
+    const std::string format(FormatName(weight));
+    if (quantization.exclude.Matches(module) || quantization.exclude.Matches(stored)) {
+      excluded_[format].push_back(module);
+      return;
     }
-    if (std::holds_alternative<Mxfp4<const e2m1x2, 2>>(weight)) {
-      if (quantization.method != QuantMethod::kQuark) {
-        undeclared_mxfp4_.push_back(module);
-      } else if (quantization.exclude.Matches(module)) {
-        excluded_.push_back(module);
-      }
+    std::optional<WeightFormat> declared = quantization.FormatOf(stored);
+    if (!declared) declared = quantization.FormatOf(module);
+    if (!declared || WeightFormatName(*declared) != format) undeclared_[format].push_back(module);
+  }
+
+  // The (count * n, k) matrix of a tensor (count, n, k).
+  LinearWeight FlatMatrix(const Tensor& tensor, int64_t count, int64_t n, int64_t k) {
+    if (tensor.shape != std::vector<int64_t>{count, n, k}) {
+      Fail(ErrorCode::kTensor, TensorSubject(tensor), fmt::format("({}, {}, {})", count, n, k), tensor.Describe());
     }
+    Tensor& flat = storage_->tensors_of_gguf.emplace_back(tensor);
+    flat.shape = {count * n, k};
+    const MatrixTensors tensors{&flat};
+    if (check_ == ValueCheck::kAll) CheckMatrix(tensors);
+    return ReadMatrix(tensors, count * n, k, &storage_->scales);
+  }
+
+  // GGUF's experts: one tensor a projection.
+  ExpertWeights StackedExperts(const std::string& mlp) {
+    const int64_t experts = config_.n_routed_experts;
+    ExpertWeights result;
+    const auto read = [&](std::string_view projection, int64_t n, int64_t k, std::vector<LinearWeight>* to) {
+      const std::string name = fmt::format("{}.experts.{}", mlp, projection);
+      const Tensor* tensor = Take(name);
+      if (!tensor) FailMissing(name, fmt::format("({}, {}, {})", experts, n, k));
+      const LinearWeight all = FlatMatrix(*tensor, experts, n, k);
+      for (int64_t e = 0; e < experts; ++e) to->push_back(Rows(all, e * n, n));
+    };
+    read("gate_proj", config_.moe_intermediate_size, config_.hidden_size, &result.gate_proj);
+    read("up_proj", config_.moe_intermediate_size, config_.hidden_size, &result.up_proj);
+    read("down_proj", config_.hidden_size, config_.moe_intermediate_size, &result.down_proj);
+    return result;
   }
 
   // Matrix `index` of a tensor (count, n, k).
   LinearWeight FusedMatrix(const Tensor& tensor, int64_t index, int64_t count, int64_t n, int64_t k) const {
-    const bool dtype_fits = tensor.dtype == TensorDType::kBf16 || tensor.dtype == TensorDType::kF32;
+    const bool dtype_fits =
+        tensor.dtype == TensorDType::kBf16 || tensor.dtype == TensorDType::kF32 || tensor.dtype == TensorDType::kF16;
     if (!dtype_fits || tensor.shape != std::vector<int64_t>{count, n, k}) {
       Fail(ErrorCode::kTensor, TensorSubject(tensor), fmt::format("BF16 or F32 ({}, {}, {})", count, n, k),
            tensor.Describe(), "quantised experts are stored one by one");
     }
     if (tensor.dtype == TensorDType::kF32) return tensor.As<float, 3>().Select(0, index);
+    if (tensor.dtype == TensorDType::kF16) return tensor.As<f16, 3>().Select(0, index);
     return tensor.As<bf16, 3>().Select(0, index);
   }
 
   [[noreturn]] void FailMissing(const std::string& name, const std::string& shape) const {
+    const std::string module = name.substr(0, name.rfind('.'));
+    if (const auto at = tensors_.find(module + ".qweight"); at != tensors_.end()) {
+      Fail(ErrorCode::kTensor, TensorSubject(*at->second), "\"" + name + "\"", at->second->Describe(),
+           "GPTQ's and AWQ's packed integers are not read; take the BF16 or FP8 release");
+    }
     Fail(ErrorCode::kTensor, fmt::format("tensor \"{}\"", name), "shape " + shape,
          fmt::format("no such tensor in {}", checkpoint_.folder()),
          "config.json and the weights do not fit each other");
   }
 
   [[noreturn]] void FailUnexpected(const std::string& name, const Tensor& tensor) const {
+    struct Foreign {
+      std::string_view suffix, why;
+    };
+    constexpr Foreign kForeign[] = {
+        {".weight_zero_point", "asymmetric integers are not read; take the BF16 or FP8 release"},
+        {".weight_g_idx", "columns in another order are not read; take the BF16 or FP8 release"},
+        {".pre_quant_scale", "activations scaled before the product (AWQ) are not supported"},
+    };
+    for (const Foreign& foreign : kForeign) {
+      if (!name.ends_with(foreign.suffix)) continue;
+      Fail(ErrorCode::kTensor, TensorSubject(tensor), "no such tensor", tensor.Describe(), foreign.why);
+    }
     const int64_t layer = LayerOf(name);
     const bool beyond = layer >= config_.num_hidden_layers;
     Fail(ErrorCode::kTensor, TensorSubject(tensor),
@@ -222,7 +287,8 @@ class CheckpointSource : public WeightSource {
   std::unordered_set<const Tensor*> taken_;
   std::map<const float*, TensorDType> vector_dtypes_;
   std::map<const void*, const void*> widened_;
-  std::vector<std::string> excluded_, undeclared_fp8_, undeclared_mxfp4_, unused_;
+  std::map<std::string, std::vector<std::string>, std::less<>> excluded_, undeclared_;  // modules by their format
+  std::vector<std::string> unused_;
 };
 
 }  // namespace

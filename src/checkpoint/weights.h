@@ -44,7 +44,9 @@ struct LayerWeights {
   LinearWeight kv_b_proj;               // (heads * (qk_nope_head_dim + v_head_dim), kv_lora_rank)
   HeadWeight w_kc;                      // kv_b_proj's rows of keys: heads of (qk_nope_head_dim, kv_lora_rank)
   HeadWeight w_vc;                      // kv_b_proj's rows of values: heads of (v_head_dim, kv_lora_rank)
-  LinearWeight o_proj;                  // (hidden, heads * v_head_dim)
+  // GGUF splits kv_b_proj, which is empty then, and holds w_kc transposed: heads of (kv_lora_rank, qk_nope_head_dim).
+  bool w_kc_output_major = false;
+  LinearWeight o_proj;  // (hidden, heads * v_head_dim)
 
   bool is_moe = false;
   MlpWeights mlp;                                // a dense layer's; empty when is_moe

@@ -22,6 +22,23 @@ struct bf16 {
   constexpr float ToFloat() const { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
 };
 
+// IEEE half precision.
+struct f16 {
+  uint16_t bits = 0;
+
+  constexpr float ToFloat() const {
+    const uint32_t sign = static_cast<uint32_t>(bits & 0x8000u) << 16;
+    const uint32_t exponent = (bits >> 10) & 0x1fu;
+    const uint32_t mantissa = bits & 0x3ffu;
+    if (exponent == 0) {
+      const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;
+      return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(magnitude));
+    }
+    const uint32_t wide = exponent == 31 ? 255u : exponent + 112u;
+    return std::bit_cast<float>(sign | (wide << 23) | (mantissa << 13));
+  }
+};
+
 // FP8 e4m3fn: bias 7, no infinities, S.1111.111 is NaN, largest finite value 448.
 struct e4m3 {
   uint8_t bits = 0;
@@ -80,6 +97,14 @@ struct e2m1x2 {
   constexpr float High() const { return kE2m1Values[bits >> 4]; }
 };
 
+// Two 4-bit integers in a byte, each stored with 8 added, the even element in the low nibble.
+struct int4x2 {
+  uint8_t bits = 0;
+
+  constexpr int Low() const { return (bits & 0xf) - 8; }
+  constexpr int High() const { return (bits >> 4) - 8; }
+};
+
 // The E2M1 code (0..15) nearest to `value`, ties to the even code, saturating at 6. NaN is the caller's business (an
 // MX block that holds one gets the scale NaN).
 constexpr uint8_t E2m1FromFloat(float value) {
@@ -105,13 +130,15 @@ constexpr uint8_t E2m1FromFloat(float value) {
 }
 
 inline constexpr int64_t kMxBlock = 32;    // elements that share one E8M0 scale
+inline constexpr int64_t kInt4Group = 32;  // 4-bit integers that share one bf16 scale
+inline constexpr int64_t kNvBlock = 16;    // elements that share one E4M3 scale
 inline constexpr int64_t kFp8Group = 128;  // activation elements that share one float32 scale
 inline constexpr int64_t kFp8Block = 128;  // edge of the square of FP8 weights that share one float32 scale
 
 // How an MX block's exponent follows from its largest magnitude: see QuantizeMxfp4Block in ops/quantize_block.h.
 enum class ScaleMode { kEven, kFloor, kCeil };
 
-enum class DType { kF32, kBf16, kE4m3, kE8m0, kE2m1x2, kI32, kI64 };
+enum class DType { kF32, kBf16, kE4m3, kE8m0, kE2m1x2, kI32, kI64, kF16, kInt4x2, kQ8_0, kQ4K, kQ6K, kGgmlMxfp4 };
 
 constexpr std::string_view DTypeName(DType dtype) {
   switch (dtype) {
@@ -129,6 +156,18 @@ constexpr std::string_view DTypeName(DType dtype) {
       return "i32";
     case DType::kI64:
       return "i64";
+    case DType::kF16:
+      return "f16";
+    case DType::kInt4x2:
+      return "int4x2";
+    case DType::kQ8_0:
+      return "q8_0";
+    case DType::kQ4K:
+      return "q4_k";
+    case DType::kQ6K:
+      return "q6_k";
+    case DType::kGgmlMxfp4:
+      return "ggml-mxfp4";
   }
   return "?";
 }
@@ -156,6 +195,14 @@ struct DTypeOf<e2m1x2> {
   static constexpr DType value = DType::kE2m1x2;
 };
 template <>
+struct DTypeOf<f16> {
+  static constexpr DType value = DType::kF16;
+};
+template <>
+struct DTypeOf<int4x2> {
+  static constexpr DType value = DType::kInt4x2;
+};
+template <>
 struct DTypeOf<int32_t> {
   static constexpr DType value = DType::kI32;
 };
@@ -166,6 +213,7 @@ struct DTypeOf<int64_t> {
 
 inline float ToFloat(float value) { return value; }
 inline float ToFloat(bf16 value) { return value.ToFloat(); }
+inline float ToFloat(f16 value) { return value.ToFloat(); }
 
 // Rounds `value` to the activation type T.
 template <class T>

@@ -1,59 +1,46 @@
 #include "core/scaled.h"
 
-#include <cstring>
-
 namespace mxmla {
-namespace {
-
-void DequantizeRow(const View<const float, 2>& weight, int64_t row, float* out) {
-  std::memcpy(out, &weight(row, 0), static_cast<size_t>(weight.shape[1]) * sizeof(float));
-}
-
-void DequantizeRow(const View<const bf16, 2>& weight, int64_t row, float* out) {
-  const bf16* values = &weight(row, 0);
-  for (int64_t k = 0; k < weight.shape[1]; ++k) out[k] = values[k].ToFloat();
-}
-
-void DequantizeRow(const Fp8Block& weight, int64_t row, float* out) {
-  const e4m3* values = &weight.values(row, 0);
-  const float* scales = &weight.scales((weight.first_row + row) / kFp8Block, 0);
-  for (int64_t k = 0; k < weight.values.shape[1]; ++k) out[k] = values[k].ToFloat() * scales[k / kFp8Block];
-}
-
-void DequantizeRow(const Mxfp4<const e2m1x2, 2>& weight, int64_t row, float* out) {
-  const e2m1x2* codes = &weight.values(row, 0);
-  const e8m0* scales = &weight.scales(row, 0);
-  for (int64_t pair = 0; pair < weight.values.shape[1]; ++pair) {
-    const float scale = scales[2 * pair / kMxBlock].ToFloat();
-    out[2 * pair] = codes[pair].Low() * scale;
-    out[2 * pair + 1] = codes[pair].High() * scale;
-  }
-}
-
-}  // namespace
 
 std::string_view FormatName(const LinearWeight& weight) {
-  constexpr std::string_view kNames[] = {"f32", "bf16", "fp8-block128", "mxfp4"};
+  if (const auto* fp8 = std::get_if<Fp8Block>(&weight)) {
+    return fp8->in_squares() ? "fp8-block128" : fp8->scale_rows == 1 ? "fp8-channel" : "fp8-tensor";
+  }
+  constexpr std::string_view kNames[] = {"f32",      "bf16",  "fp8",  "mxfp4", "f16",  "mxfp8",
+                                         "int4-g32", "nvfp4", "q8_0", "q4_k",  "q6_k", "ggml-mxfp4"};
+  static_assert(std::size(kNames) == std::variant_size_v<LinearWeight>);
   return kNames[weight.index()];
 }
 
 int64_t ByteCount(const LinearWeight& weight) {
-  const int64_t n = RowCount(weight);
-  const int64_t k = ColumnCount(weight);
-  switch (weight.index()) {
-    case 0:
-      return n * k * 4;
-    case 1:
-      return n * k * 2;
-    case 2:
-      return n * k + ((n + kFp8Block - 1) / kFp8Block) * ((k + kFp8Block - 1) / kFp8Block) * 4;
-    default:
-      return n * k / 2 + n * k / kMxBlock;
+  int64_t bytes = 0;
+  std::visit(
+      [&](const auto& w) {
+        using W = std::decay_t<decltype(w)>;
+        if constexpr (std::is_same_v<W, Fp8Block>) {
+          // Scales are read where they differ; a slice counts those of its own rows as if it began a square.
+          const int64_t rows = w.scales.stride[0] == 0 ? 1 : (w.values.shape[0] + w.scale_rows - 1) / w.scale_rows;
+          const int64_t columns = w.scales.stride[1] == 0 ? 1 : w.scales.shape[1];
+          bytes = w.values.size() + rows * columns * 4;
+        } else {
+          ForEachPlane(w,
+                       [&](const auto& plane) { bytes += plane.size() * static_cast<int64_t>(sizeof(*plane.data)); });
+          if constexpr (std::is_same_v<W, Nvfp4>) bytes += 4;
+        }
+      },
+      weight);
+  return bytes;
+}
+
+void Dequantize(const Mxfp4<const e2m1x2, 2>& weight, int64_t row, int64_t begin, int64_t count, float* out) {
+  for (int64_t i = 0; i < count; ++i) {
+    const e2m1x2 pair = weight.values(row, (begin + i) / 2);
+    out[i] = ((begin + i) % 2 ? pair.High() : pair.Low()) * weight.scales(row, (begin + i) / kMxBlock).ToFloat();
   }
 }
 
-void DequantizeRow(const LinearWeight& weight, int64_t row, float* out) {
-  std::visit([&](const auto& w) { DequantizeRow(w, row, out); }, weight);
+void Dequantize(const LinearWeight& weight, int64_t row, int64_t begin, int64_t count, float* out) {
+  std::visit([&](const auto& w) { Dequantize(w, row, begin, count, out); }, weight);
 }
 
 }  // namespace mxmla

@@ -4,6 +4,7 @@
 #include <variant>
 
 #include "core/view.h"
+#include "core/weight_formats.h"
 
 namespace mxmla {
 
@@ -51,20 +52,10 @@ struct Fp8Group {
   Fp8Group Rows(int64_t begin, int64_t count) const { return Slice(0, begin, count); }
 };
 
-// DeepSeek's FP8 weights: a float32 scale (`weight_scale_inv`) for each 128 x 128 square of the tensor, ragged at the
-// edges. Value of element (r, k): values(r, k) * scales((first_row + r)/128, k/128). `first_row` is where this view
-// begins in the tensor that owns the scales, so that any row slice stays a view.
-struct Fp8Block {
-  View<const e4m3, 2> values;   // (n, k)
-  View<const float, 2> scales;  // (ceil(N/128), ceil(k/128)) of the whole tensor of N rows
-  int64_t first_row = 0;
-
-  int64_t extent(int d) const { return values.shape[d]; }
-  Fp8Block Rows(int64_t begin, int64_t count) const { return {values.Rows(begin, count), scales, first_row + begin}; }
-};
-
 // A matrix of weights (n, k), as the checkpoint holds it.
-using LinearWeight = std::variant<View<const float, 2>, View<const bf16, 2>, Fp8Block, Mxfp4<const e2m1x2, 2>>;
+using LinearWeight =
+    std::variant<View<const float, 2>, View<const bf16, 2>, Fp8Block, Mxfp4<const e2m1x2, 2>, View<const f16, 2>, Mxfp8,
+                 Int4Group, Nvfp4, GgmlMatrix<q8_0>, GgmlMatrix<q4_k>, GgmlMatrix<q6_k>, GgmlMatrix<ggml_mxfp4>>;
 
 inline int64_t RowCount(const LinearWeight& weight) {
   return std::visit(
@@ -89,15 +80,39 @@ inline int64_t ColumnCount(const LinearWeight& weight) {
 inline LinearWeight Rows(const LinearWeight& weight, int64_t begin, int64_t count) {
   return std::visit([&](const auto& w) -> LinearWeight { return w.Rows(begin, count); }, weight);
 }
-inline bool IsQuantized(const LinearWeight& weight) { return weight.index() >= 2; }
+// Whether its elements are no plain floats.
+inline bool IsQuantized(const LinearWeight& weight) {
+  return std::visit(
+      [](const auto& w) {
+        return !requires { w.shape; };
+      },
+      weight);
+}
 
-// "f32", "bf16", "fp8-block128" or "mxfp4"
+// Calls visit(plane) for the values and, where they lie apart, the scales of a view, a `Mxfp4`, ... (no variant).
+template <class Weight, class Visit>
+void ForEachPlane(Weight&& weight, const Visit& visit) {
+  if constexpr (requires { weight.values; }) {
+    visit(weight.values);
+    if constexpr (requires { weight.scales; }) visit(weight.scales);
+  } else {
+    visit(weight);
+  }
+}
+
+// "f32", "bf16", "f16", "fp8-block128", "fp8-channel", "fp8-tensor", "mxfp8", "mxfp4", "nvfp4", "int4-g32", "q8_0",
+// "q4_k", "q6_k" or "ggml-mxfp4"
 std::string_view FormatName(const LinearWeight& weight);
 // Bytes of values and scales that one reading of the matrix moves.
 int64_t ByteCount(const LinearWeight& weight);
 
-// Row `row` of `weight`, dequantised: exact but for the one rounding of value * scale of FP8.
-void DequantizeRow(const LinearWeight& weight, int64_t row, float* out /* (k) */);
+// Elements begin .. begin + count of row `row` of `weight`, dequantised: exact but for the roundings that a format's
+// value names (FP8: one of value * scale).
+void Dequantize(const Mxfp4<const e2m1x2, 2>& weight, int64_t row, int64_t begin, int64_t count, float* out);
+void Dequantize(const LinearWeight& weight, int64_t row, int64_t begin, int64_t count, float* out /* (count) */);
+inline void DequantizeRow(const LinearWeight& weight, int64_t row, float* out /* (k) */) {
+  Dequantize(weight, row, 0, ColumnCount(weight), out);
+}
 
 // One matrix a head, inside one tensor: head h is rows h*head_stride + head_offset .. + head_rows of `tensor`. This is
 // how w_kc and w_vc lie in kv_b_proj (heads * (qk_nope_head_dim + v_head_dim), kv_lora_rank).

@@ -36,6 +36,11 @@ struct Mxfp4Row {
   const e2m1x2* values;  // (k/2)
   const e8m0* scales;    // (k/32)
 };
+struct Int4Row {
+  const int4x2* values;  // (k/2)
+  const bf16* scales;    // (k/32)
+};
+// Of activations.
 using AnyRow = std::variant<F32Row, Bf16Row, Fp8Row, Mxfp4Row>;
 
 // Row r of a matrix, or of head h of a tensor of rows and heads.
@@ -45,10 +50,13 @@ MXMLA_INLINE Fp8Row RowOf(const Fp8Group<const e4m3, 2>& x, int64_t r) {
   return {x.values.data + r * x.values.stride[0], x.scales.data + r * x.scales.stride[0], x.scales.stride[1]};
 }
 MXMLA_INLINE Fp8Row RowOf(const Fp8Block& x, int64_t r) {
-  return {x.values.data + r * x.values.stride[0], x.scales.data + (x.first_row + r) / kFp8Block * x.scales.stride[0],
+  return {x.values.data + r * x.values.stride[0], x.scales.data + x.ScaleRow(r) * x.scales.stride[0],
           x.scales.stride[1]};
 }
 MXMLA_INLINE Mxfp4Row RowOf(const Mxfp4<const e2m1x2, 2>& x, int64_t r) {
+  return {x.values.data + r * x.values.stride[0], x.scales.data + r * x.scales.stride[0]};
+}
+MXMLA_INLINE Int4Row RowOf(const Int4Group& x, int64_t r) {
   return {x.values.data + r * x.values.stride[0], x.scales.data + r * x.scales.stride[0]};
 }
 MXMLA_INLINE F32Row RowOf(const View<const float, 3>& x, int64_t r, int64_t h) {
@@ -69,6 +77,10 @@ template <class... Alternatives>
 static AnyRow RowOf(const std::variant<Alternatives...>& x, auto... at) {
   return std::visit([&](const auto& view) -> AnyRow { return RowOf(view, at...); }, x);
 }
+
+// Whether the elements lie in pairs, and 32 of them share one scale.
+template <class Row>
+inline constexpr bool kPaired = std::is_same_v<Row, Mxfp4Row> || std::is_same_v<Row, Int4Row>;
 
 // ---- Even and odd, and back ----
 
@@ -141,6 +153,11 @@ MXMLA_INLINE void LoadScales(const Mxfp4Row& row, int64_t first_block, int64_t b
   StoreWords(scales, (codes << 23) | (BitsOf(odd) & Splat(0x00400000u)));
 }
 
+MXMLA_INLINE void LoadScales(const Int4Row& row, int64_t first_block, int64_t blocks, float* scales /* (16) */) {
+  const bf16* from = row.scales + first_block;
+  Store(scales, blocks == kGroupBlocks ? Load(from) : LoadPartial(from, blocks));
+}
+
 // ---- Decoding 32 elements ----
 
 MXMLA_INLINE Block DecodeBf16(const void* from /* 64 bytes */) {
@@ -167,6 +184,13 @@ MXMLA_INLINE Block DecodeFp8(const void* from /* 32 bytes */, float scale) {
 MXMLA_INLINE Block DecodeMxfp4(const void* from /* 16 bytes */, float scale) {
   // The permutation looks at the low four bits of each lane only.
   const __m512 table = _mm512_mul_ps(_mm512_loadu_ps(kE2m1Values), _mm512_set1_ps(scale));
+  const __m512i codes = _mm512_cvtepu8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(from)));
+  return {{{(F32Native)_mm512_permutexvar_ps(codes, table)}},
+          {{(F32Native)_mm512_permutexvar_ps(_mm512_srli_epi32(codes, 4), table)}}};
+}
+MXMLA_INLINE Block DecodeInt4(const void* from /* 16 bytes */, float scale) {
+  alignas(64) static constexpr float kValues[16] = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
+  const __m512 table = _mm512_mul_ps(_mm512_load_ps(kValues), _mm512_set1_ps(scale));
   const __m512i codes = _mm512_cvtepu8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(from)));
   return {{{(F32Native)_mm512_permutexvar_ps(codes, table)}},
           {{(F32Native)_mm512_permutexvar_ps(_mm512_srli_epi32(codes, 4), table)}}};
@@ -206,6 +230,12 @@ MXMLA_INLINE Block DecodeMxfp4(const void* from /* 16 bytes */, float scale) {
   const U32x16 codes = WidenBytes(from);
   return {E2m1Value(codes, Splat(scale)), E2m1Value(codes >> 4, Splat(scale))};
 }
+MXMLA_INLINE Block DecodeInt4(const void* from /* 16 bytes */, float scale) {
+  const U32x16 codes = WidenBytes(from);
+  const I32x16 eight = Splat(int32_t{8});
+  return {ToFloat(AsSigned(codes & Splat(15u)) - eight) * Splat(scale),
+          ToFloat(AsSigned(codes >> 4) - eight) * Splat(scale)};
+}
 #endif
 
 // Block `block` of a row: block `i` of those whose scales LoadScales prepared.
@@ -222,18 +252,22 @@ MXMLA_INLINE Block Decode(const Mxfp4Row& row, int64_t block, const float* scale
   return DecodeMxfp4(row.values + block * (kBlock / 2), scales[i]);
 }
 
+MXMLA_INLINE Block Decode(const Int4Row& row, int64_t block, const float* scales, int64_t i) {
+  return DecodeInt4(row.values + block * (kBlock / 2), scales[i]);
+}
+
 // Block `block`, of which the row holds only `count` < 32 elements: the rest is 0. Nothing past the row is read.
 template <class Row>
 [[gnu::noinline]] static Block DecodeTail(const Row& row, int64_t block, int64_t count) {
   alignas(64) std::remove_const_t<std::remove_pointer_t<decltype(row.values)>> padded[kBlock] = {};
   Row copy = row;
-  const int64_t begin = std::is_same_v<Row, Mxfp4Row> ? block * kBlock / 2 : block * kBlock;
-  const int64_t elements = std::is_same_v<Row, Mxfp4Row> ? count / 2 : count;
+  const int64_t begin = kPaired<Row> ? block * kBlock / 2 : block * kBlock;
+  const int64_t elements = kPaired<Row> ? count / 2 : count;
   std::memcpy(padded, row.values + begin, static_cast<size_t>(elements) * sizeof(padded[0]));
   copy.values = padded;
   float scales[kGroupBlocks] = {};
   if constexpr (std::is_same_v<Row, Fp8Row>) scales[0] = row.scales[block / 4 * row.scale_stride];
-  if constexpr (std::is_same_v<Row, Mxfp4Row>) LoadScales(row, block, 1, scales);
+  if constexpr (kPaired<Row>) LoadScales(row, block, 1, scales);
   return Decode(copy, 0, scales, 0);
 }
 
@@ -269,13 +303,13 @@ struct RowStep {
 template <class Row>
 MXMLA_INLINE RowStep StepBetween(const Row& from, const Row& to) {
   RowStep step{reinterpret_cast<const char*>(to.values) - reinterpret_cast<const char*>(from.values), 0};
-  if constexpr (std::is_same_v<Row, Mxfp4Row>) {
+  if constexpr (kPaired<Row>) {
     step.scales = reinterpret_cast<const char*>(to.scales) - reinterpret_cast<const char*>(from.scales);
   }
   return step;
 }
 template <class Row>
-inline constexpr int64_t kBlockBytes = std::is_same_v<Row, Mxfp4Row>  ? 16
+inline constexpr int64_t kBlockBytes = kPaired<Row>                   ? 16
                                        : std::is_same_v<Row, Fp8Row>  ? 32
                                        : std::is_same_v<Row, Bf16Row> ? 64
                                                                       : 128;

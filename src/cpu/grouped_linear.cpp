@@ -45,12 +45,14 @@ void RunGroupedLinear(const ExecContext& context, const GroupedLinearArgs& args)
       const int64_t expert = used[task / w_tiles];
       const int64_t w_begin = task % w_tiles * tile_w;
       const LinearWeight& any_weight = args.weights[static_cast<size_t>(expert)];
-      std::visit(
-          [&](const auto& weight, const auto& out) {
-            ExpertTile(args, args.InputOf(any_weight), weight, out, args.expert_begin(expert),
-                       args.expert_begin(expert + 1), w_begin, std::min(tile_w, n - w_begin), k);
-          },
-          any_weight, args.out);
+      VisitWeight(any_weight, [&](const auto& weight) {
+        std::visit(
+            [&](const auto& out) {
+              ExpertTile(args, args.InputOf(any_weight), weight, out, args.expert_begin(expert),
+                         args.expert_begin(expert + 1), w_begin, std::min(tile_w, n - w_begin), k);
+            },
+            args.out);
+      });
     });
   }
 }

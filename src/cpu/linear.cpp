@@ -26,14 +26,16 @@ void RunFewRows(const ExecContext& context, const LinearArgs& args) {
   const int64_t rows = Extent(args.x, 0);
   const int64_t tile_w = TileW(rows);
   if (context.profiler) context.profiler->AddRepacked(RepackedBytes((n + tile_w - 1) / tile_w, rows, k));
-  std::visit(
-      [&](const auto& weight, const auto& out) {
-        RunTasks(context, (n + tile_w - 1) / tile_w, [&](int64_t task, int) {
-          const int64_t w_begin = task * tile_w;
-          LinearTile(args.x, weight, out, k, 0, rows, w_begin, std::min(tile_w, n - w_begin));
-        });
-      },
-      args.weight, args.out);
+  VisitWeight(args.weight, [&](const auto& weight) {
+    std::visit(
+        [&](const auto& out) {
+          RunTasks(context, (n + tile_w - 1) / tile_w, [&](int64_t task, int) {
+            const int64_t w_begin = task * tile_w;
+            LinearTile(args.x, weight, out, k, 0, rows, w_begin, std::min(tile_w, n - w_begin));
+          });
+        },
+        args.out);
+  });
 }
 
 void RunLinear(const ExecContext& context, const LinearArgs& args) {
@@ -44,17 +46,19 @@ void RunLinear(const ExecContext& context, const LinearArgs& args) {
   const int64_t w_tiles = (n + tile_w - 1) / tile_w;
   const int64_t x_tiles = TileCountX(rows);
   if (context.profiler) context.profiler->AddRepacked(RepackedBytes(w_tiles, rows, k));
-  std::visit(
-      [&](const auto& weight, const auto& out) {
-        // Neighbouring tasks share the activation rows.
-        RunTasks(context, x_tiles * w_tiles, [&](int64_t task, int) {
-          const int64_t x_begin = TileBeginX(rows, task / w_tiles);
-          const int64_t x_end = TileBeginX(rows, task / w_tiles + 1);
-          const int64_t w_begin = task % w_tiles * tile_w;
-          LinearTile(args.x, weight, out, k, x_begin, x_end - x_begin, w_begin, std::min(tile_w, n - w_begin));
-        });
-      },
-      args.weight, args.out);
+  VisitWeight(args.weight, [&](const auto& weight) {
+    std::visit(
+        [&](const auto& out) {
+          // Neighbouring tasks share the activation rows.
+          RunTasks(context, x_tiles * w_tiles, [&](int64_t task, int) {
+            const int64_t x_begin = TileBeginX(rows, task / w_tiles);
+            const int64_t x_end = TileBeginX(rows, task / w_tiles + 1);
+            const int64_t w_begin = task % w_tiles * tile_w;
+            LinearTile(args.x, weight, out, k, x_begin, x_end - x_begin, w_begin, std::min(tile_w, n - w_begin));
+          });
+        },
+        args.out);
+  });
 }
 
 }  // namespace

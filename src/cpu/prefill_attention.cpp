@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "cpu/cache_rows.h"
+#include "cpu/coded_matrix.h"
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
 #include "cpu/softmax_tile.h"

@@ -7,7 +7,7 @@
 
 #include <algorithm>
 
-#include "cpu/blocks.h"
+#include "cpu/coded_matrix.h"
 
 namespace mxmla::cpu::MXMLA_CPU_ISA {
 
@@ -54,8 +54,8 @@ template <class Row, int R, int C>
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
       LoadScales(row[r], stretch.first_block + begin, count, scales[r]);
-      if constexpr (std::is_same_v<Row, Mxfp4Row>) {
-        __builtin_prefetch(row[r].scales + stretch.first_block + begin + ahead.scales);
+      if constexpr (kPaired<Row>) {
+        __builtin_prefetch(reinterpret_cast<const char*>(row[r].scales + stretch.first_block + begin) + ahead.scales);
       }
     }
     for (int64_t i = 0; i < count; ++i, x += C * kBlock) {
@@ -264,6 +264,11 @@ static void ProductTile(const AnyRow* x /* (x_count) */, int64_t x_count, const 
         break;
     }
   }
+}
+
+static inline void ProductTile(const AnyRow* x /* (x_count) */, int64_t x_count, const CodedMatrix& weight,
+                               int64_t w_begin, int64_t w_count, int64_t k, float* out /* (x_count, kTileW) */) {
+  PanelProduct(x, x_count, weight, w_begin, w_count, k, out);
 }
 
 // Activation rows are cut into tiles of nearly equal size, in whole strips: tile t is rows TileBeginX(rows, t) ..

@@ -129,14 +129,16 @@ void AbsorbTile(const QueryAbsorbArgs& args, const Weight& tensor, const View<T,
       UnpackQuery(RowOf(args.q_nope, row_begin + r, head), nope, n, q + r * kNopeStep);
     }
     int64_t direct = 0;  // blocks that need no copy of the decoded weights
-    if (rows == 1) {
-      for (; direct + kDirectBlocks <= stretch.blocks; direct += kDirectBlocks) {
-        DirectTile<kDirectBlocks>(tensor, first_row + n, count, q, first_block + direct, sums + direct * kBlock);
+    if constexpr (!std::is_same_v<Weight, CodedMatrix>) {
+      if (rows == 1) {
+        for (; direct + kDirectBlocks <= stretch.blocks; direct += kDirectBlocks) {
+          DirectTile<kDirectBlocks>(tensor, first_row + n, count, q, first_block + direct, sums + direct * kBlock);
+        }
+        for (; direct < stretch.blocks; ++direct) {
+          DirectTile<1>(tensor, first_row + n, count, q, first_block + direct, sums + direct * kBlock);
+        }
+        if (direct == blocks) continue;
       }
-      for (; direct < stretch.blocks; ++direct) {
-        DirectTile<1>(tensor, first_row + n, count, q, first_block + direct, sums + direct * kBlock);
-      }
-      if (direct == blocks) continue;
     }
     const Stretch rest{first_block + direct, stretch.blocks - direct, stretch.tail};
     const int64_t step = (blocks - direct) * kBlock;
@@ -195,22 +197,24 @@ void RunQueryAbsorb(const ExecContext& context, const QueryAbsorbArgs& args) {
   if (context.profiler) {
     context.profiler->AddRepacked(RepackedBytes(heads * latent_tiles, rows, Extent(args.q_nope, 2)));
   }
-  std::visit(
-      [&](const auto& tensor, const auto& out) {
-        RunTasks(context, row_tiles * heads * latent_tiles, [&](int64_t task, int) {
-          const int64_t row_tile = task / (heads * latent_tiles);
-          const int64_t row_begin = TileBeginX(rows, row_tile);
-          const int64_t row_count = TileBeginX(rows, row_tile + 1) - row_begin;
-          const int64_t head = task / latent_tiles % heads;
-          const int64_t first = task % latent_tiles * tile;
-          if (args.output_major) {
-            RowTile(args, tensor, out, row_begin, row_count, head, first);
-          } else {
-            AbsorbTile(args, tensor, out, row_begin, row_count, head, first / kBlock);
-          }
-        });
-      },
-      args.w_kc.tensor, args.out);
+  VisitWeight(args.w_kc.tensor, [&](const auto& tensor) {
+    std::visit(
+        [&](const auto& out) {
+          RunTasks(context, row_tiles * heads * latent_tiles, [&](int64_t task, int) {
+            const int64_t row_tile = task / (heads * latent_tiles);
+            const int64_t row_begin = TileBeginX(rows, row_tile);
+            const int64_t row_count = TileBeginX(rows, row_tile + 1) - row_begin;
+            const int64_t head = task / latent_tiles % heads;
+            const int64_t first = task % latent_tiles * tile;
+            if (args.output_major) {
+              RowTile(args, tensor, out, row_begin, row_count, head, first);
+            } else {
+              AbsorbTile(args, tensor, out, row_begin, row_count, head, first / kBlock);
+            }
+          });
+        },
+        args.out);
+  });
 }
 
 }  // namespace

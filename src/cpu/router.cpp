@@ -179,7 +179,8 @@ void Run(const ExecContext& context, const RouterArgs& args) {
   if (RowCount(args.weight) == 0) return;
   std::visit(
       [&](const auto& x, const auto& weight) {
-        if constexpr (requires { weight.shape; }) {
+        using W = std::decay_t<decltype(weight)>;
+        if constexpr (std::is_same_v<W, View<const float, 2>> || std::is_same_v<W, View<const bf16, 2>>) {
           Logits(context, x, weight, args.logits);
         } else {
           Fail(ErrorCode::kLayout, "router: weight", "f32 or bf16", FormatName(args.weight));

@@ -97,8 +97,8 @@ void Run(const ExecContext& context, const ValueProjectArgs& args, const Out& ou
     const int64_t begin = task % column_tiles * kColumns;
     const int64_t end = std::min(columns, begin + kColumns);
     alignas(64) float results[kTileX * kColumns];
-    std::visit([&](const auto& tensor) { ComputeTile(args, tensor, row_begin, row_count, begin, end, results); },
-               args.w_vc.tensor);
+    VisitWeight(args.w_vc.tensor,
+                [&](const auto& tensor) { ComputeTile(args, tensor, row_begin, row_count, begin, end, results); });
     for (int64_t r = 0; r < row_count; ++r) {
       float* values = results + r * kColumns;
       std::fill(values + (end - begin), values + kColumns, 0.0f);

@@ -8,6 +8,7 @@
 #include "cuda/read_bandwidth.h"
 #include "cuda/status.h"
 #include "cuda/upload.h"
+#include "gpu/read_formats.h"
 
 namespace mxmla::cuda {
 namespace {
@@ -84,6 +85,10 @@ class CudaBackend final : public Backend {
   }
 
   std::optional<size_t> FreeMemory() const override { return FreeBytes(); }
+
+  bool Reads(const LinearWeight& weight) const override {
+    return std::visit([](const auto& w) { return gpu::kIsRead<std::decay_t<decltype(w)>>; }, weight);
+  }
 
   std::shared_ptr<const void> PlaceExperts(std::span<const LinearWeight> weights) override {
     return std::make_shared<PlacedExperts>(weights);

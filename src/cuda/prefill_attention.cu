@@ -212,7 +212,7 @@ bool HonoursWeight(const LinearWeight& weight) {
   if (const auto* w = std::get_if<View<const bf16, 2>>(&weight))
     return k % 8 == 0 && Aligned(w->data, 16, {w->stride[0] * 2});
   const auto* w = std::get_if<Fp8Block>(&weight);
-  return w && k % 16 == 0 && Aligned(w->values.data, 16, {w->values.stride[0]});
+  return w && w->in_squares() && k % 16 == 0 && Aligned(w->values.data, 16, {w->values.stride[0]});
 }
 
 template <class V>

@@ -309,8 +309,8 @@ bool HonoursWeight(const HeadWeight& w_kc) {
   }
   if (const auto* w = std::get_if<View<const bf16, 2>>(&w_kc.tensor)) return Aligned(w->data, 16, {w->stride[0] * 2});
   const auto* w = std::get_if<Fp8Block>(&w_kc.tensor);
-  return w && Aligned(w->values.data, 8, {w->values.stride[0]}) && (w->first_row + w_kc.head_offset) % 32 == 0 &&
-         (w_kc.heads <= 1 || w_kc.head_stride % 32 == 0);
+  return w && w->in_squares() && Aligned(w->values.data, 8, {w->values.stride[0]}) &&
+         (w->first_row + w_kc.head_offset) % 32 == 0 && (w_kc.heads <= 1 || w_kc.head_stride % 32 == 0);
 }
 
 }  // namespace

@@ -52,7 +52,7 @@ inline WeightKind StreamedPlanes(std::string_view op, const LinearWeight& weight
     return WeightKind::kBf16;
   }
   const auto* w = std::get_if<Fp8Block>(&weight);
-  CheckLayout(w != nullptr, op, "weight", "mxfp4, bf16 or fp8-block128", std::string(FormatName(weight)));
+  CheckLayout(w && w->in_squares(), op, "weight", "mxfp4, bf16 or fp8-block128", std::string(FormatName(weight)));
   check_k(16);
   CheckPlane(op, "weight values", w->values, 16);
   *planes = {&w->values.data->bits, w->values.stride[0], w->scales.data,

@@ -481,7 +481,7 @@ void ForWeight(Params p, const ValueProjectArgs& args, const LaunchOptions& opti
     p.weight = {reinterpret_cast<const uint8_t*>(w->data), w->stride[0] * 2, nullptr, 0, 0, 0};
     return Choose<WeightKind::kBf16, kOut>(p, columns, options);
   }
-  if (const auto* w = std::get_if<Fp8Block>(&args.w_vc.tensor)) {
+  if (const auto* w = std::get_if<Fp8Block>(&args.w_vc.tensor); w && w->in_squares()) {
     CheckPlane("w_vc values", w->values, 16);
     p.weight = {&w->values.data->bits, w->values.stride[0], w->scales.data,
                 w->scales.stride[0],   w->scales.stride[1], w->first_row};

@@ -5,6 +5,7 @@
 
 #include "core/scaled.h"
 #include "gpu/launch.h"
+#include "gpu/read_formats.h"
 
 namespace mxmla::gpu {
 
@@ -91,9 +92,11 @@ Operand OperandOf(const Activation<Rank>& activation) {
 
 inline Operand OperandOf(const LinearWeight& weight) {
   return std::visit(
-      [](const auto& w) {
+      [&](const auto& w) -> Operand {
         using V = std::decay_t<decltype(w)>;
-        if constexpr (requires { w.values; }) {
+        if constexpr (!kIsRead<V>) {
+          Fail(ErrorCode::kLayout, "weight", "a format that this device reads", FormatName(weight));
+        } else if constexpr (requires { w.values; }) {
           Operand to;
           to.values = w.values.data;
           to.scales = w.scales.data;
@@ -103,7 +106,7 @@ inline Operand OperandOf(const LinearWeight& weight) {
           if constexpr (std::is_same_v<V, Fp8Block>) {
             to.format = Format::kFp8;
             to.first_row = w.first_row;
-            to.scale_rows_log2 = 7;
+            to.scale_rows_log2 = w.scale_rows == 1 ? 0 : 7;
           } else {
             to.format = Format::kMxfp4;
           }

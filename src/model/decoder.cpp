@@ -32,9 +32,9 @@ void CheckActivations(const ModelConfig& config, const ModelWeights& weights, co
       CheckMxfp4Input("q_proj", layer.q_proj);
     }
     CheckMxfp4Input("kv_a_proj_with_mqa", layer.kv_a_proj_with_mqa);
-    CheckMxfp4Input("kv_b_proj", layer.kv_b_proj);
+    CheckMxfp4Input("kv_b_proj", layer.w_vc.tensor);
     CheckMxfp4Input("o_proj", layer.o_proj);
-    if (IsQuantized(layer.kv_b_proj) && config.qk_nope_head_dim % kMxBlock != 0) {
+    if (IsQuantized(layer.w_kc.tensor) && config.qk_nope_head_dim % kMxBlock != 0) {
       Fail(ErrorCode::kQuantization, "--activations mxfp4", "a qk_nope_head_dim that is a multiple of 32",
            fmt::format("{}", config.qk_nope_head_dim), "use --activations fp8 or bf16");
     }
@@ -64,7 +64,8 @@ Decoder::Decoder(const ModelConfig& config, const PlacedWeights& placed, const M
   for (const AbsorbedLayer& layer : placed.absorbed) {
     // Expanded heads multiply the latents by the checkpoint's kv_b_proj. They stand for the absorbed products only
     // where these see the same weights and unquantised inputs.
-    if (options.absorb_dtype != AbsorbDType::kCheckpoint || TakesQuantized(options, layer.weights.w_kc.tensor)) {
+    if (layer.weights.w_kc_output_major || options.absorb_dtype != AbsorbDType::kCheckpoint ||
+        TakesQuantized(options, layer.weights.w_kc.tensor)) {
       allow_expanded_ = false;
     }
   }

@@ -68,6 +68,11 @@ AbsorbedLayer AbsorbLayer(const ModelConfig& config, const LayerWeights& layer, 
   AbsorbedLayer result;
   result.weights.w_kc = layer.w_kc;
   result.weights.w_vc = layer.w_vc;
+  result.weights.w_kc_output_major = layer.w_kc_output_major;
+  if (dtype != AbsorbDType::kCheckpoint && layer.w_kc_output_major) {
+    Fail(ErrorCode::kQuantization, "--absorb-dtype", "checkpoint for a GGUF model",
+         dtype == AbsorbDType::kBf16 ? "bf16" : "mxfp4", "the file holds kv_b_proj's halves in tensors of their own");
+  }
   if (dtype == AbsorbDType::kMxfp4) AbsorbMxfp4(config, layer, pool, &result);
   if (dtype == AbsorbDType::kBf16 && !std::holds_alternative<View<const bf16, 2>>(layer.kv_b_proj)) {
     const int64_t n = RowCount(layer.kv_b_proj);

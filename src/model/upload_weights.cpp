@@ -2,21 +2,23 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <unordered_map>
 #include <utility>
 
+#include "core/note.h"
 #include "model/placed_weights.h"
 #include "ops/check.h"
 
 namespace mxmla {
 namespace {
 
-// Calls visit(view) for every view of `placed`, a plane of values or of scales.
+// Calls visit(tensor) for every matrix of `placed`, a LinearWeight, and for every vector, a view.
 template <class Visit>
-class Planes {
+class Tensors {
  public:
-  explicit Planes(const Visit& visit) : visit_(visit) {}
+  explicit Tensors(const Visit& visit) : visit_(visit) {}
 
   void Walk(PlacedWeights& placed) const {
     Walk(placed.weights.embed_tokens);
@@ -52,47 +54,54 @@ class Planes {
   void Walk(MlpWeights& mlp) const {
     for (LinearWeight* weight : {&mlp.gate_proj, &mlp.up_proj, &mlp.down_proj}) Walk(*weight);
   }
-  void Walk(LinearWeight& weight) const {
-    std::visit(
-        [&](auto& w) {
-          if constexpr (requires { w.values; }) {
-            visit_(w.values);
-            visit_(w.scales);
-          } else {
-            visit_(w);
-          }
-        },
-        weight);
-  }
+  void Walk(LinearWeight& weight) const { visit_(weight); }
 
   const Visit& visit_;
 };
 
+// A visitor of tensors that calls visit(view) for each of their planes, of values or of scales.
+template <class Visit>
+auto ByPlane(const Visit& visit) {
+  return [&visit](auto& tensor) {
+    if constexpr (std::is_same_v<std::decay_t<decltype(tensor)>, LinearWeight>) {
+      std::visit([&](auto& w) { ForEachPlane(w, visit); }, tensor);
+    } else {
+      visit(tensor);
+    }
+  };
+}
+
+// Of what the plane reaches: contiguous, but for dimensions with a stride of 0.
 template <class T, int Rank>
 size_t PlaneBytes(const View<T, Rank>& plane) {
-  if (plane.stride != View<T, Rank>::Contiguous(plane.data, plane.shape).stride) {
-    Fail(
-        ErrorCode::kInternal, "weights for a device", "contiguous planes",
-        fmt::format("{} with strides {}", FormatDims(plane.shape.data(), Rank), FormatDims(plane.stride.data(), Rank)));
+  int64_t elements = 1;
+  for (int d = Rank - 1; d >= 0; --d) {
+    if (plane.stride[d] == 0) continue;
+    if (plane.stride[d] != elements) {
+      Fail(ErrorCode::kInternal, "weights for a device", "contiguous planes",
+           fmt::format("{} with strides {}", FormatDims(plane.shape.data(), Rank),
+                       FormatDims(plane.stride.data(), Rank)));
+    }
+    elements *= plane.shape[d];
   }
-  return static_cast<size_t>(plane.size()) * sizeof(T);
+  return static_cast<size_t>(elements) * sizeof(T);
 }
+
+constexpr size_t kPlaneAlignment = 16;  // what kernels ask of a plane
 
 // Two matrices as one, if the second lay behind the first: of one format and width, whole in every plane.
 bool CanJoin(const LinearWeight& first, const LinearWeight& second) {
-  constexpr size_t kAlignment = 16;  // what kernels ask of a plane
   if (first.index() != second.index() || ColumnCount(first) != ColumnCount(second) || RowCount(first) == 0)
     return false;
+  if (std::holds_alternative<Nvfp4>(first)) return false;  // each has a scale of its own
   return std::visit(
       [](const auto& w) {
-        if constexpr (requires { w.first_row; }) {
-          if (w.first_row != 0 || w.values.shape[0] % kFp8Block != 0) return false;
+        if constexpr (std::is_same_v<std::decay_t<decltype(w)>, Fp8Block>) {
+          if (!w.in_squares() || w.first_row != 0 || w.values.shape[0] % kFp8Block != 0) return false;
         }
-        if constexpr (requires { w.values; }) {
-          return PlaneBytes(w.values) % kAlignment == 0 && PlaneBytes(w.scales) % kAlignment == 0;
-        } else {
-          return PlaneBytes(w) % kAlignment == 0;
-        }
+        bool whole = true;
+        ForEachPlane(w, [&](const auto& plane) { whole = whole && PlaneBytes(plane) % kPlaneAlignment == 0; });
+        return whole;
       },
       first);
 }
@@ -104,7 +113,7 @@ LinearWeight Join(const LinearWeight& first, const LinearWeight& second) {
         const auto& behind = std::get<std::decay_t<decltype(w)>>(second);
         if constexpr (requires { w.values; }) {
           w.values.shape[0] += behind.values.shape[0];
-          w.scales.shape[0] += behind.scales.shape[0];
+          if constexpr (requires { w.scales; }) w.scales.shape[0] += behind.scales.shape[0];
         } else {
           w.shape[0] += behind.shape[0];
         }
@@ -162,8 +171,11 @@ LinearWeight PackColumns(const LinearWeight& weight, int64_t column, int64_t col
           w.values = PackPlane(w.values, column / 2, columns / 2, packed);
           w.scales = PackPlane(w.scales, column / kMxBlock, columns / kMxBlock, packed);
           return w;
-        } else {
+        } else if constexpr (requires { w.shape; }) {
           return PackPlane(w, column, columns, packed);
+        } else {
+          Fail(ErrorCode::kInternal, "weights for a device", "shared experts in a format that can be cut",
+               FormatName(w));
         }
       },
       weight);
@@ -173,7 +185,7 @@ LinearWeight PackColumns(const LinearWeight& weight, int64_t column, int64_t col
 LinearWeight RowsAlone(const LinearWeight& weight, int64_t row, int64_t rows) {
   LinearWeight part = Rows(weight, row, rows);
   if (auto* fp8 = std::get_if<Fp8Block>(&part)) {
-    fp8->scales = fp8->scales.Rows(fp8->first_row / kFp8Block, internal::CeilDiv(rows, kFp8Block));
+    fp8->scales = fp8->scales.Rows(fp8->first_row / fp8->scale_rows, internal::CeilDiv(rows, fp8->scale_rows));
     fp8->first_row = 0;
   }
   return part;
@@ -184,10 +196,12 @@ bool CanStandWithRouted(const LayerWeights& layer, int64_t parts) {
   const auto& [gate, up, down] = layer.shared_experts;
   const int64_t width = RowCount(layer.experts.gate_proj.front());
   if (RowCount(gate) != parts * width || ColumnCount(down) != parts * width) return false;
-  const int64_t block = std::holds_alternative<Fp8Block>(gate)                 ? kFp8Block
-                        : std::holds_alternative<Mxfp4<const e2m1x2, 2>>(gate) ? kMxBlock
-                                                                               : 1;
-  if (parts > 1 && width % block != 0) return false;
+  if (parts > 1) {
+    const auto* fp8 = std::get_if<Fp8Block>(&gate);
+    const bool mxfp4 = std::holds_alternative<Mxfp4<const e2m1x2, 2>>(gate);
+    if (IsQuantized(gate) && !mxfp4 && !(fp8 && fp8->in_squares())) return false;
+    if (width % (fp8 ? kFp8Block : mxfp4 ? kMxBlock : 1) != 0) return false;
+  }
   const auto alike = [](const std::vector<LinearWeight>& experts, const LinearWeight& shared) {
     return std::ranges::all_of(experts, [&](const LinearWeight& w) { return w.index() == shared.index(); });
   };
@@ -234,7 +248,7 @@ class Layout {
       for (const auto& [gate, up] : pairs.expert_gate_up) AddPair(*gate, *up);
     }
     const auto add = [&](auto& plane) { Add(plane, false); };
-    Planes(add).Walk(placed);
+    Tensors(ByPlane(add)).Walk(placed);
   }
 
   // Of one allocation of all planes.
@@ -278,8 +292,10 @@ class Layout {
           if constexpr (requires { w.values; }) {
             Add(w.values, false);
             Add(other.values, true);
-            Add(w.scales, false);
-            Add(other.scales, true);
+            if constexpr (requires { w.scales; }) {
+              Add(w.scales, false);
+              Add(other.scales, true);
+            }
           } else {
             Add(w, false);
             Add(other, true);
@@ -311,6 +327,60 @@ void JoinWeights(LayerWeights& layer, JoinedWeights* joined) {
   for (const auto& [gate, up] : pairs.expert_gate_up) joined->expert_gate_up.push_back(Join(*gate, *up));
 }
 
+// Matrices of F16 that the backend's kernels do not read become BF16 where every value is one, and float32 elsewhere:
+// exactly. The values live in the result, which must live until all is on the device.
+std::vector<std::unique_ptr<std::byte[]>> WidenHalves(const Backend& backend, PlacedWeights* placed) {
+  std::vector<std::unique_ptr<std::byte[]>> widened;
+  std::unordered_map<const void*, LinearWeight> done;  // by the address on the host
+  const auto widen = [&](auto& tensor) {
+    if constexpr (std::is_same_v<std::decay_t<decltype(tensor)>, LinearWeight>) {
+      const auto* half = std::get_if<View<const f16, 2>>(&tensor);
+      if (!half || half->empty() || backend.Reads(tensor)) return;
+      const auto [at, is_new] = done.try_emplace(half->data);
+      if (is_new) {
+        const int64_t n = half->shape[0], k = half->shape[1];
+        std::vector<float> row(static_cast<size_t>(k));
+        bool fits = true;
+        for (int64_t r = 0; r < n && fits; ++r) {
+          Dequantize(*half, r, 0, k, row.data());
+          for (const float value : row) fits = fits && (std::bit_cast<uint32_t>(value) & 0xffffu) == 0;
+        }
+        const size_t size = fits ? sizeof(bf16) : sizeof(float);
+        auto& memory = widened.emplace_back(std::make_unique<std::byte[]>(static_cast<size_t>(n * k) * size));
+        const auto fill = [&]<class T>(T* to) {
+          for (int64_t r = 0; r < n; ++r) {
+            Dequantize(*half, r, 0, k, row.data());
+            for (int64_t i = 0; i < k; ++i) to[r * k + i] = FromFloat<T>(row[static_cast<size_t>(i)]);
+          }
+          at->second = View<const T, 2>::Contiguous(to, {n, k});
+        };
+        if (fits) {
+          fill(reinterpret_cast<bf16*>(memory.get()));
+        } else {
+          fill(reinterpret_cast<float*>(memory.get()));
+        }
+      }
+      tensor = at->second;
+    }
+  };
+  Tensors(widen).Walk(*placed);
+  if (!widened.empty())
+    ReportNote(fmt::format("{} matrices of F16 are widened for the device, exactly", widened.size()));
+  return widened;
+}
+
+// Every matrix is in a format that the backend's kernels read.
+void RequireFormats(const Backend& backend, PlacedWeights placed) {
+  const auto check = [&](const auto& tensor) {
+    if constexpr (std::is_same_v<std::decay_t<decltype(tensor)>, LinearWeight>) {
+      if (RowCount(tensor) == 0 || backend.Reads(tensor)) return;
+      Fail(ErrorCode::kQuantization, "weights", fmt::format("a format that device {} reads", backend.kernels().backend),
+           std::string(FormatName(tensor)), "choose --device cpu");
+    }
+  };
+  Tensors(check).Walk(placed);
+}
+
 }  // namespace
 
 size_t PlacedBytes(const PlacedWeights& placed) {
@@ -319,6 +389,8 @@ size_t PlacedBytes(const PlacedWeights& placed) {
 }
 
 void UploadWeights(Backend& backend, const std::function<void(size_t done)>& progress, PlacedWeights* placed) {
+  const auto widened = WidenHalves(backend, placed);
+  RequireFormats(backend, *placed);
   const auto packed = JoinSharedExperts(placed);
   Layout layout(*placed);
   auto memory = std::make_shared<Memory>(
@@ -327,7 +399,7 @@ void UploadWeights(Backend& backend, const std::function<void(size_t done)>& pro
   const auto move = [&]<class T, int Rank>(View<T, Rank>& plane) {
     if (plane.data && !plane.empty()) plane.data = reinterpret_cast<T*>(layout.DeviceOf(plane.data));
   };
-  Planes(move).Walk(*placed);
+  Tensors(ByPlane(move)).Walk(*placed);
   for (size_t i = 0; i < placed->joined.size(); ++i) JoinWeights(placed->weights.layers[i], &placed->joined[i]);
   for (AbsorbedLayer& layer : placed->absorbed) {
     layer.values = {};

@@ -68,6 +68,9 @@ class Backend {
   // Bytes that Allocate can still give, where there is a limit that is known.
   virtual std::optional<size_t> FreeMemory() const { return std::nullopt; }
 
+  // Whether the kernels of products read weights of this format. Those of the host read all.
+  virtual bool Reads(const LinearWeight& weight) const;
+
   // What kernels read beside the weights of a mixture's experts (views of memory that they read and that outlives the
   // result), for GroupedLinearArgs::placed: made once at load. Null where they need nothing.
   virtual std::shared_ptr<const void> PlaceExperts(std::span<const LinearWeight> weights);

@@ -50,13 +50,35 @@ void CheckPlanes(std::string_view op, std::string_view name, const Fp8Group<V, R
 }
 
 inline void CheckPlanes(std::string_view op, std::string_view name, const Fp8Block& x) {
-  const bool agree = x.first_row >= 0 && CeilDiv(x.first_row + x.values.shape[0], kFp8Block) <= x.scales.shape[0] &&
+  const bool agree = x.first_row >= 0 && (x.scale_rows == kFp8Block || x.scale_rows == 1) &&
+                     CeilDiv(x.first_row + x.values.shape[0], x.scale_rows) <= x.scales.shape[0] &&
                      CeilDiv(x.values.shape[1], kFp8Block) == x.scales.shape[1];
   if (agree) return;
-  Fail(ErrorCode::kLayout, fmt::format("{}: {} (FP8 block)", op, name), "a scale for each square of 128 x 128",
+  Fail(ErrorCode::kLayout, fmt::format("{}: {} (FP8 block)", op, name),
+       fmt::format("a scale for each {} x 128 elements", x.scale_rows),
        fmt::format("values {} from row {}, scales {}", FormatDims(x.values.shape.data(), 2), x.first_row,
                    FormatDims(x.scales.shape.data(), 2)));
 }
+
+// `elements` of a row, in `values`, share a scale.
+template <class Weight>
+void CheckScaledRows(std::string_view op, std::string_view name, const Weight& x, int64_t elements) {
+  if (x.extent(0) == x.scales.shape[0] && x.extent(1) == elements * x.scales.shape[1]) return;
+  Fail(ErrorCode::kLayout, fmt::format("{}: {} ({})", op, name, FormatName(x)),
+       fmt::format("a scale for each {} elements", elements),
+       fmt::format("values {}, scales {}", FormatDims(x.values.shape.data(), 2), FormatDims(x.scales.shape.data(), 2)));
+}
+inline void CheckPlanes(std::string_view op, std::string_view name, const Mxfp8& x) {
+  CheckScaledRows(op, name, x, kMxBlock);
+}
+inline void CheckPlanes(std::string_view op, std::string_view name, const Int4Group& x) {
+  CheckScaledRows(op, name, x, kInt4Group);
+}
+inline void CheckPlanes(std::string_view op, std::string_view name, const Nvfp4& x) {
+  CheckScaledRows(op, name, x, kNvBlock);
+}
+template <class Block>
+void CheckPlanes(std::string_view, std::string_view, const GgmlMatrix<Block>&) {}
 
 template <class... Alternatives>
 void CheckPlanes(std::string_view op, std::string_view name, const std::variant<Alternatives...>& any) {

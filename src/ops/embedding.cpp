@@ -10,7 +10,7 @@ void Embedding(const ExecContext& context, const EmbeddingArgs& args) {
   constexpr std::string_view kOp = "embedding";
   const int64_t rows = args.tokens.shape[0];
   const int64_t hidden = ColumnCount(args.table);
-  CheckTrue(kOp, "table", !IsQuantized(args.table), "f32 or bf16", FormatName(args.table));
+  CheckPlanes(kOp, "table", args.table);
   CheckExtent(kOp, "out extent 0 (rows of tokens)", rows, Extent(args.out, 0));
   CheckExtent(kOp, "out extent 1 (hidden of table)", hidden, Extent(args.out, 1));
   if (rows == 0) return;
@@ -19,9 +19,9 @@ void Embedding(const ExecContext& context, const EmbeddingArgs& args) {
   operands.Add("previous", args.previous);
   operands.Add("table", args.table);
   operands.Add("out", args.out);
-  const int64_t element = args.table.index() == 0 ? sizeof(float) : sizeof(bf16);
-  Dispatch(context, context.kernels->embedding, kOp, args, operands,
-           Bytes(args.tokens) + rows * hidden * element + Bytes(args.out));
+  Dispatch(
+      context, context.kernels->embedding, kOp, args, operands,
+      Bytes(args.tokens) + rows * (RowCount(args.table) > 0 ? ByteCount(Rows(args.table, 0, 1)) : 0) + Bytes(args.out));
 }
 
 }  // namespace mxmla

@@ -11,7 +11,7 @@ namespace mxmla {
 // against the vocabulary when the step was planned; a sampled -1 (a row of NaN) gives zeros.
 struct EmbeddingArgs {
   View<const int32_t, 1> tokens;         // (rows)
-  LinearWeight table;                    // (vocab, hidden), float32 or bf16
+  LinearWeight table;                    // (vocab, hidden)
   FloatOutput<2> out;                    // (rows, hidden)
   View<const int32_t, 1> previous = {};  // (sampled rows), or empty where no token is below 0
   float scale = 1;

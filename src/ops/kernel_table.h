@@ -59,6 +59,22 @@ class OperandList {
     Add(name, scaled.values);
     Add(name, scaled.scales, /*free_strides=*/true);
   }
+  void Add(std::string_view name, const Mxfp8& scaled) {
+    Add(name, scaled.values);
+    Add(name, scaled.scales);
+  }
+  void Add(std::string_view name, const Int4Group& scaled) {
+    Add(name, scaled.values);
+    Add(name, scaled.scales);
+  }
+  void Add(std::string_view name, const Nvfp4& scaled) {
+    Add(name, scaled.values);
+    Add(name, scaled.scales);
+  }
+  template <class Block>
+  void Add(std::string_view name, const GgmlMatrix<Block>& blocks) {
+    Add(name, blocks.values);
+  }
   void Add(std::string_view name, const HeadWeight& weight) { Add(name, weight.tensor); }
   template <class... Alternatives>
   void Add(std::string_view name, const std::variant<Alternatives...>& any) {
@@ -71,7 +87,7 @@ class OperandList {
  private:
   void Push(const Operand& operand);
 
-  static constexpr int kCapacity = 16;
+  static constexpr int kCapacity = 32;
   std::array<Operand, kCapacity> operands_;
   int count_ = 0;
 };

@@ -31,9 +31,11 @@ void Include(std::string_view op, const LinearWeight& weight, LinearWeight* repr
           }
           KeepLeastAligned(kept_plane.data, other_plane.data);
         };
-        if constexpr (requires { kept.values; }) {
+        if constexpr (requires { kept.scales; }) {
           keep_plane(kept.values, other.values);
           keep_plane(kept.scales, other.scales);
+        } else if constexpr (requires { kept.values; }) {
+          keep_plane(kept.values, other.values);
         } else {
           keep_plane(kept, other);
         }

@@ -11,7 +11,7 @@ void Router(const ExecContext& context, const RouterArgs& args) {
   const int64_t rows = Extent(args.x, 0);
   const int64_t experts = RowCount(args.weight);
   const RouterOptions& options = args.options;
-  CheckTrue(kOp, "weight", !IsQuantized(args.weight), "f32 or bf16", FormatName(args.weight));
+  CheckTrue(kOp, "weight", args.weight.index() < 2, "f32 or bf16", FormatName(args.weight));
   CheckExtent(kOp, "x extent 1 (hidden of weight)", ColumnCount(args.weight), Extent(args.x, 1));
   if (args.bias) CheckExtent(kOp, "bias extent 0 (experts)", experts, args.bias->shape[0]);
   if (args.row_length) CheckExtent(kOp, "row_length extent 0 (rows of x)", rows, args.row_length->shape[0]);

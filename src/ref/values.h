@@ -84,16 +84,15 @@ void LoadRow(const std::variant<Alternatives...>& x /* (rows, heads, k) */, int6
 
 // Row r of a weight.
 inline void LoadWeight(const LinearWeight& weight /* (n, k) */, int64_t r, int64_t begin, int64_t count, float* out) {
-  if (const auto* block = std::get_if<Fp8Block>(&weight)) {
-    const int64_t scale_row = (block->first_row + r) / kFp8Block;
-    for (int64_t i = 0; i < count; ++i) {
-      out[i] = block->values(r, begin + i).ToFloat() * block->scales(scale_row, (begin + i) / kFp8Block);
-    }
-    return;
-  }
   std::visit(
       [&](const auto& w) {
-        if constexpr (!std::is_same_v<std::decay_t<decltype(w)>, Fp8Block>) Load(At(w, r), begin, count, out);
+        using W = std::decay_t<decltype(w)>;
+        if constexpr (std::is_same_v<W, View<const float, 2>> || std::is_same_v<W, View<const bf16, 2>> ||
+                      std::is_same_v<W, Mxfp4<const e2m1x2, 2>>) {
+          Load(At(w, r), begin, count, out);
+        } else {
+          Dequantize(w, r, begin, count, out);
+        }
       },
       weight);
 }

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "core/error.h"
+#include "text/gguf_vocabulary.h"
 #include "text/json_fields.h"
 #include "text/template/evaluator.h"
 #include "text/template/json_value.h"
@@ -78,6 +79,13 @@ nlohmann::json ReadConfigIfThere(const std::filesystem::path& path) {
 }
 
 Templates FindTemplates(const std::filesystem::path& folder) {
+  if (const std::string gguf = FindGguf(folder.string()); !gguf.empty()) {
+    const nlohmann::json config = GgufAsTokenizerConfig(GgufFile::Open(gguf)->header(), gguf);
+    if (HasField(config, "chat_template")) {
+      return ReadTemplates(config["chat_template"], gguf + ": tokenizer.chat_template");
+    }
+    Fail(ErrorCode::kChatTemplate, gguf, "a chat template in its metadata, tokenizer.chat_template", "none", kAdvice);
+  }
   const std::filesystem::path jinja_path = folder / "chat_template.jinja";
   if (Exists(jinja_path)) {
     Templates templates;
@@ -102,6 +110,13 @@ Templates FindTemplates(const std::filesystem::path& folder) {
 // The variables that name the tokenizer's tokens.
 OrderedJson FindSpecialTokens(const std::filesystem::path& folder) {
   OrderedJson tokens = OrderedJson::object();
+  if (const std::string gguf = FindGguf(folder.string()); !gguf.empty()) {
+    const nlohmann::json config = GgufAsTokenizerConfig(GgufFile::Open(gguf)->header(), gguf);
+    for (const char* name : {"bos_token", "eos_token", "unk_token", "pad_token"}) {
+      if (HasField(config, name)) tokens[name] = config[name].get<std::string>();
+    }
+    return tokens;
+  }
   for (const char* file : {"special_tokens_map.json", "tokenizer_config.json"}) {
     const nlohmann::json config = ReadConfigIfThere(folder / file);
     for (const char* name :

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "text/gguf_vocabulary.h"
 #include "text/special_tokens.h"
 #include "text/tokenizer_parts.h"
 #include "text/utf8.h"
@@ -66,6 +67,13 @@ Tokenizer::Tokenizer(std::unique_ptr<TokenizerParts> parts) : parts_(std::move(p
 Tokenizer::~Tokenizer() = default;
 
 std::unique_ptr<Tokenizer> Tokenizer::Load(const std::filesystem::path& folder) {
+  if (const std::string gguf = FindGguf(folder.string()); !gguf.empty()) {
+    const auto file = GgufFile::Open(gguf);
+    auto own =
+        TokenizerFromJson(GgufAsTokenizerJson(file->header(), gguf), gguf, GgufAsTokenizerConfig(file->header(), gguf));
+    own->is_cut_like_kimi = IsKimiVocabulary(file->header());
+    return std::unique_ptr<Tokenizer>(new Tokenizer(std::move(own)));
+  }
   const std::filesystem::path json_path = folder / "tokenizer.json";
   const std::filesystem::path tiktoken_path = folder / "tiktoken.model";
   std::error_code error;

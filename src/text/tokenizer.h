@@ -21,7 +21,7 @@ struct TokenizerParts;
 class Tokenizer {
  public:
   // Reads tokenizer.json where the folder has one (byte-level BPE, as the tokenizers library writes it), else Kimi's
-  // tiktoken.model, each with the folder's tokenizer_config.json.
+  // tiktoken.model, each with the folder's tokenizer_config.json; of a GGUF model, what the file itself says.
   //
   // Throws kMissingFile where there is neither, and kTokenizer for what is malformed or not carried out, naming it:
   // a model other than BPE; byte_fallback, dropout, an unk_token, a continuing_subword_prefix or an

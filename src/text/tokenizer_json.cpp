@@ -338,8 +338,11 @@ void AddAroundText(const nlohmann::json& config, TokenizerParts* parts) {
 }  // namespace
 
 std::unique_ptr<TokenizerParts> LoadTokenizerJson(const std::filesystem::path& path, const nlohmann::json& config) {
-  const std::string file = path.string();
-  const nlohmann::json json = ReadJsonObject(path, ErrorCode::kTokenizer);
+  return TokenizerFromJson(ReadJsonObject(path, ErrorCode::kTokenizer), path.string(), config);
+}
+
+std::unique_ptr<TokenizerParts> TokenizerFromJson(const nlohmann::json& json, const std::string& file,
+                                                  const nlohmann::json& config) {
   CheckNormalizer(HasField(json, "normalizer") ? json["normalizer"] : nlohmann::json(), file + ": normalizer");
   const nlohmann::json& decoder = Field(json, "decoder", file);
   if (!IsByteLevelDecoder(decoder, file + ": decoder", 0)) {

@@ -29,6 +29,9 @@ struct TokenizerParts {
 
 // `config` is of ReadTokenizerConfig.
 std::unique_ptr<TokenizerParts> LoadTokenizerJson(const std::filesystem::path& path, const nlohmann::json& config);
+// The same of its content; `file` names it in errors.
+std::unique_ptr<TokenizerParts> TokenizerFromJson(const nlohmann::json& json, const std::string& file,
+                                                  const nlohmann::json& config);
 std::unique_ptr<TokenizerParts> LoadTiktoken(const std::filesystem::path& path, const nlohmann::json& config);
 
 }  // namespace mxmla

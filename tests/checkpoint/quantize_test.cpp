@@ -263,7 +263,7 @@ TEST(Quantize, NothingIsLeftBehind) {
 TEST(Quantize, RefusedSources) {
   TempFolder folder;
   Quantize(Fixture("bf16"), folder / "out");
-  ExpectError(ErrorCode::kQuantization, {"MXFP4 already"}, [&] { Quantize(folder / "out", folder / "again"); });
+  ExpectError(ErrorCode::kQuantization, {"MXFP4", "--requantize"}, [&] { Quantize(folder / "out", folder / "again"); });
   ExpectError(ErrorCode::kNoModel, {"none"}, [&] { Quantize(folder / "none", folder / "again"); });
   QuantizeOptions options;
   options.exclude = {"*o_proj", "*.o_porj"};

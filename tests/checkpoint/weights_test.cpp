@@ -135,14 +135,14 @@ TestTensor HalfMatrix(const std::string& module, std::vector<int64_t> shape, std
   return {module + ".weight", "F16", std::move(shape), bytes};
 }
 
-TEST(Weights, HalfMatricesAreWidenedExactly) {
+TEST(Weights, HalfMatricesStayAndRoutersAreWidenedExactly) {
   const nlohmann::json json = TinyConfig();
   TensorMap tensors = TinyTensors(json, Precision::kBf16);
   const auto put = [&](const std::string& module, std::vector<int64_t> shape, std::vector<uint16_t> halves) {
     tensors[module + ".weight"] = HalfMatrix(module, std::move(shape), std::move(halves));
   };
   const std::string layer = "model.layers.1.";
-  // 1 + 2^-7, -2, 3 * 2^-24 are bf16 values; 1 + 2^-10 is not.
+  // A router of bf16 values becomes BF16.
   put(layer + "self_attn.o_proj", {64, 64}, {0x3c08, 0xc000, 0x0003});
   put(layer + "mlp.experts.2.up_proj", {32, 64}, {0x3c01, 0x8000, 0x0001});
   put(layer + "mlp.gate", {4, 64}, {0x3c00});
@@ -151,15 +151,15 @@ TEST(Weights, HalfMatricesAreWidenedExactly) {
   WriteModel(folder, json, tensors);
   const ModelWeights weights = Load(folder);
   const LayerWeights& held = weights.layers[1];
-  const auto& o_proj = std::get<View<const bf16, 2>>(held.o_proj);
-  const auto& up = std::get<View<const float, 2>>(held.experts.up_proj[2]);
+  const auto& o_proj = std::get<View<const f16, 2>>(held.o_proj);
+  const auto& up = std::get<View<const f16, 2>>(held.experts.up_proj[2]);
   for (int64_t i = 0; i < 64; ++i) {
     EXPECT_EQ(o_proj(0, i).ToFloat(), (std::array{1 + 0x1p-7f, -2.0f, 0x3p-24f}[static_cast<size_t>(i % 3)]));
-    EXPECT_EQ(up(0, i), (std::array{1 + 0x1p-10f, -0.0f, 0x1p-24f}[static_cast<size_t>(i % 3)]));
+    EXPECT_EQ(up(0, i).ToFloat(), (std::array{1 + 0x1p-10f, -0.0f, 0x1p-24f}[static_cast<size_t>(i % 3)]));
   }
   EXPECT_EQ(FormatName(held.router), "bf16");
-  EXPECT_EQ(FormatName(weights.embed_tokens), "f32");
-  EXPECT_TRUE(HasNote(weights, "4 matrices of F16 were widened"));
+  EXPECT_EQ(FormatName(weights.embed_tokens), "f16");
+  EXPECT_TRUE(HasNote(weights, "1 matrices of F16 were widened"));
 
   const WeightSummary summary = SummarizeWeights(weights, LoadConfig(folder.path()));
   int64_t bytes = 0;
@@ -168,17 +168,15 @@ TEST(Weights, HalfMatricesAreWidenedExactly) {
   using Names = std::vector<std::string>;
   for (const TensorGroup& group : summary.groups) {
     SCOPED_TRACE(group.name);
-    const bool has_half =
-        group.name == "attention" || group.name == "experts" || group.name == "router" || group.name == "embedding";
-    EXPECT_EQ(group.converted, has_half);
+    EXPECT_EQ(group.converted, group.name == "router");
     if (group.name == "embedding") {
       EXPECT_EQ(group.formats, Names{"f16"});
-      EXPECT_EQ(group.used, Names{"f32"});
-      EXPECT_EQ(group.decode_bytes, 64 * 4);
+      EXPECT_EQ(group.used, Names{"f16"});
+      EXPECT_EQ(group.decode_bytes, 64 * 2);
     }
     if (group.name == "experts") {
       EXPECT_EQ(group.formats, (Names{"bf16", "f16"}));
-      EXPECT_EQ(group.used, (Names{"bf16", "f32"}));
+      EXPECT_EQ(group.used, (Names{"bf16", "f16"}));
     }
     if (group.name == "norms") {
       EXPECT_EQ(group.formats, Names{"bf16"});
@@ -202,13 +200,14 @@ TEST(Weights, FusedExpertsOfHalves) {
   TempFolder folder;
   WriteModel(folder, json, tensors);
   const ModelWeights weights = Load(folder);
-  const auto& up = std::get<View<const float, 2>>(weights.layers[1].experts.up_proj[3]);
+  const auto& up = std::get<View<const f16, 2>>(weights.layers[1].experts.up_proj[3]);
   const int64_t first = 3 * 64 * 64 + 32 * 64;
   for (int64_t i = 0; i < 64; ++i) {
-    EXPECT_EQ(up(0, i), (std::array{1 + 0x1p-10f, 2.0f, 1.0f}[static_cast<size_t>((first + i) % 3)]));
+    EXPECT_EQ(up(0, i).ToFloat(), (std::array{1 + 0x1p-10f, 2.0f, 1.0f}[static_cast<size_t>((first + i) % 3)]));
   }
   for (const TensorGroup& group : SummarizeWeights(weights, LoadConfig(folder.path())).groups) {
-    EXPECT_EQ(group.converted, group.name == "experts");
+    EXPECT_FALSE(group.converted);
+    if (group.name == "experts") EXPECT_EQ(group.used, std::vector<std::string>{"f16"});
   }
 }
 
@@ -379,8 +378,8 @@ TEST(Weights, PrecisionIsDecidedTensorByTensor) {
   EXPECT_EQ(FormatName(weights.layers[0].kv_b_proj), "bf16");
   EXPECT_EQ(FormatName(weights.layers[1].kv_b_proj), "fp8-block128");
   EXPECT_EQ(FormatName(weights.layers[0].o_proj), "mxfp4");
-  EXPECT_TRUE(HasNote(weights, "12 MXFP4 matrices are named in the exclude list"));
-  EXPECT_TRUE(HasNote(weights, "1 matrices are FP8 although"));
+  EXPECT_TRUE(HasNote(weights, "12 matrices of mxfp4 are named in the exclude list"));
+  EXPECT_TRUE(HasNote(weights, "1 matrices of fp8-block128 are named in the exclude list"));
 }
 
 TEST(Weights, F8E8m0ScalesAreScales) {

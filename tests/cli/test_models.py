@@ -122,9 +122,10 @@ def test_relatives_are_refused_with_the_reason(architecture, words, tmp_path):
      ["partial_rotary_factor", "0.5"]),
     ("mistral-small4", lambda c: c["text_config"].update(sliding_window=128), BAD_CONFIG, ["sliding_window"]),
     ("mistral-small4", lambda c: c.update(quantization_config={
-        "quant_method": "fp8", "activation_scheme": "static", "weight_block_size": None}), QUANTIZATION, ["static"]),
+        "quant_method": "fp8", "activation_scheme": "static", "weight_block_size": [128, 128]}), QUANTIZATION,
+     ["static"]),
     ("kimi-k25", lambda c: c["text_config"].update(quantization_config={
-        "quant_method": "compressed-tensors", "format": "pack-quantized"}), QUANTIZATION, ["compressed-tensors"]),
+        "quant_method": "compressed-tensors", "format": "pack-quantized"}), QUANTIZATION, ["config_groups"]),
     ("minicpm3", lambda c: c["rope_scaling"].update(original_max_position_embeddings=64), BAD_CONFIG, ["long_factor"]),
     ("minicpm3", lambda c: c["rope_scaling"].update(short_factor=[1.0]), BAD_CONFIG, ["short_factor", "6 numbers"]),
     ("minicpm3", lambda c: c.update(scale_depth=0), BAD_CONFIG, ["scale_depth", "a number from 1e-06"]),
@@ -140,10 +141,10 @@ def test_configs_that_are_refused(name, change, status, words, tmp_path):
 
 @pytest.mark.parametrize("change,status,words", [
     (lambda c: c.pop("kv_lora_rank"), ARCHITECTURE, ["params.json: kv_lora_rank", "latent attention"]),
-    (lambda c: c.update(quantization={"qformat_weight": "fp8_e4m3", "qscheme_act": "TENSOR"}), QUANTIZATION,
+    (lambda c: c.update(quantization={"qformat_weight": "int8", "qscheme_act": "TENSOR"}), QUANTIZATION,
      ["params.json: quantization", "BF16"]),
     (lambda c: c.update(quantization_config={"quant_method": "compressed-tensors"}), QUANTIZATION,
-     ["compressed-tensors"]),
+     ["config_groups"]),
     (lambda c: c.pop("n_heads"), BAD_CONFIG, ["params.json: n_heads"]),
     (lambda c: c["yarn"].pop("factor"), BAD_CONFIG, ["yarn.factor"]),
     (lambda c: c["moe"].update(num_expert_groups=2), BAD_CONFIG, ["n_group"]),

@@ -61,26 +61,30 @@ def test_inspect_shows_precision_by_group(tmp_path):
 
 
 def test_inspect_shows_what_is_converted(tmp_path):
-    """F16 matrices are widened exactly: to BF16 where that holds them, else to float32; --strict refuses both."""
+    """F16 matrices are used as they are; routers alone are widened exactly, which --strict refuses."""
     folder = editable_copy("kimi-yarn", tmp_path / "model")
     assert " bf16 / bf16" in run("inspect", folder, "--strict", "--check").stdout.decode()
     whole = run_logits(folder, tmp_path / "bf16.npy")
     path = folder / "model.safetensors"
     tensors = files.read(path)
-    name = "model.layers.0.self_attn.o_proj.weight"
-    values = (tensors[name].array().astype(np.uint32) << 16).view(np.float32)
-    half = values.astype(np.float16)
-    tensors[name] = files.Tensor("F16", tensors[name].shape, half.tobytes())
-    files.write(path, tensors)
-    result = run("inspect", folder, "--strict", check=False)
-    assert result.returncode == 9
-    assert "attention: expected matrices used as they are stored" in result.stderr.decode()
+
+    def store_half(name):
+        values = (tensors[name].array().astype(np.uint32) << 16).view(np.float32)
+        tensors[name] = files.Tensor("F16", tensors[name].shape, values.astype(np.float16).tobytes())
+        files.write(path, tensors)
+
+    store_half("model.layers.0.self_attn.o_proj.weight")
     text, report = inspect(folder, tmp_path)
     assert "f16" in next(line for line in text.splitlines() if line.startswith("attention ") and "/" in line)
     group = next(group for group in report["groups"] if group["name"] == "attention")
-    assert set(group["formats"]) == {"bf16", "f16"}
+    assert set(group["formats"]) == {"bf16", "f16"} == set(group["used"])
+    run("inspect", folder, "--strict")
     # The halves lose what lies below 2^-24, no more.
     assert relative(run_logits(folder, tmp_path / "f16.npy"), whole) < 1e-3
+    store_half("model.layers.1.mlp.gate.weight")
+    result = run("inspect", folder, "--strict", check=False)
+    assert result.returncode == 9
+    assert "router: expected matrices used as they are stored" in result.stderr.decode()
 
 
 def test_inspect_notes_what_it_skips(tmp_path):

@@ -21,7 +21,8 @@ struct FixtureArray {
   }
 };
 
-FixtureArray LoadFixture(const std::string& name);
+// `file`: "formats", or "weights" of tools/golden/weight_format_fixtures.py.
+FixtureArray LoadFixture(const std::string& name, const std::string& file = "formats");
 
 // Equal bits, or both NaN.
 bool SameFloat(float a, float b);

@@ -36,12 +36,19 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       Touch<mxmla::e8m0>(tensor);
       // What a loader does with it next, whatever the shapes.
       for (const mxmla::Tensor& scale : tensors) {
-        const mxmla::MatrixTensors matrix{&tensor, &scale, nullptr};
-        const mxmla::MatrixTensors other{&tensor, nullptr, &scale};
-        const auto [n, k] = mxmla::MatrixExtents(matrix);
-        for (const mxmla::MatrixTensors* candidate : {&matrix, &other}) {
+        for (const mxmla::Tensor* mxmla::MatrixTensors::*role :
+             {&mxmla::MatrixTensors::scale_inv, &mxmla::MatrixTensors::scale, &mxmla::MatrixTensors::scale_2,
+              &mxmla::MatrixTensors::global_scale, &mxmla::MatrixTensors::shape}) {
+          mxmla::MatrixTensors matrix{&tensor};
+          matrix.scale = &scale;
+          matrix.*role = &scale;
+          const auto [n, k] = mxmla::MatrixExtents(matrix);
+          mxmla::WidenedScales widened;
           try {
-            mxmla::ReadMatrix(*candidate, n, k);
+            const mxmla::LinearWeight weight = mxmla::ReadMatrix(matrix, n, k, &widened);
+            std::vector<float> row(static_cast<size_t>(k));
+            if (n > 0 && k < 4096) mxmla::DequantizeRow(weight, n - 1, row.data());
+            mxmla::CheckMatrix(matrix);
           } catch (const mxmla::Error&) {
           }
         }
