@@ -13,6 +13,7 @@ packages=(
 [[ "${MXMLA_SETUP:-}" == *ccache* ]] && packages+=(ccache)
 [[ "${MXMLA_SETUP:-}" == *fuzz* ]] && packages+=(clang libclang-rt-14-dev)
 [[ "${MXMLA_SETUP:-}" == *bench* ]] && packages+=(libbenchmark-dev)
+[[ "${MXMLA_SETUP:-}" == *browser* ]] && packages+=(chromium chromium-driver python3-selenium)
 
 missing=()
 for package in "${packages[@]}"; do
