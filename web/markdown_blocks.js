@@ -11,7 +11,8 @@ const MOST_COLUMNS = 64;
 
 /** @param {string} text  @returns {Array} blocks */
 export function parseBlocks(text) {
-  return readBlocks(text.replaceAll("\r\n", "\n").split("\n"), 0);
+  // A line's end does not begin another one.
+  return readBlocks(text.replaceAll("\r\n", "\n").replace(/\n$/, "").split("\n"), 0);
 }
 
 function readBlocks(lines, depth) {

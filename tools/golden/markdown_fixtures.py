@@ -33,6 +33,7 @@ WRITTEN = [
     "```cpp\nint x = 1;\n\n  // two\n```\nafter",
     "~~~\n```\n~~~\n````md\n```\n````",
     "```\nunclosed\ncode",
+    "```\nunclosed\ncode\n",
     "  ```\n  indented\n    more\n  ```",
     "- a\n- b\n- c",
     "- a\n\n- b\n\n- c",
