@@ -8,7 +8,7 @@ import time
 import pytest
 from browser import PHONE, Browser, ScriptedServer, needs_browser
 from conftest import TINY_GSM, needs_tiny_gsm
-from test_serve import Served
+from test_serve import Served, chat_model  # noqa: F401, the latter a fixture
 
 pytestmark = [needs_browser, needs_tiny_gsm]
 QUESTION = "Maya has 24 stickers. She buys 3 packs with 15 stickers each. How many stickers does Maya have now?"
@@ -101,6 +101,28 @@ def test_an_answer_streams_and_is_counted(page):
     assert "tokens/s" in figures and "first after" in figures and " tokens ·" in figures
     assert page.text("#conversations").startswith(QUESTION[:20])
     assert page.js("return document.activeElement.id") == "message"
+
+
+def test_a_model_with_a_chat_template(window, chat_model):  # noqa: F811
+    served = Served(chat_model)
+    start(window, f"http://127.0.0.1:{served.port}/", "chatty")
+    assert "no chat template" not in window.text(".welcome")
+    settings(window, temperature=0, max_tokens=64)
+    messages = []
+    for count, text in enumerate(("Tom has 5 apples. He buys 7 more. How many apples does Tom have now?", "And Ana has 3 pens?"), 1):
+        messages.append({"role": "user", "content": text})
+        window.send(text)
+        found = window.answered(count)
+        status, answer = served.ask("POST", "/v1/chat/completions", {"messages": messages, "temperature": 0, "max_tokens": 64})
+        messages.append(answer["choices"][0]["message"])
+        # "#### 12" is a heading to Markdown.
+        assert "".join(found.split()) == "".join(messages[-1]["content"].replace("#### ", "").split())
+    assert "5 + 7 = 12" in messages[1]["content"] and "tokens/s" in window.text(".figures")
+    paths = [url.split("/", 3)[3] for url in window.requests() if "/v1/" in url]
+    assert paths == ["v1/chat/completions"] * 2
+    assert window.console() == []
+    forget(window)
+    assert served.stop()[0] == 0
 
 
 def test_the_stream_is_drawn_as_it_comes(scripted):
