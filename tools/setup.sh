@@ -4,7 +4,7 @@ set -euo pipefail
 
 packages=(
   g++ cmake ninja-build pkg-config make
-  nlohmann-json3-dev libcli11-dev libfmt-dev libpcre2-dev
+  nlohmann-json3-dev libcli11-dev libfmt-dev libpcre2-dev libutf8proc-dev
   libboost1.81-dev libssl-dev prometheus-cpp-dev
   libgtest-dev libgmock-dev
   python3 python3-pytest python3-numpy openssl
