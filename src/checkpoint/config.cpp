@@ -118,7 +118,9 @@ std::vector<bool> OwnIndexers(const JsonFields& fields, int64_t layers) {
       own.push_back(std::max<int64_t>(i - offset + 1, 0) % std::max<int64_t>(freq, 1) == 0);
     }
   }
-  const std::string_view key = fields.HasValue("indexer_types") ? "indexer_types" : "index_topk_pattern";
+  const std::string_view key = fields.HasValue("indexer_types")        ? "indexer_types"
+                               : fields.HasValue("index_topk_pattern") ? "index_topk_pattern"
+                                                                       : "index_topk_freq";
   if (static_cast<int64_t>(own.size()) < layers) {
     fields.Refuse(key, fmt::format("the {} layers", layers), fmt::format("{}", own.size()));
   }

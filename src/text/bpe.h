@@ -36,7 +36,16 @@ class MergeTable {
   std::optional<Ranked> Find(int32_t left, int32_t right) const;
 
  private:
-  std::unordered_map<uint64_t, Ranked> merges_;
+  struct Entry {
+    uint64_t pair;
+    Ranked ranked;
+  };
+
+  size_t PlaceOf(uint64_t pair) const;
+
+  // Open addressing, at most half full: finding merges is most of an encoder's time.
+  std::vector<Entry> entries_;
+  int shift_ = 0;
 };
 
 // The tokenizers library's BPE: an explicit list of merges. A byte without a token is dropped, as there.
