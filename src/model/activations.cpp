@@ -49,6 +49,7 @@ Activations::Activations(const ModelConfig& config, const ModelOptions& options,
   const int64_t mlp_width = std::max(config.intermediate_size, shared_width);
 
   residual = ReservePlain("residual", rows, hidden, DType::kF32);
+  attended = ReservePlain("attended", rows, hidden, DType::kF32);
   delta = ReservePlain("delta", rows, hidden, DType::kF32);
   normed = ReservePlain("normed", rows, hidden, dtype);
   normed_quantized = ReserveQuantized("normed", rows, hidden);

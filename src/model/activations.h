@@ -64,8 +64,9 @@ class Activations {
   };
   static Needs NeedsOf(const ModelConfig& config, const ModelOptions& options, DType dtype);
 
-  // The residual stream and what is added to it: (rows, hidden) float32.
-  PlainBuffer residual, delta;
+  // The residual stream before a layer's attention and after it, and what is added to it: (rows, hidden) float32. Two
+  // buffers, so that a kernel may read one in many places while it writes the other in one.
+  PlainBuffer residual, attended, delta;
   // RMSNorm's output, plain and quantised: (rows, hidden).
   PlainBuffer normed;
   QuantizedBuffer normed_quantized;

@@ -204,7 +204,7 @@ void Decoder::RunHead(const Step& step) const {
   const bool quantized = TakesQuantized(options_, weights_.lm_head);
   RmsNormArgs norm;
   norm.x = AsInput(buffers_.Plain(buffers_.delta, rows));
-  norm.residual = buffers_.Float(buffers_.residual, rows);
+  norm.residual = buffers_.Float(buffers_.attended, rows);
   norm.row_index = step.views.logit_rows;
   norm.weight = weights_.norm;
   norm.eps = placed_.norm_eps;

@@ -2,6 +2,7 @@
 
 #include "core/float_view.h"
 #include "ops/attention.h"
+#include "ops/fused.h"
 #include "ops/head_product.h"
 #include "ops/indexer.h"
 #include "ops/linear.h"
@@ -32,12 +33,11 @@ class Attention {
         rows_(step.shape.rows()) {}
 
   void Run() {
-    NormInput(index_ == 0);
-    DownProject();
-    WriteCache();
+    DownProject(InputNorm(index_ == 0));
     if (indexes_) WriteIndexKeys();
     ProjectQuery();
     if (indexes_ && step_.shape.sparse && step_.shape.absorbed_rows > 0) ChooseTokens();
+    if (step_.shape.absorbed_rows < rows_) WriteCache();
     AttendAbsorbed();
     AttendExpanded();
     ProjectOutput();
@@ -52,10 +52,13 @@ class Attention {
   const LinearWeight& FirstQuery() const { return c_.q_lora_rank > 0 ? layer_.q_a_proj : layer_.q_proj; }
 
   // 1: residual add and RMSNorm, in every format that a projection reads.
-  void NormInput(bool first_layer) {
+  RmsNormArgs InputNorm(bool first_layer) const {
     RmsNormArgs norm;
     norm.x = AsInput(b_.Plain(first_layer ? b_.residual : b_.delta, rows_));
-    if (!first_layer) norm.residual = b_.Float(b_.residual, rows_);
+    if (!first_layer) {
+      norm.residual = b_.Float(b_.attended, rows_);
+      norm.residual_out = b_.Float(b_.residual, rows_);
+    }
     norm.weight = layer_.input_layernorm;
     norm.eps = step_.norm_eps;
     const bool query = TakesQuantized(step_.options, FirstQuery());
@@ -63,26 +66,35 @@ class Attention {
     const bool index_key = indexes_ && TakesQuantized(step_.options, layer_.indexer.wk);
     if (!query || !latent || indexes_) norm.out = b_.Plain(b_.normed, rows_);
     if (query || latent || index_key) norm.quantized = b_.Quantized(b_.normed_quantized, rows_);
-    RmsNorm(context_, norm);
+    return norm;
   }
 
   // Of `down`'s rows: q_a, or q itself where nothing compresses it.
   int64_t QueryColumns() const { return RowCount(FirstQuery()); }
 
-  // 2: one buffer (rows, q_lora_rank + kv_lora_rank + qk_rope_head_dim), read as three slices.
-  void DownProject() {
+  // 1 and 2: one buffer (rows, q_lora_rank + kv_lora_rank + qk_rope_head_dim), read as three slices.
+  void DownProject(const RmsNormArgs& norm) {
     const FloatOutput<2> down = b_.Plain(b_.down, rows_);
-    const auto product = [&](const LinearWeight& weight, const FloatOutput<2>& out, std::string_view name) {
-      Linear(context_, {Input(weight, b_.normed, b_.normed_quantized), weight, out}, name);
+    const auto args = [&](const LinearWeight& weight, const FloatOutput<2>& out) {
+      return LinearArgs{Input(weight, b_.normed, b_.normed_quantized), weight, out};
     };
-    if (joined_.down) return product(*joined_.down, down, "q_kv_a_proj");
+    if (joined_.down && !indexes_) return NormLinear(context_, {norm, args(*joined_.down, down)}, "q_kv_a_proj");
+    RmsNorm(context_, norm);  // an indexer reads it too
+    if (joined_.down) return Linear(context_, args(*joined_.down, down), "q_kv_a_proj");
+    const auto product = [&](const LinearWeight& weight, const FloatOutput<2>& out, std::string_view name) {
+      Linear(context_, args(weight, out), name);
+    };
     product(FirstQuery(), Slice(down, 1, 0, QueryColumns()), c_.q_lora_rank > 0 ? "q_a_proj" : "q_proj");
     product(layer_.kv_a_proj_with_mqa, Slice(down, 1, QueryColumns(), c_.kv_lora_rank + c_.qk_rope_head_dim),
             "kv_a_proj_with_mqa");
   }
 
   // 3 and 6, the key's side: the normed latent and the rotated k_pe go straight into the page.
-  void WriteCache() {
+  struct CacheRow {
+    RmsNormArgs latent;
+    RopeArgs key;
+  };
+  CacheRow CacheArgs() const {
     const FloatOutput<2> down = b_.Plain(b_.down, rows_);
     RmsNormArgs norm;
     norm.x = AsInput(Slice(down, 1, QueryColumns(), c_.kv_lora_rank));
@@ -101,7 +113,6 @@ class Attention {
     };
     const FloatOutput<2> key = std::visit(write, kv_pages_);  // (pages * page_size, qk_rope_head_dim)
     norm.out_index = step_.views.slots;
-    RmsNorm(context_, norm);
 
     RopeArgs rope;
     rope.x = AsInput(
@@ -111,7 +122,12 @@ class Attention {
     rope.interleaved = c_.rope_interleave;
     rope.out = Split(key, 1, 1, c_.qk_rope_head_dim);
     rope.out_index = step_.views.slots;
-    Rope(context_, rope);
+    return {norm, rope};
+  }
+  void WriteCache() {
+    const CacheRow args = CacheArgs();
+    RmsNorm(context_, args.latent);
+    Rope(context_, args.key);
   }
 
   // 3 and 4, the query's side: q (rows, heads * (qk_nope_head_dim + qk_rope_head_dim)).
@@ -127,8 +143,10 @@ class Attention {
     const bool index_quantized = indexes_ && TakesQuantized(step_.options, layer_.indexer.wq_b);
     if (quantized || index_quantized) norm.quantized = b_.Quantized(b_.q_latent_quantized, rows_);
     if (!quantized || (indexes_ && !index_quantized)) norm.out = b_.Plain(b_.q_latent, rows_);
-    RmsNorm(context_, norm);
-    Linear(context_, {Input(layer_.q_b_proj, b_.q_latent, b_.q_latent_quantized), layer_.q_b_proj, q}, "q_b_proj");
+    const LinearArgs product{Input(layer_.q_b_proj, b_.q_latent, b_.q_latent_quantized), layer_.q_b_proj, q};
+    if (!indexes_) return NormLinear(context_, {norm, product}, "q_b_proj");
+    RmsNorm(context_, norm);  // the indexer reads it too
+    Linear(context_, product, "q_b_proj");
   }
 
   // The indexer's keys of all rows go into its pages, whether or not this step chooses.
@@ -195,14 +213,14 @@ class Attention {
   }
 
   // q_pe of rows first .. first + count, rotated into `out` (count, heads, qk_rope_head_dim).
-  void RotateQuery(int64_t first, int64_t count, const FloatOutput<3>& out) {
+  RopeArgs QueryRope(int64_t first, int64_t count, const FloatOutput<3>& out) const {
     RopeArgs rope;
     rope.x = AsInput(Slice(Slice(QueryHeads(), 0, first, count), 2, c_.qk_nope_head_dim, c_.qk_rope_head_dim));
     rope.cos = step_.cos.Rows(first, count);
     rope.sin = step_.sin.Rows(first, count);
     rope.interleaved = c_.rope_interleave;
     rope.out = out;
-    Rope(context_, rope);
+    return rope;
   }
 
   // 5 to 8 for the rows that attend in the latent space.
@@ -224,9 +242,14 @@ class Attention {
     absorb.w_kc = absorbed_.w_kc;
     absorb.output_major = absorbed_.w_kc_output_major;
     absorb.out = Slice(query, 2, 0, c_.kv_lora_rank);
-    QueryAbsorb(context_, absorb);
-
-    RotateQuery(0, rows, Slice(query, 2, c_.kv_lora_rank, c_.qk_rope_head_dim));
+    const RopeArgs rope = QueryRope(0, rows, Slice(query, 2, c_.kv_lora_rank, c_.qk_rope_head_dim));
+    if (rows == rows_) {
+      const CacheRow cache = CacheArgs();
+      LatentQuery(context_, {cache.latent, cache.key, absorb, rope});
+    } else {
+      QueryAbsorb(context_, absorb);
+      Rope(context_, rope);
+    }
 
     const FloatOutput<3> attended = Split(b_.Plain(b_.attention, rows), 1, heads, c_.kv_lora_rank);
     DecodeAttentionArgs attend;
@@ -289,7 +312,7 @@ class Attention {
     const int64_t rows = step_.shape.expanded_rows;
     if (rows == 0) return;
     const FloatOutput<3> query = Slice(QueryHeads(), 0, first, rows);
-    RotateQuery(first, rows, Slice(query, 2, c_.qk_nope_head_dim, c_.qk_rope_head_dim));
+    Rope(context_, QueryRope(first, rows, Slice(query, 2, c_.qk_nope_head_dim, c_.qk_rope_head_dim)));
     const FloatOutput<3> out =
         Slice(Split(b_.Plain(b_.values, rows_), 1, c_.num_attention_heads, c_.v_head_dim), 0, first, rows);
     PrefillAttentionArgs attend;

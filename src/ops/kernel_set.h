@@ -3,6 +3,7 @@
 
 #include "ops/attention.h"
 #include "ops/embedding.h"
+#include "ops/fused.h"
 #include "ops/head_product.h"
 #include "ops/indexer.h"
 #include "ops/kernel_table.h"
@@ -41,6 +42,13 @@ struct KernelSet {
   KernelTable<CombineExpertsArgs> combine_experts;
   KernelTable<EmbeddingArgs> embedding;
   KernelTable<SampleArgs> sample;
+
+  // May be empty: the ops' parts run then.
+  KernelTable<NormLinearArgs> norm_linear;
+  KernelTable<LatentQueryArgs> latent_query;
+  KernelTable<NormRouterArgs> norm_router;
+  KernelTable<GatedExpertsArgs> gated_experts;
+  KernelTable<CombinedExpertsArgs> combined_experts;
 };
 
 }  // namespace mxmla
