@@ -42,6 +42,8 @@ class Attention {
     return AsActivation(b_.Plain(plain, rows_));
   }
 
+  int64_t PromptBegin() const { return step_.shape.absorbed_rows; }
+
   const LinearWeight& FirstQuery() const { return c_.q_lora_rank > 0 ? layer_.q_a_proj : layer_.q_proj; }
 
   // 1: residual add and RMSNorm, in every format that a projection reads.
@@ -65,7 +67,7 @@ class Attention {
   void DownProject() {
     const FloatOutput<2> down = b_.Plain(b_.down, rows_);
     const auto product = [&](const LinearWeight& weight, const FloatOutput<2>& out, std::string_view name) {
-      Linear(context_, {Input(weight, b_.normed, b_.normed_quantized), weight, out}, name);
+      Linear(context_, {Input(weight, b_.normed, b_.normed_quantized), weight, out, PromptBegin()}, name);
     };
     if (joined_.down) return product(*joined_.down, down, "q_kv_a_proj");
     product(FirstQuery(), Slice(down, 1, 0, QueryColumns()), c_.q_lora_rank > 0 ? "q_a_proj" : "q_proj");
@@ -121,7 +123,8 @@ class Attention {
       norm.out = b_.Plain(b_.q_latent, rows_);
     }
     RmsNorm(context_, norm);
-    Linear(context_, {Input(layer_.q_b_proj, b_.q_latent, b_.q_latent_quantized), layer_.q_b_proj, q}, "q_b_proj");
+    Linear(context_, {Input(layer_.q_b_proj, b_.q_latent, b_.q_latent_quantized), layer_.q_b_proj, q, PromptBegin()},
+           "q_b_proj");
   }
 
   // (rows, heads, qk_nope_head_dim + qk_rope_head_dim)
@@ -247,8 +250,10 @@ class Attention {
 
   // 9
   void ProjectOutput() {
-    Linear(context_, {Input(layer_.o_proj, b_.values, b_.values_quantized), layer_.o_proj, b_.Plain(b_.delta, rows_)},
-           "o_proj");
+    Linear(
+        context_,
+        {Input(layer_.o_proj, b_.values, b_.values_quantized), layer_.o_proj, b_.Plain(b_.delta, rows_), PromptBegin()},
+        "o_proj");
   }
 
   const ExecContext& context_;
