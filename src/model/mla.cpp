@@ -49,6 +49,8 @@ class Attention {
     return AsActivation(b_.Plain(plain, rows_));
   }
 
+  int64_t PromptBegin() const { return step_.shape.absorbed_rows; }
+
   const LinearWeight& FirstQuery() const { return c_.q_lora_rank > 0 ? layer_.q_a_proj : layer_.q_proj; }
 
   // 1: residual add and RMSNorm, in every format that a projection reads.
@@ -76,7 +78,7 @@ class Attention {
   void DownProject(const RmsNormArgs& norm) {
     const FloatOutput<2> down = b_.Plain(b_.down, rows_);
     const auto args = [&](const LinearWeight& weight, const FloatOutput<2>& out) {
-      return LinearArgs{Input(weight, b_.normed, b_.normed_quantized), weight, out};
+      return LinearArgs{Input(weight, b_.normed, b_.normed_quantized), weight, out, PromptBegin()};
     };
     if (joined_.down && !indexes_) return NormLinear(context_, {norm, args(*joined_.down, down)}, "q_kv_a_proj");
     RmsNorm(context_, norm);  // an indexer reads it too
@@ -143,7 +145,8 @@ class Attention {
     const bool index_quantized = indexes_ && TakesQuantized(step_.options, layer_.indexer.wq_b);
     if (quantized || index_quantized) norm.quantized = b_.Quantized(b_.q_latent_quantized, rows_);
     if (!quantized || (indexes_ && !index_quantized)) norm.out = b_.Plain(b_.q_latent, rows_);
-    const LinearArgs product{Input(layer_.q_b_proj, b_.q_latent, b_.q_latent_quantized), layer_.q_b_proj, q};
+    const LinearArgs product{Input(layer_.q_b_proj, b_.q_latent, b_.q_latent_quantized), layer_.q_b_proj, q,
+                             PromptBegin()};
     if (!indexes_) return NormLinear(context_, {norm, product}, "q_b_proj");
     RmsNorm(context_, norm);  // the indexer reads it too
     Linear(context_, product, "q_b_proj");
@@ -152,7 +155,8 @@ class Attention {
   // The indexer's keys of all rows go into its pages, whether or not this step chooses.
   void WriteIndexKeys() {
     const FloatOutput<2> key = b_.Plain(b_.index_key, rows_);
-    Linear(context_, {Input(layer_.indexer.wk, b_.normed, b_.normed_quantized), layer_.indexer.wk, key}, "indexer.wk");
+    Linear(context_, {Input(layer_.indexer.wk, b_.normed, b_.normed_quantized), layer_.indexer.wk, key, PromptBegin()},
+           "indexer.wk");
     IndexKeyArgs args;
     args.x = AsInput(key);
     args.weight = layer_.indexer.k_norm;
@@ -334,8 +338,10 @@ class Attention {
 
   // 9
   void ProjectOutput() {
-    Linear(context_, {Input(layer_.o_proj, b_.values, b_.values_quantized), layer_.o_proj, b_.Plain(b_.delta, rows_)},
-           "o_proj");
+    Linear(
+        context_,
+        {Input(layer_.o_proj, b_.values, b_.values_quantized), layer_.o_proj, b_.Plain(b_.delta, rows_), PromptBegin()},
+        "o_proj");
   }
 
   const ExecContext& context_;

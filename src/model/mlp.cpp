@@ -26,7 +26,8 @@ class Mlp {
         row_length_(step.views.row_length),
         norm_eps_(step.norm_eps),
         shared_parts_(step.shared_parts),
-        rows_(step.shape.rows()) {}
+        rows_(step.shape.rows()),
+        prompt_begin_(step.shape.absorbed_rows) {}
 
   void Run() {
     if (!layer_.is_moe) {
@@ -150,13 +151,13 @@ class Mlp {
     const int64_t width = RowCount(weights.gate_proj);
     const FloatOutput<2> gate_up = Slice(b_.Plain(b_.gate_up, rows_), 1, 0, 2 * width);
     if (joined_.gate_up) {
-      Linear(context_, {Input(*joined_.gate_up), *joined_.gate_up, gate_up}, name);
+      Linear(context_, {Input(*joined_.gate_up), *joined_.gate_up, gate_up, prompt_begin_}, name);
     } else {
-      Linear(context_, {Input(weights.gate_proj), weights.gate_proj, Slice(gate_up, 1, 0, width)}, name);
-      Linear(context_, {Input(weights.up_proj), weights.up_proj, Slice(gate_up, 1, width, width)}, name);
+      Linear(context_, {Input(weights.gate_proj), weights.gate_proj, Slice(gate_up, 1, 0, width), prompt_begin_}, name);
+      Linear(context_, {Input(weights.up_proj), weights.up_proj, Slice(gate_up, 1, width, width), prompt_begin_}, name);
     }
     const Inputs inputs = Activate(gate_up, rows_, width, FormatsOf({&weights.down_proj, 1}), b_.mlp, b_.mlp_quantized);
-    Linear(context_, {inputs.x, weights.down_proj, out}, name);
+    Linear(context_, {inputs.x, weights.down_proj, out, prompt_begin_}, name);
   }
 
   void RouteRows(const RmsNormArgs& norm) {
@@ -187,7 +188,15 @@ class Mlp {
     const View<const int32_t, 1> pairs = b_.Ints(b_.expert_pairs, Pairs());
     const auto product = [&](const Inputs& inputs, int64_t pairs_per_row, const std::vector<LinearWeight>& weights,
                              const std::shared_ptr<const void>& placed, const FloatOutput<2>& out) {
-      return GroupedLinearArgs{inputs.x, pairs_per_row, weights, begin, pairs, out, inputs.x_quantized, placed.get()};
+      return GroupedLinearArgs{inputs.x,
+                               pairs_per_row,
+                               weights,
+                               begin,
+                               pairs,
+                               out,
+                               inputs.x_quantized,
+                               placed.get(),
+                               prompt_begin_ * (Slots() / pairs_per_row)};
     };
     const auto normed = [&](const std::vector<LinearWeight>& weights) {
       const Formats formats = FormatsOf(weights);
@@ -229,6 +238,7 @@ class Mlp {
   const float norm_eps_;
   const int64_t shared_parts_;
   const int64_t rows_;
+  const int64_t prompt_begin_;
 };
 
 }  // namespace
