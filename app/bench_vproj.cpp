@@ -177,7 +177,7 @@ void BenchVproj(const VprojFlags& flags) {
          "the CUDA kernels have a benchmark of their own: vproj_cuda, built with MXMLA_BENCH");
   }
   ReadLimit limit(*backend);
-  const ExecContext context = backend->Context();
+  ExecContext context = backend->Context();
 
   constexpr std::pair<const char*, VLayout> kLayouts[] = {
       {"copy", VLayout::kCopy}, {"strided", VLayout::kStrided}, {"fused", VLayout::kFused}};
@@ -196,6 +196,10 @@ void BenchVproj(const VprojFlags& flags) {
                                                                                 : flags.weights == "fp8" ? 1
                                                                                                          : 2);
       for (const std::string& format : flags.formats) {
+        WorkspaceMemory workspace;
+        workspace.Plan(context, *backend, [&](const ExecContext& planned) {
+          for (const auto& layout : kLayouts) operands.Run(planned, 0, layout.second, format);
+        });
         std::vector<double> seconds[3];
         // The layouts take turns, so that a change of the machine's speed meets all three.
         for (int64_t r = 0; r <= flags.repeat; ++r) {

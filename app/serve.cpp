@@ -28,6 +28,8 @@ struct ServeFlags {
   int64_t max_context = 0, max_sequences = 32, max_batch_tokens = 512;
   double kv_gigabytes = 0;
   int64_t drain_seconds = 30, header_seconds = 30, body_seconds = 60, idle_seconds = 75, write_seconds = 120;
+  int64_t grammar_megabytes = 1024;
+  GrammarServiceOptions grammars;
   int64_t max_header_kilobytes = 64, max_body_megabytes = 32, max_unsent_kilobytes = 4096;
   CommonFlags common;
 };
@@ -48,13 +50,15 @@ double AvailableMemory() {
   return 0;
 }
 
-// Bytes of one token in the cache of all layers.
-double KvBytesPerToken(const ModelConfig& config, KvDType dtype, DType activation) {
+// Bytes of one token in the caches of all layers.
+double KvBytesPerToken(const ModelConfig& config, const ModelOptions& options, DType activation) {
+  const KvDType dtype = options.kv_dtype;
   const double plain = activation == DType::kF32 && dtype == KvDType::kAuto ? 4 : 2;
   const auto latent = static_cast<double>(config.kv_lora_rank);
   const auto key = static_cast<double>(config.qk_rope_head_dim);
   const double row = dtype == KvDType::kFp8 ? latent + latent / 128 * 4 + 2 * key : plain * (latent + key);
-  return row * static_cast<double>(config.num_hidden_layers);
+  const int64_t index_keys = UsesIndexer(config, options) ? config.IndexerLayers() * config.indexer.head_dim : 0;
+  return row * static_cast<double>(config.num_hidden_layers) + plain * static_cast<double>(index_keys);
 }
 
 ModelOptions SchedulerSizes(const ServeFlags& flags, const LoadedModel& model, int64_t max_context) {
@@ -63,7 +67,7 @@ ModelOptions SchedulerSizes(const ServeFlags& flags, const LoadedModel& model, i
   options.max_sequences = flags.max_sequences;
   options.max_batch_tokens = flags.max_batch_tokens;
   options.prefill_chunk = kPrefillChunk;
-  const double token = KvBytesPerToken(model.config, options.kv_dtype, model.backend->kernels().activation_dtype);
+  const double token = KvBytesPerToken(model.config, options, model.backend->kernels().activation_dtype);
   // Some of what is free, so that the rest of the machine lives, or of a device most, which is there for this; never
   // more than all sequences can fill.
   const auto on_device = model.backend->FreeMemory();
@@ -141,6 +145,17 @@ std::function<void(const std::string&)> OpenAccessLog(const std::string& path) {
   };
 }
 
+// Before any other thread.
+std::shared_ptr<GrammarService> StartGrammars(const ServeFlags& flags, const serve::ServedText& text) {
+  GrammarServiceOptions options = flags.grammars;
+  options.limits.memory_bytes = static_cast<size_t>(flags.grammar_megabytes) << 20;
+  // The tokenizer lives as long as the server, which has the service.
+  const auto make = [tokenizer = text.tokenizer.get(), vocab_size = text.vocab_size, ends = text.chat_tokens] {
+    return std::make_unique<GrammarCompiler>(*tokenizer, vocab_size, ends);
+  };
+  return std::make_shared<GrammarService>(make, options);
+}
+
 sigset_t ServerSignals() {
   sigset_t signals;
   sigemptyset(&signals);
@@ -189,6 +204,7 @@ void Serve(ServeFlags flags) {
   const sigset_t signals = ServerSignals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);  // NOLINT(cert-err33-c)
+  text.grammars = StartGrammars(flags, text);
   const std::string name = text.name;
   const int64_t max_context = text.max_context;
   std::exception_ptr failure;
@@ -298,6 +314,14 @@ void AddServe(CLI::App& app) {
   seconds("--body-timeout", &flags->body_seconds, "seconds for its body");
   seconds("--idle-timeout", &flags->idle_seconds, "seconds between requests of a connection");
   seconds("--write-timeout", &flags->write_seconds, "seconds in which a reader takes something");
+  command
+      ->add_option("--grammar-timeout", flags->grammars.limits.seconds,
+                   "seconds of the processor that a schema or grammar may take to compile")
+      ->check(CLI::Range(1, 3600))
+      ->capture_default_str();
+  command->add_option("--grammar-memory", flags->grammar_megabytes, "MB that it may take")
+      ->check(CLI::Range(16, 1 << 20))
+      ->capture_default_str();
   seconds("--drain-timeout", &flags->drain_seconds, "seconds that SIGTERM leaves to running requests");
   flags->common.AddTo(*command);
   command->footer("Example:\n  mxmla serve tiny-gsm --port 8000");

@@ -85,7 +85,7 @@ LinearWeight WeightAt(Format format, int64_t n, int64_t k, int64_t iteration) {
 
 void LinearBench(benchmark::State& state, Format format, int64_t n, int64_t k) {
   const int64_t rows = state.range(0);
-  const ExecContext context = Device().Context();
+  ExecContext context = Device().Context();
   std::mt19937 random(2);
   std::uniform_real_distribution<float> uniform(-1, 1);
   std::vector<bf16> x(static_cast<size_t>(rows * k));
@@ -95,6 +95,9 @@ void LinearBench(benchmark::State& state, Format format, int64_t n, int64_t k) {
   args.x = View<const bf16, 2>::Contiguous(x.data(), {rows, k});
   args.out = View<bf16, 2>::Contiguous(out.data(), {rows, n});
   int64_t iteration = 0;
+  args.weight = WeightAt(format, n, k, 0);
+  WorkspaceMemory workspace;
+  workspace.Plan(context, Device(), [&](const ExecContext& planned) { Linear(planned, args); });
   for (auto _ : state) {
     args.weight = WeightAt(format, n, k, iteration++);
     Linear(context, args);

@@ -11,6 +11,7 @@ using Item = QuantizeItem;
 
 bool IsProjection(std::string_view module) {
   const std::string_view last = module.substr(module.rfind('.') + 1);
+  if (last == "weights_proj") return false;  // an indexer's, which is never quantised
   return last == "kv_a_proj_with_mqa" || (last.size() > 5 && last.ends_with("_proj"));
 }
 
@@ -84,6 +85,7 @@ std::vector<std::string> QuantizePlan::ExcludePatterns() const {
     return names;
   }
   std::vector<std::string> patterns = {"lm_head", "re:.*embed_tokens$", "re:.*mlp\\.gate$"};
+  if (config_.indexer.topk > 0) patterns.push_back("re:.*indexer\\.weights_proj$");
   for (int64_t layer : mtp_) patterns.push_back(fmt::format("re:.*model\\.layers\\.{}\\..*", layer));
   if (config_.multimodal) {
     for (std::string_view part : {"vision_tower", "mm_projector", "multi_modal_projector"}) {
@@ -131,6 +133,7 @@ void QuantizePlan::Add(const Tensor& tensor) {
   const std::string module(ModuleOf(tensor.name));
   if (module.empty()) return AddCopy(tensor.name, tensor, {tensor.data, tensor.bytes}, tensor.shape);
   const bool excluded = ExcludedByUser(module);
+  if (module.ends_with(".weights_proj")) kept_names_.push_back(module);
   const MatrixTensors tensors = FindMatrix(module, find);
   const bool quantized = tensors.scale || tensors.scale_inv;
   const auto [n, k] = MatrixExtents(tensors);

@@ -315,14 +315,14 @@ inline constexpr int64_t kBlockBytes = kPaired<Row>                   ? 16
                                                                       : 128;
 
 // Asks for what is `bytes` away from block `block` of the row, once a cache line. A row is too short for the hardware
-// to see where its rows lead.
+// to see where its rows lead. Into the second-level cache: the first one's queue of misses is too short for memory.
 template <class Row>
 MXMLA_INLINE void PrefetchValues(const Row& row, int64_t block, int64_t bytes) {
   const char* at = reinterpret_cast<const char*>(row.values) + block * kBlockBytes<Row> + bytes;
   if constexpr (kBlockBytes<Row> < 64) {
-    if (block % (64 / kBlockBytes<Row>) == 0) __builtin_prefetch(at);
+    if (block % (64 / kBlockBytes<Row>) == 0) __builtin_prefetch(at, 0, 2);
   } else {
-    for (int64_t line = 0; line < kBlockBytes<Row>; line += 64) __builtin_prefetch(at + line);
+    for (int64_t line = 0; line < kBlockBytes<Row>; line += 64) __builtin_prefetch(at + line, 0, 2);
   }
 }
 

@@ -1,4 +1,5 @@
 #include "cpu/kernels.h"
+#include "cpu/packed_rows.h"
 #include "cpu/parallel.h"
 #include "cpu/product.h"
 #include "ops/linear.h"
@@ -25,6 +26,146 @@ void ExpertTile(const GroupedLinearArgs& args, const Activation<2>& x, const Wei
   }
 }
 
+#if defined(MXMLA_PACKED_PRODUCTS)
+// Packed rows for each format of weights that reads such; null where none does.
+struct PackedInputs {
+  const PackedElement* rows[std::variant_size_v<LinearWeight>] = {};
+  int64_t stride = 0;
+  int64_t count = 0;
+  size_t bytes = 0;  // of the shared workspace
+};
+
+// Calls use(weight) with one expert of each format that reads packed activations.
+template <class Use>
+void ForEachPackedFormat(const GroupedLinearArgs& args, const Use& use) {
+  bool seen[std::variant_size_v<LinearWeight>] = {};
+  for (const LinearWeight& weight : args.weights) {
+    if (seen[weight.index()]) continue;
+    seen[weight.index()] = true;
+    if (HasPackedProduct(args.InputOf(weight), weight)) use(weight);
+  }
+}
+
+WorkspaceSize PackedWorkspace(const GroupedLinearArgs& args, int) {
+  WorkspaceSize size;
+  const int64_t rows = Extent(args.x, 0), k = Extent(args.x, 1);
+  ForEachPackedFormat(args, [&](const LinearWeight&) { size.shared += PackedBytes(rows, k); });
+#if defined(MXMLA_TILED_PROMPTS)
+  const int64_t pairs = args.pairs.shape[0];
+  const int64_t groups = std::min(pairs, static_cast<int64_t>(args.weights.size()));
+  if (size.shared > 0) size.shared += static_cast<size_t>(TileElements(pairs, groups, k)) * sizeof(bf16);
+#endif
+  return size;
+}
+
+// Rows of x whose products are packed.
+int64_t PackedRowCount(const GroupedLinearArgs& args) {
+  const int64_t rows = Extent(args.x, 0);
+  return kPackPrompts ? rows : std::min(rows, args.prompt_begin);
+}
+
+PackedInputs PackInputs(const ExecContext& context, const GroupedLinearArgs& args) {
+  PackedInputs packed;
+  const int64_t k = Extent(args.x, 1), rows = PackedRowCount(args);
+  packed.stride = PackedStride(k);
+  packed.count = rows;
+  size_t offset = 0;
+  ForEachPackedFormat(args, [&](const LinearWeight& any_weight) {
+    auto* to = context.SharedScratch<PackedElement>(offset, static_cast<size_t>(rows * packed.stride));
+    offset += PackedBytes(rows, k);
+    std::visit(
+        [&](const auto& weight) {
+          if constexpr (kPackedWeight<std::decay_t<decltype(weight)>>) {
+            PackRows(context, args.InputOf(any_weight), weight, rows, to);
+          }
+        },
+        any_weight);
+    packed.rows[any_weight.index()] = to;
+  });
+  packed.bytes = offset;
+  return packed;
+}
+
+// Where an expert's pairs of prompts begin: they rise, so those come last.
+int64_t PromptPairs(const GroupedLinearArgs& args, int64_t begin, int64_t end, int64_t packed_rows) {
+  while (end > begin && args.pairs(end - 1) / args.pairs_per_row >= packed_rows) --end;
+  return end;
+}
+
+// As ExpertTile, of packed activations.
+template <class Weight, class T>
+void PackedExpertTile(const GroupedLinearArgs& args, const PackedElement* packed, int64_t stride, const Weight& weight,
+                      const View<T, 2>& out, int64_t pair_begin, int64_t pair_end, int64_t w_begin, int64_t w_count,
+                      int64_t k) {
+  for (int64_t begin = pair_begin; begin < pair_end; begin += kTileX) {
+    const int64_t count = std::min(kTileX, pair_end - begin);
+    const PackedElement* rows[kTileX];
+    for (int64_t c = 0; c < count; ++c) rows[c] = packed + args.pairs(begin + c) / args.pairs_per_row * stride;
+    alignas(64) float results[kTileX * kTileW];
+    PackedProductTile(rows, count, weight, w_begin, w_count, k, results);
+    for (int64_t c = 0; c < count; ++c) {
+      StoreResults(out.data + args.pairs(begin + c) * out.stride[0] + w_begin, results + c * kTileW, w_count);
+    }
+  }
+}
+
+#if defined(MXMLA_TILED_PROMPTS)
+// The rows of the experts' pairs of prompts as tiles; those of used[i] begin tiles_begin[i] elements behind the result.
+const bf16* PackExperts(const ExecContext& context, const GroupedLinearArgs& args, const PackedInputs& packed,
+                        const int32_t* used, int64_t used_count, int64_t* tiles_begin) {
+  const int64_t k = Extent(args.x, 1);
+  int64_t elements = 0;
+  for (int64_t i = 0; i < used_count; ++i) {
+    tiles_begin[i] = elements;
+    const int64_t begin = args.expert_begin(used[i]), end = args.expert_begin(used[i] + 1);
+    if (!packed.rows[args.weights[static_cast<size_t>(used[i])].index()]) continue;
+    elements += TileRowsUp(end - PromptPairs(args, begin, end, packed.count)) * PackedStride(k);
+  }
+  if (elements == 0) return nullptr;
+  const int64_t behind = kTileSide * PackedStride(k);
+  bf16* tiles = context.SharedScratch<bf16>(packed.bytes, static_cast<size_t>(elements + behind));
+  if (context.profiler) context.profiler->AddRepacked(elements * static_cast<int64_t>(sizeof(bf16)));
+  RunTasks(context, used_count, [&](int64_t i, int) {
+    const LinearWeight& any_weight = args.weights[static_cast<size_t>(used[i])];
+    if (!packed.rows[any_weight.index()]) return;
+    const int64_t end = args.expert_begin(used[i] + 1);
+    const View<const bf16, 2>& x = *std::get_if<View<const bf16, 2>>(&args.InputOf(any_weight));
+    bf16* to = tiles + tiles_begin[i];
+    for (int64_t begin = PromptPairs(args, args.expert_begin(used[i]), end, packed.count); begin < end;
+         begin += kTileSide, to += behind) {
+      const int64_t count = std::min(kTileSide, end - begin);
+      const bf16* rows[kTileSide];
+      for (int64_t r = 0; r < count; ++r) {
+        rows[r] = x.data + args.pairs(begin + r) / args.pairs_per_row * x.stride[0];
+      }
+      std::visit(
+          [&](const auto& weight) {
+            if constexpr (kPackedWeight<std::decay_t<decltype(weight)>>) {
+              PackTileGroup<decltype(RowOf(weight, 0))>(rows, count, k, to);
+            }
+          },
+          any_weight);
+    }
+  });
+  return tiles;
+}
+
+// As ExpertTile, of pairs of prompts.
+template <class Weight, class T>
+void TiledExpert(const GroupedLinearArgs& args, const bf16* tiles, const Weight& weight, const View<T, 2>& out,
+                 int64_t pair_begin, int64_t pair_end, int64_t w_begin, int64_t w_count, int64_t k) {
+  for (int64_t begin = pair_begin; begin < pair_end; begin += kAmxX) {
+    const int64_t count = std::min(kAmxX, pair_end - begin);
+    alignas(64) float results[kAmxX * kTileW];
+    AmxProductTile(tiles + (begin - pair_begin) * PackedStride(k), count, weight, w_begin, w_count, k, results);
+    for (int64_t c = 0; c < count; ++c) {
+      StoreResults(out.data + args.pairs(begin + c) * out.stride[0] + w_begin, results + c * kTileW, w_count);
+    }
+  }
+}
+#endif
+#endif
+
 void RunGroupedLinear(const ExecContext& context, const GroupedLinearArgs& args) {
   if (context.profiler) context.profiler->AddBytes(ExpertBytesRead(args));
   const auto experts = static_cast<int64_t>(args.weights.size());
@@ -32,24 +173,47 @@ void RunGroupedLinear(const ExecContext& context, const GroupedLinearArgs& args)
   const int64_t k = ColumnCount(args.weights[0]);
   const int64_t tile_w = TileW(args.pairs.shape[0] / experts);
   const int64_t w_tiles = (n + tile_w - 1) / tile_w;
+#if defined(MXMLA_PACKED_PRODUCTS)
+  const PackedInputs packed = PackInputs(context, args);
+#else
   if (context.profiler) {
     context.profiler->AddRepacked(RepackedBytes(w_tiles, args.expert_begin(experts) - args.expert_begin(0), k));
   }
+#endif
   for (int64_t first = 0; first < experts; first += kExpertsAtOnce) {
     int32_t used[kExpertsAtOnce];  // experts that have pairs
     int64_t used_count = 0;
     for (int64_t e = first; e < std::min(experts, first + kExpertsAtOnce); ++e) {
       if (args.expert_begin(e + 1) > args.expert_begin(e)) used[used_count++] = static_cast<int32_t>(e);
     }
+#if defined(MXMLA_TILED_PROMPTS)
+    int64_t tiles_begin[kExpertsAtOnce];
+    const bf16* tiles = PackExperts(context, args, packed, used, used_count, tiles_begin);
+#endif
     RunTasks(context, used_count * w_tiles, [&](int64_t task, int) {
       const int64_t expert = used[task / w_tiles];
       const int64_t w_begin = task % w_tiles * tile_w;
+      const int64_t w_count = std::min(tile_w, n - w_begin);
+      int64_t begin = args.expert_begin(expert);
+      const int64_t end = args.expert_begin(expert + 1);
       const LinearWeight& any_weight = args.weights[static_cast<size_t>(expert)];
       VisitWeight(any_weight, [&](const auto& weight) {
         std::visit(
             [&](const auto& out) {
-              ExpertTile(args, args.InputOf(any_weight), weight, out, args.expert_begin(expert),
-                         args.expert_begin(expert + 1), w_begin, std::min(tile_w, n - w_begin), k);
+#if defined(MXMLA_PACKED_PRODUCTS)
+              if constexpr (kPackedWeight<std::decay_t<decltype(weight)>>) {
+                if (const PackedElement* rows = packed.rows[any_weight.index()]) {
+                  const int64_t packed_end = PromptPairs(args, begin, end, packed.count);
+                  PackedExpertTile(args, rows, packed.stride, weight, out, begin, packed_end, w_begin, w_count, k);
+                  begin = packed_end;
+#if defined(MXMLA_TILED_PROMPTS)
+                  const bf16* expert_tiles = tiles + tiles_begin[task / w_tiles];
+                  return TiledExpert(args, expert_tiles, weight, out, begin, end, w_begin, w_count, k);
+#endif
+                }
+              }
+#endif
+              ExpertTile(args, args.InputOf(any_weight), weight, out, begin, end, w_begin, w_count, k);
             },
             args.out);
       });
@@ -60,11 +224,16 @@ void RunGroupedLinear(const ExecContext& context, const GroupedLinearArgs& args)
 }  // namespace
 
 KernelTable<GroupedLinearArgs> MakeGroupedLinearKernels() {
-  return {{kKernelName,
-           {{.operand = "x", .inner_stride_one = true},
-            {.operand = "weight", .inner_stride_one = true},
-            {.operand = "out", .inner_stride_one = true}},
-           &RunGroupedLinear}};
+  return {{
+      kKernelName,
+      {{.operand = "x", .inner_stride_one = true},
+       {.operand = "weight", .inner_stride_one = true},
+       {.operand = "out", .inner_stride_one = true}},
+      &RunGroupedLinear,
+#if defined(MXMLA_PACKED_PRODUCTS)
+      &PackedWorkspace,
+#endif
+  }};
 }
 
 }  // namespace mxmla::cpu::MXMLA_CPU_ISA

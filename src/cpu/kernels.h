@@ -5,7 +5,7 @@
 #include "ops/kernel_set.h"
 
 #ifndef MXMLA_CPU_ISA
-#error "compile with -DMXMLA_CPU_ISA=portable, avx2 or avx512"
+#error "compile with -DMXMLA_CPU_ISA=portable, avx2, avx512 or avx512bf16"
 #endif
 
 #define MXMLA_CPU_STRING_(x) #x
@@ -15,9 +15,11 @@ namespace mxmla::cpu::MXMLA_CPU_ISA {
 
 inline constexpr std::string_view kIsaName = MXMLA_CPU_STRING(MXMLA_CPU_ISA);
 inline constexpr std::string_view kKernelName = "cpu/" MXMLA_CPU_STRING(MXMLA_CPU_ISA);
+inline constexpr std::string_view kPackedName = "cpu/" MXMLA_CPU_STRING(MXMLA_CPU_ISA) "/packed";
 inline constexpr std::string_view kFewRowsName = "cpu/" MXMLA_CPU_STRING(MXMLA_CPU_ISA) "/few_rows";
 
 KernelSet MakeKernelSet();
+void ReplaceProducts(KernelSet* set);
 
 KernelTable<RmsNormArgs> MakeRmsNormKernels();
 KernelTable<LinearArgs> MakeLinearKernels();
@@ -31,6 +33,8 @@ KernelTable<RopeArgs> MakeRopeKernels();
 KernelTable<RopeAnglesArgs> MakeRopeAnglesKernels();
 KernelTable<DecodeAttentionArgs> MakeDecodeAttentionKernels();
 KernelTable<PrefillAttentionArgs> MakePrefillAttentionKernels();
+KernelTable<IndexKeyArgs> MakeIndexKeyKernels();
+KernelTable<IndexTopKArgs> MakeIndexTopKKernels();
 KernelTable<RouterArgs> MakeRouterKernels();
 KernelTable<GroupExpertsArgs> MakeGroupExpertsKernels();
 KernelTable<SiluMulArgs> MakeSiluMulKernels();

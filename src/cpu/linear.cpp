@@ -1,6 +1,7 @@
 #include "ops/linear.h"
 
 #include "cpu/kernels.h"
+#include "cpu/packed_rows.h"
 #include "cpu/parallel.h"
 #include "cpu/product.h"
 
@@ -61,6 +62,103 @@ void RunLinear(const ExecContext& context, const LinearArgs& args) {
   });
 }
 
+#if defined(MXMLA_PACKED_PRODUCTS)
+// Activations are packed once, then every task reads them.
+template <class Weight, class T>
+void RunPackedRows(const ExecContext& context, const Activation<2>& x, const Weight& weight, const View<T, 2>& out,
+                   int64_t rows) {
+  const int64_t k = Extent(x, 1), n = out.shape[1];
+  const int64_t x_stride = PackedStride(k);
+  auto* packed = context.SharedScratch<PackedElement>(0, static_cast<size_t>(rows * x_stride));
+  PackRows(context, x, weight, rows, packed);
+  const int64_t tile_w = TileW(rows);
+  const int64_t w_tiles = (n + tile_w - 1) / tile_w;
+  RunTasks(context, TileCountX(rows) * w_tiles, [&](int64_t task, int) {
+    const int64_t x_begin = TileBeginX(rows, task / w_tiles);
+    const int64_t x_count = TileBeginX(rows, task / w_tiles + 1) - x_begin;
+    const int64_t w_begin = task % w_tiles * tile_w;
+    const int64_t w_count = std::min(tile_w, n - w_begin);
+    const PackedElement* x_rows[kTileX];
+    for (int64_t c = 0; c < x_count; ++c) x_rows[c] = packed + (x_begin + c) * x_stride;
+    alignas(64) float results[kTileX * kTileW];
+    PackedProductTile(x_rows, x_count, weight, w_begin, w_count, k, results);
+    for (int64_t c = 0; c < x_count; ++c) {
+      StoreResults(out.data + (x_begin + c) * out.stride[0] + w_begin, results + c * kTileW, w_count);
+    }
+  });
+}
+
+#if defined(MXMLA_TILED_PROMPTS)
+// Rows first .. of x as tiles.
+template <class Weight, class T>
+void RunTiledRows(const ExecContext& context, const View<const bf16, 2>& x, const Weight& weight, const View<T, 2>& out,
+                  int64_t first) {
+  const int64_t rows = x.shape[0] - first, k = x.shape[1], n = out.shape[1];
+  const int64_t group_step = kTileSide * PackedStride(k);
+  bf16* tiles = context.SharedScratch<bf16>(PackedBytes(first, k), static_cast<size_t>(TileElements(rows, 1, k)));
+  if (context.profiler) {
+    context.profiler->AddRepacked(TileRowsUp(rows) * PackedStride(k) * static_cast<int64_t>(sizeof(bf16)));
+  }
+  RunTasks(context, TileRowsUp(rows) / kTileSide, [&](int64_t group, int) {
+    const int64_t begin = group * kTileSide, count = std::min(kTileSide, rows - begin);
+    const bf16* from[kTileSide];
+    for (int64_t r = 0; r < count; ++r) from[r] = x.data + (first + begin + r) * x.stride[0];
+    PackTileGroup<decltype(RowOf(weight, 0))>(from, count, k, tiles + group * group_step);
+  });
+  const int64_t w_tiles = (n + kTileW - 1) / kTileW;
+  RunTasks(context, (rows + kAmxX - 1) / kAmxX * w_tiles, [&](int64_t task, int) {
+    const int64_t x_begin = task / w_tiles * kAmxX, x_count = std::min(kAmxX, rows - x_begin);
+    const int64_t w_begin = task % w_tiles * kTileW, w_count = std::min(kTileW, n - w_begin);
+    alignas(64) float results[kAmxX * kTileW];
+    AmxProductTile(tiles + x_begin / kTileSide * group_step, x_count, weight, w_begin, w_count, k, results);
+    for (int64_t c = 0; c < x_count; ++c) {
+      StoreResults(out.data + (first + x_begin + c) * out.stride[0] + w_begin, results + c * kTileW, w_count);
+    }
+  });
+}
+#endif
+
+// Rows whose activations are packed.
+int64_t PackedRowCount(const LinearArgs& args) {
+  const int64_t rows = Extent(args.x, 0);
+  return kPackPrompts ? rows : std::min(rows, args.prompt_begin);
+}
+
+void RunPacked(const ExecContext& context, const LinearArgs& args) {
+  const int64_t rows = PackedRowCount(args);
+  std::visit(
+      [&](const auto& weight, const auto& out) {
+        if constexpr (kPackedWeight<std::decay_t<decltype(weight)>>) {
+          if (rows > 0) RunPackedRows(context, args.x, weight, out, rows);
+#if defined(MXMLA_TILED_PROMPTS)
+          if (rows < Extent(args.x, 0)) {
+            RunTiledRows(context, *std::get_if<View<const bf16, 2>>(&args.x), weight, out, rows);
+          }
+#endif
+        }
+      },
+      args.weight, args.out);
+#if !defined(MXMLA_TILED_PROMPTS)
+  const int64_t rest = Extent(args.x, 0) - rows;
+  if (rest == 0) return;
+  LinearArgs prompts = args;
+  prompts.x = std::visit([&](const auto& x) -> Activation<2> { return x.Rows(rows, rest); }, args.x);
+  prompts.out = std::visit([&](const auto& out) -> FloatOutput<2> { return out.Rows(rows, rest); }, args.out);
+  RunLinear(context, prompts);
+#endif
+}
+
+WorkspaceSize PackedWorkspace(const LinearArgs& args, int) {
+  if (!HasPackedProduct(args.x, args.weight)) return {};
+  const int64_t rows = Extent(args.x, 0), k = Extent(args.x, 1);
+#if defined(MXMLA_TILED_PROMPTS)
+  return {.shared = static_cast<size_t>(TileElements(rows, 1, k)) * sizeof(bf16)};  // packed rows take no more
+#else
+  return {.shared = PackedBytes(rows, k)};
+#endif
+}
+#endif
+
 }  // namespace
 
 KernelTable<LinearArgs> MakeLinearKernels() {
@@ -68,12 +166,24 @@ KernelTable<LinearArgs> MakeLinearKernels() {
                                             {.operand = "weight", .inner_stride_one = true},
                                             {.operand = "out", .inner_stride_one = true}};
   static_assert(kFusedMaxX == 12, "the condition's text says 12");
-  return {{kFewRowsName,
-           layouts,
-           &RunFewRows,
-           nullptr,
-           {{"at most 12 rows", [](const LinearArgs& args) { return Extent(args.x, 0) <= kFusedMaxX; }}}},
-          {kKernelName, layouts, &RunLinear}};
+  return {
+#if defined(MXMLA_PACKED_PRODUCTS)
+    {kPackedName,
+     layouts,
+     &RunPacked,
+     &PackedWorkspace,
+     {{"operands whose activations are packed",
+       [](const LinearArgs& args) { return HasPackedProduct(args.x, args.weight); }}}},
+#endif
+        {kFewRowsName,
+         layouts,
+         &RunFewRows,
+         nullptr,
+         {{"at most 12 rows", [](const LinearArgs& args) { return Extent(args.x, 0) <= kFusedMaxX; }}}},
+    {
+      kKernelName, layouts, &RunLinear
+    }
+  };
 }
 
 }  // namespace mxmla::cpu::MXMLA_CPU_ISA

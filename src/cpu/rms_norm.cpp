@@ -8,16 +8,17 @@
 namespace mxmla::cpu::MXMLA_CPU_ISA {
 namespace {
 
-// The sum of v^2, where v = x, or residual + x; `updates`: residual = v.
+// The sum of v^2, where v = x, or residual + x, which goes to `sum_out`.
 template <class X>
-float AddAndSquare(const X* x /* (n) */, float* residual /* (n) or null */, bool updates, int64_t n) {
+float AddAndSquare(const X* x /* (n) */, const float* residual /* (n) or null */, float* sum_out /* (n) or null */,
+                   int64_t n) {
   F32x16 sum[2] = {Zero(), Zero()};
   int64_t i = 0;
   for (int part = 0; i + 16 <= n; i += 16, part ^= 1) {
     F32x16 v = Load(x + i);
     if (residual) {
       v = v + Load(residual + i);
-      if (updates) Store(residual + i, v);
+      if (sum_out) Store(sum_out + i, v);
     }
     sum[part] = Fma(v, v, sum[part]);
   }
@@ -25,7 +26,7 @@ float AddAndSquare(const X* x /* (n) */, float* residual /* (n) or null */, bool
     F32x16 v = LoadPartial(x + i, n - i);
     if (residual) {
       v = v + LoadPartial(residual + i, n - i);
-      if (updates) StorePartial(residual + i, v, n - i);
+      if (sum_out) StorePartial(sum_out + i, v, n - i);
     }
     sum[0] = Fma(v, v, sum[0]);
   }
@@ -52,17 +53,20 @@ void Row(const RmsNormArgs& args, const View<const X, 2>& x, int64_t r) {
   const int64_t n = x.shape[1];
   const int64_t x_row = args.row_index ? (*args.row_index)(r) : r;
   const int64_t out_row = args.out_index ? (*args.out_index)(r) : r;
-  const X* x_data = x.data + x_row * x.stride[0];                                                      // (n)
-  float* residual = args.residual ? args.residual->data + x_row * args.residual->stride[0] : nullptr;  // (n)
-  const bool updates = residual && !args.row_index;
-  const float mean = AddAndSquare(x_data, residual, updates, n) / static_cast<float>(n);
+  const X* x_data = x.data + x_row * x.stride[0];  // (n)
+  const auto row_of = [&](const std::optional<View<float, 2>>& any) {
+    return any ? any->data + x_row * any->stride[0] : nullptr;
+  };
+  const float* residual = row_of(args.residual);                                                              // (n)
+  float* sum_out = args.row_index ? nullptr : row_of(args.residual_out ? args.residual_out : args.residual);  // (n)
+  const float mean = AddAndSquare(x_data, residual, sum_out, n) / static_cast<float>(n);
   const float scale = args.row_scale ? (*args.row_scale)(r) : 1.0f;
   const float factor = scale / std::sqrt(mean + args.eps);
   for (int64_t begin = 0; begin < n; begin += kGroup) {
     const int64_t count = std::min(kGroup, n - begin);
     alignas(64) float group[kGroup];
-    if (updates) {
-      NormalizeGroup<float>(residual + begin, nullptr, args.weight.data + begin, factor, count, group);
+    if (sum_out) {
+      NormalizeGroup<float>(sum_out + begin, nullptr, args.weight.data + begin, factor, count, group);
     } else {
       NormalizeGroup(x_data + begin, residual ? residual + begin : nullptr, args.weight.data + begin, factor, count,
                      group);
@@ -95,6 +99,7 @@ KernelTable<RmsNormArgs> MakeRmsNormKernels() {
            {{.operand = "x", .inner_stride_one = true},
             {.operand = "weight", .inner_stride_one = true},
             {.operand = "residual", .inner_stride_one = true},
+            {.operand = "residual_out", .inner_stride_one = true},
             {.operand = "out", .inner_stride_one = true},
             {.operand = "quantized", .inner_stride_one = true}},
            &Run}};

@@ -1,5 +1,6 @@
 #include "cpu/group_store.h"
 #include "cpu/kernels.h"
+#include "cpu/packed_rows.h"
 #include "cpu/parallel.h"
 #include "cpu/product.h"
 #include "ops/head_product.h"
@@ -24,20 +25,53 @@ Piece PieceAt(int64_t column, int64_t end, int64_t v_head_dim) {
   return {head, v_begin, std::min(end - column, v_head_dim - v_begin)};
 }
 
-// results[r, c] for the task's rows and columns.
+// One head's input rows, as products read them.
 template <class Weight>
-void ComputeTile(const ValueProjectArgs& args, const Weight& tensor, int64_t row_begin, int64_t rows, int64_t begin,
-                 int64_t end, float* results /* (rows, kColumns) */) {
+struct HeadRows {
+  AnyRow x[kTileX];
+
+  HeadRows(const ExecContext&, int, const ValueProjectArgs& args, int64_t row_begin, int64_t rows, int64_t head) {
+    for (int64_t r = 0; r < rows; ++r) x[r] = RowOf(args.attn, row_begin + r, head);
+  }
+  void Product(int64_t rows, const Weight& tensor, int64_t w_begin, int64_t w_count, int64_t k, float* out) const {
+    ProductTile(x, rows, tensor, w_begin, w_count, k, out);
+  }
+};
+
+#if defined(MXMLA_PACKED_PRODUCTS)
+// Packed by each task, in its worker's memory: a head's rows are read by one task, or few.
+template <class Weight>
+struct PackedHeadRows {
+  const PackedElement* x[kTileX];
+
+  PackedHeadRows(const ExecContext& context, int worker, const ValueProjectArgs& args, int64_t row_begin, int64_t rows,
+                 int64_t head) {
+    const int64_t k = Extent(args.attn, 2);
+    auto* to = context.Scratch<PackedElement>(worker, 0, static_cast<size_t>(rows * PackedStride(k)));
+    for (int64_t r = 0; r < rows; ++r, to += PackedStride(k)) {
+      PackRowFor(*std::get_if<Weight>(&args.w_vc.tensor), RowOf(args.attn, row_begin + r, head), k, to);
+      x[r] = to;
+    }
+  }
+  void Product(int64_t rows, const Weight& tensor, int64_t w_begin, int64_t w_count, int64_t k, float* out) const {
+    PackedProductTile(x, rows, tensor, w_begin, w_count, k, out);
+  }
+};
+#endif
+
+// results[r, c] for the task's rows and columns.
+template <class Rows, class Weight>
+void ComputeTile(const ExecContext& context, int worker, const ValueProjectArgs& args, const Weight& tensor,
+                 int64_t row_begin, int64_t rows, int64_t begin, int64_t end, float* results /* (rows, kColumns) */) {
   const HeadWeight& w = args.w_vc;
   const int64_t k = Extent(args.attn, 2);
   for (int64_t column = begin; column < end;) {
     const Piece piece = PieceAt(column, end, w.head_rows);
-    AnyRow x[kTileX];
-    for (int64_t r = 0; r < rows; ++r) x[r] = RowOf(args.attn, row_begin + r, piece.head);
+    const Rows x(context, worker, args, row_begin, rows, piece.head);
     for (int64_t done = 0; done < piece.count; done += kTileW) {
       const int64_t count = std::min(kTileW, piece.count - done);
       alignas(64) float part[kTileX * kTileW];
-      ProductTile(x, rows, tensor, piece.head * w.head_stride + w.head_offset + piece.v_begin + done, count, k, part);
+      x.Product(rows, tensor, piece.head * w.head_stride + w.head_offset + piece.v_begin + done, count, k, part);
       for (int64_t r = 0; r < rows; ++r) {
         std::memcpy(results + r * kColumns + column - begin + done, part + r * kTileW,
                     static_cast<size_t>(count) * sizeof(float));
@@ -91,14 +125,24 @@ void Run(const ExecContext& context, const ValueProjectArgs& args, const Out& ou
   if (context.profiler) {
     context.profiler->AddRepacked(RepackedBytes(WeightTiles(columns, args.w_vc.head_rows), rows, Extent(args.attn, 2)));
   }
-  RunTasks(context, row_tiles * column_tiles, [&](int64_t task, int) {
+  RunTasks(context, row_tiles * column_tiles, [&](int64_t task, int worker) {
     const int64_t row_begin = TileBeginX(rows, task / column_tiles);
     const int64_t row_count = TileBeginX(rows, task / column_tiles + 1) - row_begin;
     const int64_t begin = task % column_tiles * kColumns;
     const int64_t end = std::min(columns, begin + kColumns);
     alignas(64) float results[kTileX * kColumns];
-    VisitWeight(args.w_vc.tensor,
-                [&](const auto& tensor) { ComputeTile(args, tensor, row_begin, row_count, begin, end, results); });
+    VisitWeight(args.w_vc.tensor, [&](const auto& tensor) {
+      using Weight = std::decay_t<decltype(tensor)>;
+#if defined(MXMLA_PACKED_PRODUCTS)
+      if constexpr (kPackedWeight<Weight>) {
+        if (HasPackedProduct(args.attn, args.w_vc.tensor)) {
+          return ComputeTile<PackedHeadRows<Weight>>(context, worker, args, tensor, row_begin, row_count, begin, end,
+                                                     results);
+        }
+      }
+#endif
+      ComputeTile<HeadRows<Weight>>(context, worker, args, tensor, row_begin, row_count, begin, end, results);
+    });
     for (int64_t r = 0; r < row_count; ++r) {
       float* values = results + r * kColumns;
       std::fill(values + (end - begin), values + kColumns, 0.0f);
@@ -111,14 +155,26 @@ void RunValueProject(const ExecContext& context, const ValueProjectArgs& args) {
   std::visit([&](const auto& any) { std::visit([&](const auto& out) { Run(context, args, out); }, any); }, args.out);
 }
 
+#if defined(MXMLA_PACKED_PRODUCTS)
+WorkspaceSize PackedWorkspace(const ValueProjectArgs& args, int) {
+  if (!HasPackedProduct(args.attn, args.w_vc.tensor)) return {};
+  return {.per_worker = PackedBytes(std::min(Extent(args.attn, 0), kTileX), Extent(args.attn, 2))};
+}
+#endif
+
 }  // namespace
 
 KernelTable<ValueProjectArgs> MakeValueProjectKernels() {
-  return {{kKernelName,
-           {{.operand = "attn", .inner_stride_one = true},
-            {.operand = "w_vc", .inner_stride_one = true},
-            {.operand = "out", .inner_stride_one = true}},
-           &RunValueProject}};
+  return {{
+      kKernelName,
+      {{.operand = "attn", .inner_stride_one = true},
+       {.operand = "w_vc", .inner_stride_one = true},
+       {.operand = "out", .inner_stride_one = true}},
+      &RunValueProject,
+#if defined(MXMLA_PACKED_PRODUCTS)
+      &PackedWorkspace,
+#endif
+  }};
 }
 
 }  // namespace mxmla::cpu::MXMLA_CPU_ISA

@@ -10,7 +10,7 @@
 namespace mxmla::cuda {
 
 constexpr int kTileTokens = 64;
-constexpr int kMaxChunks = 32;  // of a row: a merge reads them all
+constexpr int kMaxChunks = 40;  // of a row: a merge reads them all
 // Of a row of more than 128 tiles, where chunks are parts and a lane has one: computing weighs more than merging.
 constexpr int kMaxChunksOfLongRow = 66;
 constexpr int kMaxLanes = 132;
@@ -19,9 +19,9 @@ __host__ __device__ inline int CeilDiv(int a, int b) { return (a + b - 1) / b; }
 __host__ __device__ inline int TilesOf(int length) { return (length + kTileTokens - 1) / kTileTokens; }
 // Longer chunks for longer rows: few enough partial results, and enough chunks for one sequence to fill the card.
 __host__ __device__ inline int InvariantChunkTiles(int tiles) {
-  if (tiles <= 8) return 1;
-  if (tiles <= 32) return 2;
-  if (tiles <= 128) return 4;
+  if (tiles <= 16) return 1;
+  if (tiles <= 80) return 2;
+  if (tiles <= 160) return 4;
   const int even = CeilDiv(tiles, kMaxChunks);
   return even < 8 ? 8 : even;
 }

@@ -77,7 +77,8 @@ int64_t HeadsOfCta(int64_t rows, int64_t heads, int64_t most_tokens, bool invari
 struct Workspace {
   Workspace(int64_t rows, int64_t heads) {
     // Whatever the heads of a CTA are, groups * kN is at most heads rounded up.
-    const int64_t padded_heads = (heads + kMostHeads - 1) / kMostHeads * kMostHeads;
+    const int64_t tile = heads <= 8 ? 8 : heads <= 16 ? 16 : kMostHeads;
+    const int64_t padded_heads = (heads + tile - 1) / tile * tile;
     const int64_t slots = std::max<int64_t>(SlotRows(rows, kMultiprocessors) * kMaxChunks, kMaxLanes) * padded_heads;
     partials = (slots * 8 + 1023) / 1024 * 1024;
     bytes = partials + slots * kLatents * 4;

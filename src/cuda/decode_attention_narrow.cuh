@@ -384,7 +384,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 224;");
     NarrowConsumer<kN, kJoins> consumer(p, group, memory);
-    ConsumeParts<kN>(consumer, p, schedule, me, group);
+    ConsumeParts<kN>(consumer, p, schedule, me, group, memory);
   }
 }
 

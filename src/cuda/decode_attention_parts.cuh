@@ -137,75 +137,92 @@ __device__ __forceinline__ void PublishPart(const DecodeAttentionParams& p, int 
   }
 }
 
-// kRows x kAhead pieces of 4 columns are in flight at once.
-template <int kN, int kRows, int kAhead>
+// Pieces (4 columns of a head) begin .. end of a row's result. All of a batch's partial results are on their way at
+// once, to `scratch`; the factors of the chunks, which are joined in order, are found for all of them together.
+struct ChunkFactors {
+  float keep, add, sum;  // of what was joined before, of the chunk; the chunk's sum, scaled by the latter
+  float unused;
+};
+constexpr int kMergeBytes = kStages * kStageBytes;
+
+template <int kN>
 __device__ __forceinline__ void MergeColumns(const DecodeAttentionParams& p, const Part& part, int group, int begin,
-                                             int end) {
-  constexpr int kPieces = kLatents / 4;
+                                             int end, uint8_t* scratch /* shared, kMergeBytes */) {
+  constexpr int kPieces = kLatents / 4, kWarps = kConsumers / 32;
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32;
   const int unjoined = part.Begin(1);
   const int count = 1 + part.chunks - unjoined;
   const int stride = p.groups * kN;
   const int64_t slot = (int64_t{part.slot} * p.groups + group) * kN;
+  const auto place = [&](int s) { return int64_t{s == 0 ? 0 : unjoined + s - 1} * stride; };
+  const int head0 = begin / kPieces, heads = (end - 1) / kPieces - head0 + 1;
+  auto* const factors = reinterpret_cast<ChunkFactors*>(scratch);  // (heads, count)
+  auto* const values = reinterpret_cast<float4*>(factors + heads * count);
+  const int room = (kMergeBytes - heads * count * static_cast<int>(sizeof(ChunkFactors))) / (count * 16);
 #pragma unroll 1
-  for (int first_piece = begin + static_cast<int>(threadIdx.x); first_piece < end; first_piece += kRows * kConsumers) {
-    float4 value[kRows];
-    float maximum[kRows], sum[kRows];
-#pragma unroll 1
-    for (int first = 0; first < count; first += kAhead) {
-      float2 ml[kRows][kAhead];
-      float4 v[kRows][kAhead];
+  for (int from = begin; from < end; from += room) {
+    const int pieces = min(room, end - from);
+    const auto* const source = reinterpret_cast<const float4*>(p.partials + slot * kLatents) + from;
+    for (int id = thread; id < pieces * count; id += kConsumers) {
+      const int s = id / pieces, i = id - s * pieces;
+      asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(SharedAddress(values + id)),
+                   "l"(source + place(s) * kPieces + i)
+                   : "memory");
+    }
+    if (from == begin) {
+      for (int h = thread / 32; h < heads; h += kWarps) {
+        float before = __int_as_float(0xff800000);  // the largest of earlier chunks
+        for (int base = 0; base < count; base += 32) {
+          const int s = base + lane;
+          float2 ml = make_float2(__int_as_float(0xff800000), 0.0f);
+          if (s < count) ml = __ldcg(p.sums + slot + place(s) + head0 + h);
+          float most = ml.x;
 #pragma unroll
-      for (int r = 0; r < kRows; ++r) {
-        const int piece = min(first_piece + r * kConsumers, end - 1);
-        const float2* const sums = p.sums + slot + piece / kPieces;
-        const float4* const values = reinterpret_cast<const float4*>(p.partials + slot * kLatents) + piece;
-#pragma unroll
-        for (int s = 0; s < kAhead; ++s) {
-          const int which = min(first + s, count - 1);
-          const int64_t at = int64_t{which == 0 ? 0 : unjoined + which - 1} * stride;
-          ml[r][s] = __ldcg(sums + at);
-          v[r][s] = __ldcg(values + at * kPieces);
-        }
-      }
-#pragma unroll
-      for (int r = 0; r < kRows; ++r) {
-#pragma unroll
-        for (int s = 0; s < kAhead; ++s) {
-          if (s == 0 && first == 0) {
-            value[r] = v[r][s];
-            maximum[r] = ml[r][s].x;
-            sum[r] = ml[r][s].y;
-            continue;
+          for (int step = 1; step < 32; step *= 2) {
+            const float other = __shfl_up_sync(~0u, most, step);
+            if (lane >= step) most = fmaxf(most, other);
           }
-          // Behind the last, nothing is added.
-          const bool none = first + s >= count;
-          const Join join =
-              JoinChunk(maximum[r], sum[r], none ? __int_as_float(0xff800000) : ml[r][s].x, none ? 0.0f : ml[r][s].y);
-          value[r].x = JoinValue(value[r].x, join.keep, v[r][s].x, join.add);
-          value[r].y = JoinValue(value[r].y, join.keep, v[r][s].y, join.add);
-          value[r].z = JoinValue(value[r].z, join.keep, v[r][s].z, join.add);
-          value[r].w = JoinValue(value[r].w, join.keep, v[r][s].w, join.add);
-          maximum[r] = join.maximum;
-          sum[r] = join.sum;
+          most = fmaxf(most, before);
+          float earlier = __shfl_up_sync(~0u, most, 1);
+          if (lane == 0) earlier = before;
+          const float add = Exp2(ml.x - most);
+          if (s == 0) {
+            factors[h * count] = {0, 1, ml.y, 0};
+          } else if (s < count) {
+            factors[h * count + s] = {Exp2(earlier - most), add, __fmul_rn(ml.y, add), 0};
+          }
+          before = __shfl_sync(~0u, most, 31);
         }
       }
     }
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      const int piece = first_piece + r * kConsumers;
+    asm volatile("cp.async.wait_all;" ::: "memory");
+    NamedBarrier<kConsumers>(1);
+    const auto* const columns = reinterpret_cast<const float*>(values);
+#pragma unroll 1
+    for (int base = 0; base < pieces * 4; base += kConsumers) {
+      const int id = min(base + thread, pieces * 4 - 1), piece = from + id / 4;
+      const ChunkFactors* const of_head = factors + (piece / kPieces - head0) * count;
+      float value = columns[id], sum = of_head[0].sum;
+#pragma unroll 4
+      for (int s = 1; s < count; ++s) {
+        const ChunkFactors f = of_head[s];
+        value = JoinValue(value, f.keep, columns[s * pieces * 4 + id], f.add);
+        sum = __fmaf_rn(sum, f.keep, f.sum);
+      }
+      const float result = __fmul_rn(value, __frcp_rn(sum)), next = __shfl_down_sync(~0u, result, 1);
       const int head = group * kN + piece / kPieces;
-      if (piece >= end || head >= p.heads) continue;
-      const float inverse = __frcp_rn(sum[r]);
-      *reinterpret_cast<uint2*>(p.out + part.row * p.out_row + head * p.out_head + piece % kPieces * 4) =
-          make_uint2(PackBf16(__fmul_rn(value[r].x, inverse), __fmul_rn(value[r].y, inverse)),
-                     PackBf16(__fmul_rn(value[r].z, inverse), __fmul_rn(value[r].w, inverse)));
+      if (base + thread < pieces * 4 && id % 2 == 0 && head < p.heads) {
+        *reinterpret_cast<uint32_t*>(p.out + part.row * p.out_row + head * p.out_head + piece % kPieces * 4 + id % 4) =
+            PackBf16(result, next);
+      }
     }
+    NamedBarrier<kConsumers>(1);
   }
 }
 
 // This part's share of its row's merge, once every part is written. All consumers call.
 template <int kN>
-__device__ void MergePart(const DecodeAttentionParams& p, const Part& part, int group) {
+__device__ void MergePart(const DecodeAttentionParams& p, const Part& part, int group, uint8_t* scratch) {
   int* const counter = PartCounter(p, part.row, group);
   if (threadIdx.x == 0) {
     int written = 0;
@@ -217,11 +234,7 @@ __device__ void MergePart(const DecodeAttentionParams& p, const Part& part, int 
   constexpr int kPieces = kN * kLatents / 4;
   const int begin = static_cast<int>(static_cast<uint32_t>(kPieces * part.index) / part.count);
   const int end = static_cast<int>(static_cast<uint32_t>(kPieces * (part.index + 1)) / part.count);
-  if (part.chunks <= 4) {
-    MergeColumns<kN, 4, 2>(p, part, group, begin, end);
-  } else {
-    MergeColumns<kN, 1, 16>(p, part, group, begin, end);
-  }
+  if (begin < end) MergeColumns<kN>(p, part, group, begin, end, scratch);
   if (threadIdx.x == 0 && atomicAdd(counter + 1, 1) == part.count - 1) {
     counter[0] = 0;
     counter[1] = 0;
@@ -259,14 +272,15 @@ __device__ __forceinline__ bool LetsDependentsInEarly(const DecodeAttentionParam
 // waits for is written in the end.
 template <int kN, class Consumer>
 __device__ __forceinline__ void ConsumeParts(Consumer& consumer, const DecodeAttentionParams& p,
-                                             const Schedule& schedule, int me, int group) {
+                                             const Schedule& schedule, int me, int group,
+                                             uint8_t* stages /* shared, the copied tiles' */) {
   LaneParts parts(schedule, p.lengths, me);
   WaitForPredecessor();
   if (schedule.one_each) {
     if (parts.Done()) return;
     consumer.Compute(*parts);
     AllowDependents();
-    if ((*parts).count > 1) MergePart<kN>(p, *parts, group);
+    if ((*parts).count > 1) MergePart<kN>(p, *parts, group, stages);
     return;
   }
   bool split = false;
@@ -277,7 +291,7 @@ __device__ __forceinline__ void ConsumeParts(Consumer& consumer, const DecodeAtt
   AllowDependents();
   if (!split) return;
   for (LaneParts again(schedule, p.lengths, me); !again.Done(); again.Next()) {
-    if ((*again).count > 1) MergePart<kN>(p, *again, group);
+    if ((*again).count > 1) MergePart<kN>(p, *again, group, stages);
   }
 }
 

@@ -242,7 +242,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 224;");
     WideConsumer consumer(p, group, memory);
-    ConsumeParts<S::kHeads>(consumer, p, schedule, me, group);
+    ConsumeParts<S::kHeads>(consumer, p, schedule, me, group, memory);
   }
 }
 

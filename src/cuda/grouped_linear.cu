@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "cuda/expert_sets.cuh"
 #include "cuda/matrix_tile.cuh"
 
 namespace mxmla::cuda {
@@ -10,27 +11,9 @@ namespace {
 constexpr std::string_view kOp = "cuda grouped_linear";
 constexpr int kMostExperts = 512;
 
-struct Expert {
-  const uint8_t* values;
-  const void* scales;
-  int64_t first_row;
-};
+using Params = GroupedParams;
 
-struct Params {
-  const Expert* table;
-  WeightPlanes weight;  // the strides
-  int n, k, experts;
-  StreamSplit split;
-  const uint8_t* x;
-  int64_t x_row_bytes;
-  int pairs_per_row;
-  const int32_t* expert_begin;
-  const int32_t* pairs;
-  StreamOutput out;
-};
-
-struct PairList {
-  static constexpr bool kWaits = false;  // the kernel has waited
+struct PairList : PlainColumns {  // the kernel has waited
   const Params& p;
   const int32_t* pairs;
   int rows;
@@ -40,33 +23,6 @@ struct PairList {
   __device__ const uint8_t* Row(int c) const { return p.x + pairs[c] / p.pairs_per_row * p.x_row_bytes; }
   __device__ void Store(int c, int row, const float4& v) const { p.out.Store(pairs[c], row, v); }
 };
-
-// The expert of the i-th of all experts' sets of `rows` pairs, and which of its sets that is; no expert: -1. The whole
-// warp calls.
-__device__ __forceinline__ int2 ExpertOfSet(const Params& p, int i, int rows) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int of_lane = (p.experts + 31) / 32;
-  const int first = min(lane * of_lane, p.experts), last = min(first + of_lane, p.experts);
-  const auto sets_of = [&](int e) { return (p.expert_begin[e + 1] - p.expert_begin[e] + rows - 1) / rows; };
-  int sets = 0;
-  for (int e = first; e < last; ++e) sets += sets_of(e);
-  int behind = sets;  // sets of this lane's experts and of those before
-#pragma unroll
-  for (int delta = 1; delta < 32; delta *= 2) {
-    const int before = __shfl_up_sync(~0u, behind, static_cast<unsigned>(delta));
-    if (lane >= delta) behind += before;
-  }
-  int2 found = make_int2(-1, i - (behind - sets));
-  const bool here = i >= behind - sets && i < behind;
-  if (here) {
-    found.x = first;
-    while (found.y >= sets_of(found.x)) found.y -= sets_of(found.x++);
-  }
-  const uint32_t who = __ballot_sync(~0u, here);
-  if (who == 0) return make_int2(-1, 0);
-  const int from = __ffs(static_cast<int>(who)) - 1;
-  return make_int2(__shfl_sync(~0u, found.x, from), __shfl_sync(~0u, found.y, from));
-}
 
 // split.clusters clusters share the tiles of an expert for one set of its pairs: an expert of many does not take longer
 // than the others.
@@ -81,14 +37,11 @@ __global__ void __launch_bounds__((kMostThreads<kSlice, kCols>), 1)
   TilesOf(p.split, p.n, cluster % p.split.clusters, &tile0, &tiles);
   asm volatile("griddepcontrol.wait;" ::: "memory");  // who is chosen is not known before
   constexpr int kColumns = 8 * kCols;
-  const int2 set = ExpertOfSet(p, cluster / p.split.clusters, kColumns);
+  const int2 set = ExpertOfSet(p.expert_begin, p.experts, cluster / p.split.clusters, kColumns);
   if (set.x < 0) return;
-  WeightPlanes weight = p.weight;
-  weight.values = p.table[set.x].values;
-  weight.scales = p.table[set.x].scales;
-  weight.first_row = p.table[set.x].first_row;
+  const WeightPlanes weight = p.PlanesOf(p.table[set.x]);
   const int begin = p.expert_begin[set.x] + set.y * kColumns;
-  PairList columns{p, p.pairs + begin, min(kColumns, p.expert_begin[set.x + 1] - begin)};
+  PairList columns{{}, p, p.pairs + begin, min(kColumns, p.expert_begin[set.x + 1] - begin)};
   Stream<kKind, kSlice, kCols>::Run(weight, p.n, p.k, p.split, tile0, tiles, shared, columns, 0);
 }
 
@@ -98,13 +51,12 @@ void Launch(Params p, int64_t pairs, int64_t most_chosen, uint64_t scales, const
   // Enough clusters to fill the card, if need be in several waves, of CTAs of which two find room on a multiprocessor
   // and which are short where many experts may be chosen: those that are not, and those of many pairs, make the load
   // uneven.
-  constexpr int kHalfOfShared = 112 * 1024;
   const int64_t most_sets = most_chosen + (pairs - most_chosen) / (8 * kCols);
   const int most_tiles = most_chosen <= 16 ? 32 : 16;
   const int64_t an_expert = std::max<int64_t>(ClustersAtOnce(split.ranks) / most_chosen, 1);
   int64_t waves = 1;
   do {
-    Share<kKind, kSlice, kCols>(split, p.n, scales, an_expert * waves++);
+    Share<Stream<kKind, kSlice, kCols>>(split, p.n, scales, an_expert * waves++);
   } while (split.tiles > most_tiles || (split.SharedBytes() > kHalfOfShared && split.tiles > 4));
   LaunchStream<GroupedLinearKernel<kKind, kSlice, kCols>>(kOp, p, split, split.clusters * most_sets, options);
 }
@@ -145,12 +97,9 @@ __global__ void __launch_bounds__(kMatrixThreads, kKind == WeightKind::kFp8 ? 1 
   AllowDependents();
   const int n_tiles = (p.n + kN - 1) / kN;
   WaitForPredecessor();  // who is chosen is not known before
-  const int2 set = ExpertOfSet(p, static_cast<int>(blockIdx.x) / n_tiles, kM);
+  const int2 set = ExpertOfSet(p.expert_begin, p.experts, static_cast<int>(blockIdx.x) / n_tiles, kM);
   if (set.x < 0) return;
-  WeightPlanes weight = p.weight;
-  weight.values = p.table[set.x].values;
-  weight.scales = p.table[set.x].scales;
-  weight.first_row = p.table[set.x].first_row;
+  const WeightPlanes weight = p.PlanesOf(p.table[set.x]);
   const int begin = p.expert_begin[set.x] + set.y * kM;
   MatrixPairs rows{p, p.pairs + begin, min(kM, p.expert_begin[set.x + 1] - begin)};
   MatrixTile<kKind, kM, kN>::Run(weight, p.n, p.k, static_cast<int>(blockIdx.x) % n_tiles * kN, tile, rows);
@@ -197,52 +146,59 @@ ExpertTable::ExpertTable(std::span<const LinearWeight> weights) : experts_(stati
 
 ExpertTable::~ExpertTable() { cudaFree(device_); }
 
-void GroupedLinear(const GroupedLinearArgs& args, const ExpertTable& table, const LaunchOptions& options,
-                   int64_t most_streamed_pairs) {
+GroupedParams ParamsOf(const GroupedLinearArgs& args, const ExpertTable& table) {
   CheckLayout(!args.x_quantized, kOp, "x_quantized", "none", "some");
   const auto* x = std::get_if<View<const bf16, 2>>(&args.x);
   CheckLayout(x != nullptr, kOp, "x", "bf16", "another format");
-  const int64_t pairs = args.pairs.shape[0], k = x->shape[1], n = RowCount(table.first_);
-  CheckLayout(static_cast<int64_t>(args.weights.size()) == table.experts_, kOp, "weights",
-              std::to_string(table.experts_) + " experts (of the table)", std::to_string(args.weights.size()));
-  CheckLayout(ColumnCount(table.first_) == k, kOp, "weights", std::to_string(k) + " columns (k of x)",
-              std::to_string(ColumnCount(table.first_)));
+  const int64_t pairs = args.pairs.shape[0], k = x->shape[1], n = RowCount(table.first());
+  CheckLayout(static_cast<int64_t>(args.weights.size()) == table.experts(), kOp, "weights",
+              std::to_string(table.experts()) + " experts (of the table)", std::to_string(args.weights.size()));
+  CheckLayout(ColumnCount(table.first()) == k, kOp, "weights", std::to_string(k) + " columns (k of x)",
+              std::to_string(ColumnCount(table.first())));
   CheckLayout(args.pairs_per_row >= 1 && x->shape[0] * args.pairs_per_row == pairs, kOp, "pairs",
               "pairs_per_row for each row of x", std::to_string(pairs));
-  CheckLayout(args.expert_begin.shape[0] == table.experts_ + 1 && args.expert_begin.stride[0] == 1, kOp, "expert_begin",
-              std::to_string(table.experts_ + 1) + " contiguous", FormatDims(args.expert_begin.shape.data(), 1));
+  CheckLayout(args.expert_begin.shape[0] == table.experts() + 1 && args.expert_begin.stride[0] == 1, kOp,
+              "expert_begin", std::to_string(table.experts() + 1) + " contiguous",
+              FormatDims(args.expert_begin.shape.data(), 1));
   CheckLayout(pairs <= 1 || args.pairs.stride[0] == 1, kOp, "pairs", "contiguous", "a stride");
   const auto out_shape = std::visit([](const auto& out) { return out.shape; }, args.out);
   CheckLayout(out_shape[0] == pairs && out_shape[1] == n, kOp, "out", FormatDims(std::array{pairs, n}.data(), 2),
               FormatDims(out_shape.data(), 2));
   constexpr int64_t kMost = 1 << 30;
   CheckLayout(n <= kMost && k <= kMost && pairs <= kMost, kOp, "extents", "at most 2^30", "more");
-  if (pairs == 0 || n == 0) return;
-  CheckPlane(kOp, "x", *x, 16);
+  if (pairs > 0) CheckPlane(kOp, "x", *x, 16);
 
-  Params p{};
-  const WeightKind kind = StreamedPlanes(kOp, table.first_, &p.weight);
-  p.table = static_cast<const Expert*>(table.device_);
+  GroupedParams p{};
+  p.kind = StreamedPlanes(kOp, table.first(), &p.weight);
+  p.table = static_cast<const Expert*>(table.device());
   p.n = static_cast<int>(n);
   p.k = static_cast<int>(k);
-  p.experts = static_cast<int>(table.experts_);
+  p.experts = static_cast<int>(table.experts());
   p.x = reinterpret_cast<const uint8_t*>(x->data);
   p.x_row_bytes = x->stride[0] * 2;
   p.pairs_per_row = static_cast<int>(args.pairs_per_row);
   p.expert_begin = args.expert_begin.data;
   p.pairs = args.pairs.data;
   p.out = OutputOf(kOp, args.out);
-  const int64_t most_chosen = std::min(pairs, table.experts_);
+  return p;
+}
+
+void GroupedLinear(const GroupedLinearArgs& args, const ExpertTable& table, const LaunchOptions& options,
+                   int64_t most_streamed_pairs) {
+  Params p = ParamsOf(args, table);
+  const int64_t pairs = args.pairs.shape[0];
+  if (pairs == 0 || p.n == 0) return;
+  const WeightKind kind = p.kind;
+  const int64_t most_chosen = std::min(pairs, table.experts());
   if (pairs > most_streamed_pairs * (kind == WeightKind::kFp8 ? 2 : 1) * most_chosen) {
     if (kind == WeightKind::kMxfp4) return ForMatrix<WeightKind::kMxfp4>(p, pairs, most_chosen, options);
     if (kind == WeightKind::kBf16) return ForMatrix<WeightKind::kBf16>(p, pairs, most_chosen, options);
     return ForMatrix<WeightKind::kFp8>(p, pairs, most_chosen, options);
   }
-  constexpr int64_t kTypicallyChosen = 8;
-  p.split = Divide(n * kTypicallyChosen, k);
-  if (kind == WeightKind::kMxfp4) return ForShape<WeightKind::kMxfp4>(p, pairs, most_chosen, table.scales_, options);
-  if (kind == WeightKind::kBf16) return ForShape<WeightKind::kBf16>(p, pairs, most_chosen, table.scales_, options);
-  ForShape<WeightKind::kFp8>(p, pairs, most_chosen, table.scales_, options);
+  p.split = DivideExperts(p.n, p.k);
+  if (kind == WeightKind::kMxfp4) return ForShape<WeightKind::kMxfp4>(p, pairs, most_chosen, table.scales(), options);
+  if (kind == WeightKind::kBf16) return ForShape<WeightKind::kBf16>(p, pairs, most_chosen, table.scales(), options);
+  ForShape<WeightKind::kFp8>(p, pairs, most_chosen, table.scales(), options);
 }
 
 }  // namespace mxmla::cuda

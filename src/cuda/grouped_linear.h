@@ -18,10 +18,12 @@ class ExpertTable {
   ExpertTable(const ExpertTable&) = delete;
   ExpertTable& operator=(const ExpertTable&) = delete;
 
- private:
-  friend void GroupedLinear(const GroupedLinearArgs& args, const ExpertTable& table, const LaunchOptions& options,
-                            int64_t most_streamed_pairs);
+  const void* device() const { return device_; }
+  const LinearWeight& first() const { return first_; }
+  int64_t experts() const { return experts_; }
+  uint64_t scales() const { return scales_; }
 
+ private:
   void* device_ = nullptr;
   LinearWeight first_;
   int64_t experts_ = 0;

@@ -5,6 +5,7 @@
 
 #include "cuda/backend.h"
 #include "cuda/decode_attention.h"
+#include "cuda/fused_experts.h"
 #include "cuda/linear.h"
 #include "cuda/placed_experts.h"
 #include "cuda/prefill_attention.h"
@@ -24,8 +25,8 @@ constexpr uint32_t kBf16 = DTypeBit(DType::kBf16);
 cudaStream_t StreamOf(const ExecContext& context) { return static_cast<cudaStream_t>(context.stream); }
 
 // The row kernels begin while the one before them ends. Those of this folder could, since a step writes neither weights
-// nor what the host planned, but the step then takes longer (2.72 ms against 2.30 with DeepSeek-V2-Lite's shape): two
-// of their CTAs find room on a multiprocessor, so that, begun early, they may crowd those that are left first.
+// nor what the host planned, but the step then takes longer: their CTAs, begun early, find room for two on some
+// multiprocessors while attention still fills others, and stay there (docs/performance.md).
 LaunchOptions OptionsOf(const ExecContext& context) { return {StreamOf(context), false}; }
 
 bool RowsAligned(const void* data, int64_t rows, int64_t row_bytes, int64_t alignment) {
@@ -93,16 +94,19 @@ const ExpertTable* TableOf(const GroupedLinearArgs& args) {
   return args.placed ? static_cast<const PlacedExperts*>(args.placed)->table() : nullptr;
 }
 
+void CountExperts(const ExecContext& context, const GroupedLinearArgs& args) {
+  if (!context.profiler) return;
+  context.profiler->AddBytesLater([&context, args] {
+    const std::vector<int32_t> begin = Fetch(args.expert_begin, StreamOf(context));
+    GroupedLinearArgs on_host = args;
+    on_host.expert_begin = ViewOf(begin);
+    return ExpertBytesRead(on_host);
+  });
+}
+
 template <bool kInvariant>
 void RunGroupedLinear(const ExecContext& context, const GroupedLinearArgs& args) {
-  if (context.profiler) {
-    context.profiler->AddBytesLater([&context, args] {
-      const std::vector<int32_t> begin = Fetch(args.expert_begin, StreamOf(context));
-      GroupedLinearArgs on_host = args;
-      on_host.expert_begin = ViewOf(begin);
-      return ExpertBytesRead(on_host);
-    });
-  }
+  CountExperts(context, args);
   GroupedLinear(args, *TableOf(args), OptionsOf(context),
                 kInvariant ? std::numeric_limits<int32_t>::max() : kMostStreamedPairs);
 }
@@ -110,6 +114,30 @@ void RunGroupedLinear(const ExecContext& context, const GroupedLinearArgs& args)
 bool HonoursGroupedLinear(const GroupedLinearArgs& args) {
   return TableOf(args) != nullptr && !args.x_quantized && StridesInSixteens(args.x) &&
          (args.pairs.shape[0] <= 1 || args.pairs.stride[0] == 1) && args.expert_begin.stride[0] == 1;
+}
+
+// --- several ops in one launch ---
+
+void RunNormLinear(const ExecContext& context, const NormLinearArgs& args) { NormLinear(args, OptionsOf(context)); }
+bool TakesNormLinear(const NormLinearArgs& args) { return HonoursLinear(args.linear) && HonoursNormLinear(args); }
+
+void RunLatentQuery(const ExecContext& context, const LatentQueryArgs& args) { LatentQuery(args, OptionsOf(context)); }
+bool TakesLatentQuery(const LatentQueryArgs& args) { return HonoursLatentQuery(args); }
+
+void RunGatedExperts(const ExecContext& context, const GatedExpertsArgs& args) {
+  CountExperts(context, args.product);
+  GatedExperts(args, *TableOf(args.product), OptionsOf(context));
+}
+bool TakesGatedExperts(const GatedExpertsArgs& args) {
+  return HonoursGroupedLinear(args.product) && HonoursGatedExperts(args, *TableOf(args.product));
+}
+
+void RunCombinedExperts(const ExecContext& context, const CombinedExpertsArgs& args) {
+  CountExperts(context, args.product);
+  CombinedExperts(args, *TableOf(args.product), OptionsOf(context));
+}
+bool TakesCombinedExperts(const CombinedExpertsArgs& args) {
+  return HonoursGroupedLinear(args.product) && HonoursCombinedExperts(args, *TableOf(args.product));
 }
 
 // --- query_absorb ---
@@ -256,6 +284,10 @@ KernelSet MakeKernels(bool batch_invariant) {
                                      "quantised format or BF16, pages of a "
                                      "power of two",
                                      HonoursPrefillAttention}}});
+  set.norm_linear.push_back({kName, {}, RunNormLinear, nullptr, {{"few rows", TakesNormLinear}}});
+  set.latent_query.push_back({kName, {}, RunLatentQuery, nullptr, {{"a cache in bf16", TakesLatentQuery}}});
+  set.gated_experts.push_back({kName, {}, RunGatedExperts, nullptr, {{"few rows", TakesGatedExperts}}});
+  set.combined_experts.push_back({kName, {}, RunCombinedExperts, nullptr, {{"few pairs", TakesCombinedExperts}}});
   gpu::AddRowKernels(set);
   gpu::AddProductKernels(set);
   return set;

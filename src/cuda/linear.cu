@@ -1,6 +1,7 @@
 #include "cuda/linear.h"
 
 #include "cuda/matrix_tile.cuh"
+#include "gpu/norm_row.cuh"
 
 namespace mxmla::cuda {
 namespace {
@@ -18,8 +19,7 @@ struct Params {
   StreamOutput out;
 };
 
-struct RowRange {
-  static constexpr bool kWaits = true;
+struct RowRange : PlainColumns {
   const Params& p;
   int first, rows;
 
@@ -42,14 +42,14 @@ __global__ void __launch_bounds__((kMostThreads<kSlice, kCols>), 1) LinearKernel
   }
   int tile0, tiles;
   TilesOf(p.split, p.n, cluster, &tile0, &tiles);
-  RowRange columns{p, pass * 8 * kCols, min(8 * kCols, p.rows - pass * 8 * kCols)};
+  RowRange columns{{}, p, pass * 8 * kCols, min(8 * kCols, p.rows - pass * 8 * kCols)};
   Stream<kKind, kSlice, kCols>::Run(p.weight, p.n, p.k, p.split, tile0, tiles, shared, columns, 0);
 }
 
 template <WeightKind kKind, int kSlice, int kCols>
 void Launch(Params p, const LaunchOptions& options) {
   StreamSplit& split = p.split;
-  split.programmatic = options.programmatic;
+  split.late = options.programmatic;
   p.passes = static_cast<int>(CeilDiv(p.rows, 8 * kCols));
   const uint64_t scales =
       reinterpret_cast<uintptr_t>(p.weight.scales) | static_cast<uint64_t>(p.weight.scale_row_stride);
@@ -57,7 +57,7 @@ void Launch(Params p, const LaunchOptions& options) {
   const int64_t at_once = std::max<int64_t>(ClustersAtOnce(split.ranks) / p.passes, 1);
   int64_t waves = 1;
   do {
-    Share<kKind, kSlice, kCols>(split, p.n, scales, at_once * waves++);
+    Share<Stream<kKind, kSlice, kCols>>(split, p.n, scales, at_once * waves++);
   } while (split.SharedBytes() > kMostShared && split.tiles > 1);
   LaunchStream<LinearKernel<kKind, kSlice, kCols>>(kOp, p, split, int64_t{split.clusters} * p.passes, options);
 }
@@ -72,6 +72,110 @@ template <WeightKind kKind>
 void ForSlice(const Params& p, const LaunchOptions& options) {
   if (p.split.slice == 256) return ForRows<kKind, 256>(p, options);
   ForRows<kKind, 128>(p, options);
+}
+
+// --- few rows, normed first ---
+
+constexpr int kMostNormedRows = 2;      // a CTA norms them one after the other
+constexpr int64_t kMostNormed = 16384;  // elements of all rows
+
+struct NormParams {
+  Params linear;
+  gpu::FloatPlane<const void> x;         // (rows, k) float32, or bf16
+  gpu::FloatPlane<const void> residual;  // (rows, k) float32, or absent
+  gpu::FloatPlane<void> residual_out;    // (rows, k) float32, or absent
+  gpu::FloatPlane<const void> weight;    // (k) float32
+  gpu::Strided<const float> row_scale;   // (rows) or absent
+  float eps;
+};
+
+// The rank's part of k of all rows, normed, in shared memory; with the sums of gpu::RmsNorm.
+struct NormedRows : PlainColumns {
+  const NormParams& p;
+  uint16_t* normed;  // shared, (rows, rank_k)
+  float* waves;      // shared, (rows, 32)
+  int rank_k0, rank_k;
+  bool first_cluster;
+
+  __device__ void Load(int r, int64_t begin, float v[gpu::kPiece]) const {
+    if (p.x.half) return gpu::LoadPiece<gpu::Access::kHalf>(p.x, r, 0, begin, gpu::kPiece, v);
+    gpu::LoadPiece<gpu::Access::kFull>(p.x, r, 0, begin, gpu::kPiece, v);
+    if (p.residual.data == nullptr) return;
+    float residual[gpu::kPiece];
+    gpu::LoadPiece<gpu::Access::kFull>(p.residual, r, 0, begin, gpu::kPiece, residual);
+#pragma unroll
+    for (int i = 0; i < gpu::kPiece; ++i) v[i] += residual[i];
+  }
+  __device__ void Wait() {
+    const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
+    const int64_t k = p.linear.k, end = min(int64_t{rank_k0} + rank_k, k);
+    float gain[gpu::kPiece];
+    const int64_t mine = rank_k0 + int64_t{thread} * gpu::kPiece;
+    if (mine < end) gpu::LoadPiece<gpu::Access::kFull>(p.weight, 0, 0, mine, gpu::kPiece, gain);
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+    for (int r = 0; r < p.linear.rows; ++r) {
+      gpu::NormWaves(k, waves + r * 32, [&](int64_t begin, int, float v[gpu::kPiece]) { Load(r, begin, v); });
+    }
+    __syncthreads();
+    for (int r = 0; r < p.linear.rows; ++r) {
+      const float scale = p.row_scale ? p.row_scale(r) : 1.0f;
+      const float factor = gpu::NormFactor(gpu::NormTotal(k, waves + r * 32), k, p.eps, scale);
+      for (int64_t begin = mine; begin < end; begin += int64_t{threads} * gpu::kPiece) {
+        if (begin > mine || r > 0) gpu::LoadPiece<gpu::Access::kFull>(p.weight, 0, 0, begin, gpu::kPiece, gain);
+        float v[gpu::kPiece];
+        Load(r, begin, v);
+        if (first_cluster && p.residual_out.data != nullptr) {
+          gpu::StorePiece<gpu::Access::kFull>(p.residual_out, r, 0, begin, gpu::kPiece, v);
+        }
+#pragma unroll
+        for (int i = 0; i < gpu::kPiece; ++i) v[i] = gain[i] * (v[i] * factor);
+        const gpu::FloatPlane<void> here{normed, rank_k, 0, 1, true};
+        gpu::StorePiece<gpu::Access::kHalf>(here, r, 0, begin - rank_k0, gpu::kPiece, v);
+      }
+    }
+    __syncthreads();
+  }
+  __device__ int count() const { return p.linear.rows; }
+  __device__ const uint8_t* Row(int c) const {
+    return reinterpret_cast<const uint8_t*>(normed + int64_t{c} * rank_k - rank_k0);
+  }
+  __device__ void Store(int c, int row, const float4& v) const { p.linear.out.Store(c, row, v); }
+};
+
+template <WeightKind kKind, int kSlice>
+__global__ void __launch_bounds__((kMostThreads<kSlice, 1>), 1) NormLinearKernel(const __grid_constant__ NormParams p) {
+  extern __shared__ __align__(128) uint8_t shared[];
+  __shared__ float waves[kMostNormedRows * 32];
+  asm volatile("griddepcontrol.launch_dependents;");
+  int cluster;
+  asm volatile("mov.u32 %0, %%clusterid.x;" : "=r"(cluster));
+  const StreamSplit& split = p.linear.split;
+  int tile0, tiles;
+  TilesOf(split, p.linear.n, cluster, &tile0, &tiles);
+  const int rank_k = split.rounds * split.warps * kSlice;
+  const int rank = split.ranks > 1 ? static_cast<int>(ClusterRank()) : 0;
+  NormedRows columns{
+      {}, p, reinterpret_cast<uint16_t*>(shared + split.SharedBytes()), waves, rank * rank_k, rank_k, cluster == 0};
+  Stream<kKind, kSlice, 1>::Run(p.linear.weight, p.linear.n, p.linear.k, split, tile0, tiles, shared, columns, 0);
+}
+
+template <WeightKind kKind, int kSlice>
+void LaunchNormed(NormParams p, const LaunchOptions& options) {
+  StreamSplit& split = p.linear.split;
+  split.late = true;  // the norm takes longer than the weights
+  const uint64_t scales =
+      reinterpret_cast<uintptr_t>(p.linear.weight.scales) | static_cast<uint64_t>(p.linear.weight.scale_row_stride);
+  const int64_t normed = int64_t{p.linear.rows} * split.rounds * split.warps * kSlice * 2;
+  int64_t waves = 1;
+  do {
+    Share<Stream<kKind, kSlice, 1>>(split, p.linear.n, scales, ClustersAtOnce(split.ranks) * waves++);
+  } while (split.SharedBytes() + normed > kMostShared - 1024 && split.tiles > 1);
+  LaunchStream<NormLinearKernel<kKind, kSlice>>(kOp, p, split, split.clusters, options, normed);
+}
+template <WeightKind kKind>
+void ForNormed(const NormParams& p, const LaunchOptions& options) {
+  if (p.linear.split.slice == 256) return LaunchNormed<kKind, 256>(p, options);
+  LaunchNormed<kKind, 128>(p, options);
 }
 
 // --- many rows: the tensor cores' own tiles ---
@@ -124,7 +228,10 @@ void ForMatrix(const Params& p, const LaunchOptions& options) {
 
 }  // namespace
 
-void Linear(const LinearArgs& args, const LaunchOptions& options, int64_t most_streamed_rows) {
+namespace {
+
+// All but the division; the kind of weights.
+WeightKind ParamsOf(const LinearArgs& args, Params* params) {
   const auto* x = std::get_if<View<const bf16, 2>>(&args.x);
   CheckLayout(x != nullptr, kOp, "x", "bf16", "another format");
   const int64_t rows = x->shape[0], k = x->shape[1], n = RowCount(args.weight);
@@ -135,10 +242,8 @@ void Linear(const LinearArgs& args, const LaunchOptions& options, int64_t most_s
               FormatDims(out_shape.data(), 2));
   constexpr int64_t kMost = 1 << 30;
   CheckLayout(n <= kMost && k <= kMost && rows <= kMost, kOp, "extents", "at most 2^30", "more");
-  if (rows == 0 || n == 0) return;
-  CheckPlane(kOp, "x", *x, 16);
-
-  Params p{};
+  if (rows > 0) CheckPlane(kOp, "x", *x, 16);
+  Params& p = *params;
   const WeightKind kind = StreamedPlanes(kOp, args.weight, &p.weight);
   p.n = static_cast<int>(n);
   p.k = static_cast<int>(k);
@@ -146,12 +251,59 @@ void Linear(const LinearArgs& args, const LaunchOptions& options, int64_t most_s
   p.x_row_bytes = x->stride[0] * 2;
   p.rows = static_cast<int>(rows);
   p.out = OutputOf(kOp, args.out);
-  if (rows > most_streamed_rows) {
+  return kind;
+}
+
+NormParams NormPlanesOf(const RmsNormArgs& norm) {
+  NormParams p{};
+  p.x = gpu::FloatPlaneOf(norm.x);
+  if (norm.residual) p.residual = gpu::FloatPlaneOf(View<const float, 2>(*norm.residual));
+  if (norm.residual_out) p.residual_out = gpu::FloatPlaneOf(*norm.residual_out);
+  p.weight = gpu::FloatPlaneOf(norm.weight);
+  p.row_scale = gpu::StridedOf(norm.row_scale);
+  p.eps = norm.eps;
+  return p;
+}
+
+}  // namespace
+
+bool HonoursNormLinear(const NormLinearArgs& args) {
+  using gpu::Access;
+  const RmsNormArgs& norm = args.norm;
+  const auto* x = std::get_if<View<const bf16, 2>>(&args.linear.x);
+  if (!x || !norm.out || norm.quantized || norm.row_index || norm.out_index) return false;
+  const auto* between = std::get_if<View<bf16, 2>>(&*norm.out);
+  const int64_t rows = Extent(norm.x, 0), k = Extent(norm.x, 1);
+  if (!between || between->data != x->data || rows < 1 || rows > kMostNormedRows || rows * k > kMostNormed)
+    return false;
+  if (norm.residual && !norm.residual_out) return false;
+  const NormParams p = NormPlanesOf(norm);
+  const bool input = p.x.half ? Has(p.x, Access::kHalf, k) && !norm.residual : Has(p.x, Access::kFull, k);
+  return input && Has(p.residual, Access::kFull, k) && Has(p.residual_out, Access::kFull, k) &&
+         Has(p.weight, Access::kFull, k);
+}
+
+void NormLinear(const NormLinearArgs& args, const LaunchOptions& options) {
+  CheckLayout(HonoursNormLinear(args), kOp, "norm", "as HonoursNormLinear says", "others");
+  NormParams p = NormPlanesOf(args.norm);
+  const WeightKind kind = ParamsOf(args.linear, &p.linear);
+  if (p.linear.rows == 0 || p.linear.n == 0) return;
+  p.linear.split = Divide(p.linear.n, p.linear.k);
+  if (kind == WeightKind::kMxfp4) return ForNormed<WeightKind::kMxfp4>(p, options);
+  if (kind == WeightKind::kBf16) return ForNormed<WeightKind::kBf16>(p, options);
+  ForNormed<WeightKind::kFp8>(p, options);
+}
+
+void Linear(const LinearArgs& args, const LaunchOptions& options, int64_t most_streamed_rows) {
+  Params p{};
+  const WeightKind kind = ParamsOf(args, &p);
+  if (p.rows == 0 || p.n == 0) return;
+  if (p.rows > most_streamed_rows) {
     if (kind == WeightKind::kMxfp4) return ForMatrix<WeightKind::kMxfp4>(p, options);
     if (kind == WeightKind::kBf16) return ForMatrix<WeightKind::kBf16>(p, options);
     return ForMatrix<WeightKind::kFp8>(p, options);
   }
-  p.split = Divide(n, k);
+  p.split = Divide(p.n, p.k);
   if (kind == WeightKind::kMxfp4) return ForSlice<WeightKind::kMxfp4>(p, options);
   if (kind == WeightKind::kBf16) return ForSlice<WeightKind::kBf16>(p, options);
   ForSlice<WeightKind::kFp8>(p, options);

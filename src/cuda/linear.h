@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cuda/launch_options.h"
+#include "ops/fused.h"
 #include "ops/linear.h"
 
 namespace mxmla::cuda {
@@ -13,5 +14,10 @@ namespace mxmla::cuda {
 // `most_streamed_rows` rows streamed; more in tiles of the tensor cores, few of which share k among up to four CTAs.
 inline constexpr int64_t kMostStreamedRows = 64;
 void Linear(const LinearArgs& args, const LaunchOptions& options, int64_t most_streamed_rows = kMostStreamedRows);
+
+// The same with x normed in each CTA, for few rows: as mxmla::NormLinear. norm.x and norm.residual float32, or norm.x
+// bf16 alone; norm.out bf16; residual_out where there is a residual.
+bool HonoursNormLinear(const NormLinearArgs& args);
+void NormLinear(const NormLinearArgs& args, const LaunchOptions& options);
 
 }  // namespace mxmla::cuda

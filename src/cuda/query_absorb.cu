@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 
+#include "cuda/query_rows.cuh"
 #include "cuda/stream_plan.cuh"
 
 namespace mxmla::cuda {
@@ -23,6 +24,7 @@ struct Params {
   uint8_t* out;
   int64_t out_row_bytes, out_head_bytes;
   bool out_float;
+  QueryRows beside;  // its CTAs come first
 };
 
 // Eight latents of two neighbouring rows of w_kc to pairs of bf16, a pair a latent.
@@ -96,11 +98,17 @@ __global__ void __launch_bounds__(32 * kMostGroups * kChunks, 1) QueryAbsorbKern
   __shared__ uint16_t shared_scales[kKind == WeightKind::kMxfp4 ? kMostGroups * kChunks * kSteps * 16 : 1];
   __shared__ float4 partial[kChunks > 1 ? 2 * kMostGroups * 32 * kTiles : 1];
   asm volatile("griddepcontrol.launch_dependents;");
+  const int cta = static_cast<int>(blockIdx.x) - p.beside.ctas;
+  if (cta < 0) {
+    if (blockIdx.y > 0) return;
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+    return DoQueryRows(p.beside, static_cast<int>(blockIdx.x));
+  }
   const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
   const int warp = static_cast<int>(threadIdx.x) / 32, chunk = warp % kChunks, group = warp / kChunks;
   const int groups_of_cta = static_cast<int>(blockDim.x) / (32 * kChunks);
-  const int head = static_cast<int>(blockIdx.x) / p.groups;
-  const int latent0 = (static_cast<int>(blockIdx.x) % p.groups * groups_of_cta + group) * kLatentsOfWarp;
+  const int head = cta / p.groups;
+  const int latent0 = (cta % p.groups * groups_of_cta + group) * kLatentsOfWarp;
   const int64_t row0 = head * p.head_stride + p.head_offset + chunk * kSteps * 16;
 
   using Piece = Latents<kKind>;
@@ -272,8 +280,14 @@ void Launch(Params p, int64_t heads, int64_t latents, const LaunchOptions& optio
   const int64_t parts = std::clamp<int64_t>(2 * kMultiprocessors / ctas, 1, CeilDiv(tiles, 2));
   p.rows_of_cta = static_cast<int>(CeilDiv(tiles, parts)) * kRows;
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(ctas), static_cast<unsigned>(CeilDiv(p.rows, p.rows_of_cta)));
-  config.blockDim = dim3(static_cast<unsigned>(of_cta * kChunks * 32));
+  const int64_t threads = of_cta * kChunks * 32;
+  if (p.beside.rows > 0) {
+    const int64_t pieces = int64_t{p.beside.rows} * p.beside.heads * p.beside.rotated / gpu::kPiece;
+    p.beside.ctas = p.beside.rows + static_cast<int>(CeilDiv(pieces, threads));
+  }
+  config.gridDim =
+      dim3(static_cast<unsigned>(ctas + p.beside.ctas), static_cast<unsigned>(CeilDiv(p.rows, p.rows_of_cta)));
+  config.blockDim = dim3(static_cast<unsigned>(threads));
   config.stream = options.stream;
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
@@ -329,7 +343,9 @@ bool HonoursQueryAbsorb(const QueryAbsorbArgs& args) {
   return sizes && query && out && HonoursWeight(args.w_kc);
 }
 
-void QueryAbsorb(const QueryAbsorbArgs& args, const LaunchOptions& options) {
+namespace {
+
+void Absorb(const QueryAbsorbArgs& args, const QueryRows& beside, const LaunchOptions& options) {
   CheckLayout(HonoursQueryAbsorb(args), kOp, "views",
               "q_nope bf16, w_kc mxfp4, bf16 or fp8-block128, qk_nope_head_dim 64, 128, 192 or 256, a kv_lora_rank of "
               "64s, 16-byte aligned rows",
@@ -350,6 +366,7 @@ void QueryAbsorb(const QueryAbsorbArgs& args, const LaunchOptions& options) {
   if (rows == 0 || heads == 0) return;
 
   Params p{};
+  p.beside = beside;
   p.head_stride = args.w_kc.head_stride;
   p.head_offset = args.w_kc.head_offset;
   p.x = reinterpret_cast<const uint8_t*>(q.data);
@@ -377,6 +394,56 @@ void QueryAbsorb(const QueryAbsorbArgs& args, const LaunchOptions& options) {
   p.weight = {&w.values.data->bits, w.values.stride[0], w.scales.data,
               w.scales.stride[0],   w.scales.stride[1], w.first_row};
   ForNope<WeightKind::kFp8>(p, nope, heads, latents, options);
+}
+
+QueryRows RowsOf(const LatentQueryArgs& args) {
+  QueryRows q;
+  q.rows = static_cast<int>(Extent(args.latent.x, 0));
+  q.heads = static_cast<int>(Extent(args.query.x, 1));
+  q.latents = Extent(args.latent.x, 1);
+  q.rotated = Extent(args.query.x, 2);
+  q.latent = gpu::FloatPlaneOf(args.latent.x);
+  if (args.latent.out) q.latent_out = gpu::FloatPlaneOf(*args.latent.out);
+  q.weight = gpu::FloatPlaneOf(args.latent.weight);
+  q.latent_slot = gpu::StridedOf(args.latent.out_index);
+  q.eps = args.latent.eps;
+  q.key = gpu::FloatPlaneOf(args.key.x);
+  q.key_out = gpu::FloatPlaneOf(args.key.out);
+  q.key_slot = gpu::StridedOf(args.key.out_index);
+  q.query = gpu::FloatPlaneOf(args.query.x);
+  q.query_out = gpu::FloatPlaneOf(args.query.out);
+  q.cos = gpu::FloatPlaneOf(args.query.cos);
+  q.sin = gpu::FloatPlaneOf(args.query.sin);
+  return q;
+}
+
+}  // namespace
+
+void QueryAbsorb(const QueryAbsorbArgs& args, const LaunchOptions& options) { Absorb(args, {}, options); }
+
+bool HonoursLatentQuery(const LatentQueryArgs& args) {
+  using gpu::Access;
+  const QueryRows q = RowsOf(args);
+  const RmsNormArgs& norm = args.latent;
+  const RopeArgs &key = args.key, &query = args.query;
+  const bool plain = norm.out && !norm.residual && !norm.row_index && !norm.row_scale && !norm.quantized &&
+                     key.interleaved && query.interleaved && !query.out_index;
+  const bool agree = Extent(key.x, 0) == q.rows && Extent(key.x, 1) == 1 && Extent(key.x, 2) == q.rotated &&
+                     Extent(query.x, 0) == q.rows && key.cos.data == query.cos.data && key.sin.data == query.sin.data &&
+                     key.cos.stride == query.cos.stride && key.sin.stride == query.sin.stride;
+  const int64_t pairs = q.rotated / 2;
+  return plain && agree && q.rows > 0 && q.rotated > 0 && q.rotated <= 32 * gpu::kPiece &&
+         HonoursQueryAbsorb(args.absorb) && Extent(args.absorb.out, 0) == q.rows &&
+         Has(q.latent, Access::kHalf, q.latents) && Has(q.latent_out, Access::kHalf, q.latents) &&
+         Has(q.weight, Access::kFull, q.latents) && Has(q.key, Access::kHalf, q.rotated) &&
+         Has(q.key_out, Access::kHalf, q.rotated) && Has(q.query, Access::kHalf, q.rotated) &&
+         Has(q.query_out, Access::kHalf, q.rotated) && pairs % 4 == 0 && Has(q.cos, Access::kFull, pairs) &&
+         Has(q.sin, Access::kFull, pairs);
+}
+
+void LatentQuery(const LatentQueryArgs& args, const LaunchOptions& options) {
+  CheckLayout(HonoursLatentQuery(args), "cuda latent_query", "views", "as HonoursLatentQuery says", "others");
+  Absorb(args.absorb, RowsOf(args), options);
 }
 
 }  // namespace mxmla::cuda

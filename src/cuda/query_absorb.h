@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cuda/launch_options.h"
+#include "ops/fused.h"
 #include "ops/head_product.h"
 
 namespace mxmla::cuda {
@@ -14,5 +15,10 @@ bool HonoursQueryAbsorb(const QueryAbsorbArgs& args);
 // As mxmla::QueryAbsorb, over views of device memory; what is not honoured is an Error (kLayout). A result depends on
 // its own row and weights alone: the order of its sum is the same for every batch.
 void QueryAbsorb(const QueryAbsorbArgs& args, const LaunchOptions& options);
+
+// As mxmla::LatentQuery, with the bits of its parts. Beside what QueryAbsorb takes: everything in bf16 (the cache too),
+// a latent and rotated columns in eights, rotated in neighbours.
+bool HonoursLatentQuery(const LatentQueryArgs& args);
+void LatentQuery(const LatentQueryArgs& args, const LaunchOptions& options);
 
 }  // namespace mxmla::cuda

@@ -66,15 +66,16 @@ inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // four without a rest, so larger clusters leave some idle.
 inline int64_t ClustersAtOnce(int ranks) { return ranks == 1 ? 132 : ranks == 2 ? 66 : ranks == 4 ? 30 : 14; }
 
-// Of all divisions of k: the least work of one multiprocessor, and among like ones the fewest ranks.
-inline StreamSplit Divide(int64_t n, int64_t k) {
+// Of all divisions of k among at most `most_ranks`: the least work of one multiprocessor, and among like ones the
+// fewest ranks.
+inline StreamSplit Divide(int64_t n, int64_t k, int most_ranks = 8, double* cost_of_best = nullptr) {
   StreamSplit best{};
   double best_cost = 0;
   const int64_t tiles = CeilDiv(n, kTileRows);
   for (int slice : {256, 128}) {
     const int most_warps = slice == 256 ? 8 : 12;
     const int64_t slices = CeilDiv(k, slice);
-    for (int ranks : {1, 2, 4, 8}) {
+    for (int ranks = 1; ranks <= most_ranks; ranks *= 2) {
       const int64_t of_rank = CeilDiv(slices, ranks);
       const int64_t rounds = CeilDiv(of_rank, most_warps);
       const int64_t warps = CeilDiv(of_rank, rounds);
@@ -95,35 +96,44 @@ inline StreamSplit Divide(int64_t n, int64_t k) {
       }
     }
   }
+  if (cost_of_best) *cost_of_best = best_cost;
   return best;
 }
 
-constexpr int kMostShared = 226 * 1024;
+constexpr int kSharedOfBlock = 227 * 1024;          // static and dynamic
+constexpr int kMostShared = kSharedOfBlock - 1024;  // of a stream in a kernel without more
 
 // Divides the tiles of n rows over `clusters` clusters. `scales` has a bit set wherever the address or the stride of a
-// plane of MXFP4 scales has one.
-template <WeightKind kKind, int kSlice, int kCols>
-void Share(StreamSplit& split, int64_t n, uint64_t scales, int64_t clusters) {
-  using S = Stream<kKind, kSlice, kCols>;
-  const int64_t tiles = CeilDiv(n, kTileRows);
-  split.clusters = static_cast<int>(std::min(tiles, clusters));
-  split.tiles = static_cast<int>(CeilDiv(tiles, split.clusters));
+// plane of MXFP4 scales has one. `sets`: at most, of Columns::kSets; `paired`: Columns::kPaired.
+template <class S>
+void Share(StreamSplit& split, int64_t n, uint64_t scales, int64_t clusters, int sets = 1, bool paired = false) {
+  constexpr WeightKind kKind = S::kWeights;
+  constexpr int kSlice = S::kSliceK, kCols = S::kColumns / 8;
+  const int64_t together = paired ? 2 : 1, tiles = CeilDiv(n, kTileRows);
+  split.clusters = static_cast<int>(std::min(tiles / together, clusters));
+  split.tiles = static_cast<int>(CeilDiv(tiles / together, split.clusters) * together);
   if (split.ranks == 8) split.tiles += split.tiles % 2;  // a rank's rows in fours
+  if (paired) split.tiles = static_cast<int>(CeilDiv(split.tiles, 2 * split.ranks)) * 2 * split.ranks;  // whole pairs
   const int rank_k = split.rounds * split.warps * kSlice;
   split.ring_bytes = split.warps * S::kRingBytes;
   split.scale_bytes = 0;
   if constexpr (kKind == WeightKind::kMxfp4) {
     split.scale_pitch = static_cast<int>(CeilDiv(rank_k / 32, 16) | 1) * 16;
-    split.scale_bytes = split.tiles * kTileRows * split.scale_pitch;
+    split.scale_bytes = sets * split.tiles * kTileRows * split.scale_pitch;
     const uint64_t address = scales | static_cast<uint64_t>(rank_k / 32);
     split.scale_vector = address % 16 == 0 ? 16 : address % 8 == 0 ? 8 : address % 4 == 0 ? 4 : 1;
     split.scale_units_log2 = 0;
     while ((1 << split.scale_units_log2) * split.scale_vector < rank_k / 32) ++split.scale_units_log2;
   } else if constexpr (kKind == WeightKind::kFp8) {
     split.scale_pitch = rank_k / 128;
-    split.scale_bytes = static_cast<int>(CeilDiv((split.tiles * kTileRows / 128 + 2) * split.scale_pitch, 4)) * 16;
+    split.scale_squares = split.tiles * kTileRows / 128 + 2;
+    const int parts = paired ? 2 : sets;
+    split.scale_bytes = static_cast<int>(CeilDiv(parts * split.scale_squares * split.scale_pitch, 4)) * 16;
   }
-  split.partial_bytes = 2 * S::kGroupTiles * split.warps * kCols * kPartialFloats * 4;
+  const int64_t tile_partials = int64_t{split.warps} * kCols * kPartialFloats * 4;
+  const int64_t apart = sets * split.tiles * tile_partials;
+  split.apart = split.rounds == 1 && apart <= (sets > 1 ? 96 : 32) * 1024;
+  split.partial_bytes = static_cast<int>(split.apart ? apart : 2 * S::kGroupTiles * tile_partials);
   split.inbox_bytes = split.ranks > 1 ? split.tiles * kTileRows * 8 * kCols * 4 : 0;
   split.carried_bytes = split.rounds > 1 ? split.tiles * kTileRows * 8 * kCols * 4 : 0;
 }
@@ -133,17 +143,22 @@ void Share(StreamSplit& split, int64_t n, uint64_t scales, int64_t clusters) {
 template <int kSlice, int kCols>
 constexpr int kMostThreads = kCols == 4 ? (kSlice == 256 ? 256 : 384) : (kSlice == 256 ? 512 : 768);
 
-// Launches clusters of split.ranks CTAs of split.warps warps.
+// Launches clusters of split.ranks CTAs of split.warps warps, with `bytes_behind` of shared memory behind the stream's.
 template <auto kKernel, class Params>
 void LaunchStream(std::string_view op, const Params& p, const StreamSplit& split, int64_t clusters,
-                  const LaunchOptions& options) {
-  static const cudaError_t prepared =
-      cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kMostShared);
+                  const LaunchOptions& options, int64_t bytes_behind = 0) {
+  static const cudaError_t prepared = [] {
+    cudaFuncAttributes attributes{};
+    const cudaError_t known = cudaFuncGetAttributes(&attributes, kKernel);
+    if (known != cudaSuccess) return known;
+    const int most = kSharedOfBlock - static_cast<int>(attributes.sharedSizeBytes);
+    return cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most);
+  }();
   CheckCuda(prepared, op, "a kernel");
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(clusters * split.ranks));
   config.blockDim = dim3(static_cast<unsigned>(split.warps * 32));
-  config.dynamicSmemBytes = static_cast<size_t>(split.SharedBytes());
+  config.dynamicSmemBytes = static_cast<size_t>(split.SharedBytes() + bytes_behind);
   config.stream = options.stream;
   cudaLaunchAttribute attributes[2]{};
   attributes[0].id = cudaLaunchAttributeClusterDimension;
@@ -155,11 +170,12 @@ void LaunchStream(std::string_view op, const Params& p, const StreamSplit& split
   CheckCuda(cudaLaunchKernelEx(&config, kKernel, p), op, "a launch");
 }
 
-// Which tiles are cluster `cluster`'s.
-__device__ __forceinline__ void TilesOf(const StreamSplit& split, int n, int cluster, int* tile0, int* tiles) {
-  const int all = (n + kTileRows - 1) / kTileRows, more = all % split.clusters;
-  *tile0 = cluster * (all / split.clusters) + min(cluster, more);
-  *tiles = all / split.clusters + (cluster < more ? 1 : 0);
+// Which tiles are cluster `cluster`'s; `together` of them have one.
+__device__ __forceinline__ void TilesOf(const StreamSplit& split, int n, int cluster, int* tile0, int* tiles,
+                                        int together = 1) {
+  const int all = (n + kTileRows - 1) / kTileRows / together, more = all % split.clusters;
+  *tile0 = (cluster * (all / split.clusters) + min(cluster, more)) * together;
+  *tiles = (all / split.clusters + (cluster < more ? 1 : 0)) * together;
 }
 
 // Where results go: f32 or bf16, a row of `stride` elements a row of activations.

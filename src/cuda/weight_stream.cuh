@@ -30,8 +30,10 @@ struct StreamSplit {
   int ranks;             // CTAs of a cluster; each has a contiguous part of k, `rounds` times `warps` slices
   int clusters;          // that share the tiles evenly
   int tiles;             // at most, of a cluster
-  bool programmatic;     // a link of a chain of programmatic launches
+  bool late;             // the ring is filled before the activations are waited for
+  bool apart;            // the partial sums of all tiles find room: their slices meet once, at the end
   int scale_pitch;       // MXFP4: bytes of a row of scales in shared memory; FP8: squares along k
+  int scale_squares;     // FP8: of a part's rows, at most
   int scale_vector;      // MXFP4: bytes of one copy of scales
   int scale_units_log2;  // MXFP4: copies of a row, rounded up to a power of two
   int ring_bytes, scale_bytes, partial_bytes, inbox_bytes, carried_bytes;
@@ -182,17 +184,16 @@ __device__ __forceinline__ float4 Sum(const float4& a, const float4& b) {
 
 // --- scales in shared memory ---
 
-// The bytes of the CTA's rows and part of k; blocks beyond k are 0.
-template <int kVector>
-__device__ __forceinline__ void CopyMxScales(const WeightPlanes& w, int n, int row0, int rows, int block0, int blocks,
+// The bytes of the CTA's rows and part of k; blocks beyond k are 0. `row_scales(r)` is where those of its row r begin.
+template <int kVector, class RowScales>
+__device__ __forceinline__ void CopyMxScales(const RowScales& row_scales, int rows, int block0, int blocks,
                                              int valid_blocks, const StreamSplit& split, uint8_t* to) {
-  const auto* from = static_cast<const uint8_t*>(w.scales);
   for (int id = static_cast<int>(threadIdx.x); id < rows << split.scale_units_log2;
        id += static_cast<int>(blockDim.x)) {
     const int r = id >> split.scale_units_log2, b = (id & ((1 << split.scale_units_log2) - 1)) * kVector;
     if (b >= blocks) continue;
     const int valid = min(max(valid_blocks - b, 0), kVector);
-    const uint8_t* source = from + min(row0 + r, n - 1) * w.scale_row_stride + (valid > 0 ? block0 + b : 0);
+    const uint8_t* source = row_scales(r) + (valid > 0 ? block0 + b : 0);
     if constexpr (kVector == 1) {
       to[r * split.scale_pitch + b] = valid > 0 ? __ldg(source) : uint8_t{0};
     } else {
@@ -201,14 +202,22 @@ __device__ __forceinline__ void CopyMxScales(const WeightPlanes& w, int n, int r
   }
 }
 
-template <WeightKind kKind, int kSlice, int kCols>
+// What Columns (below) are unless they say otherwise.
+struct PlainColumns {
+  static constexpr bool kStaged = false, kPaired = false, kSets = false;
+};
+
+// kMoreStages: of the ring, beyond what hides memory's latency behind many tiles.
+template <WeightKind kKind, int kSlice, int kCols, int kMoreStages = 0>
 struct Stream {
   using Format = StreamFormat<kKind, kSlice>;
+  static constexpr WeightKind kWeights = kKind;
+  static constexpr int kSliceK = kSlice;
   static constexpr int kSteps = kSlice / Format::kStep;              // of a warp and a tile
   static constexpr int kPieces = Format::kStep / 32;                 // of a lane and a step
   static constexpr int kLoads = Format::kStep / Format::kLoadStepK;  // of 16 bytes, of a lane, a row and a step
   static constexpr int kStageBytes = kLoads * 1024;
-  static constexpr int kStages = kKind == WeightKind::kMxfp4 && kCols == 2 ? 3 : 4;
+  static constexpr int kStages = (kKind == WeightKind::kMxfp4 && kCols == 2 ? 3 : 4) + kMoreStages;
   static constexpr int kRingBytes = kStages * kStageBytes;  // of a warp
   static constexpr int kGroupTiles = kCols == 1 ? 2 : 1;    // tiles whose slices meet at one barrier
   static constexpr int kColumns = 8 * kCols;
@@ -217,11 +226,16 @@ struct Stream {
 
   // Columns: the activation rows and where their results go.
   // `pass` counts the calls of a kernel, each of which begins when the one before has returned.
-  //   static constexpr bool kWaits                 whether Wait may take long
+  //   static constexpr bool kStaged                whether there is, in place of Wait:
+  //   void Stage()                                 begins copies (cp.async) of the activations to where Row finds them
   //   void Wait()                                  until the activations may be read
   //   int count() const                            rows, at most kColumns, after Wait
   //   const uint8_t* Row(int c) const              bf16 row c
   //   void Store(int c, int row, const float4&)    4 results of column c, rows below n
+  // kPaired: tiles are taken in turn from the first and the second half of the weights' rows, n / 2 a multiple of 16,
+  // tile0 and tiles even, and Store(c, row, first, second) takes 4 results of both.
+  // kSets: one rank and one round, and behind `w` follow the weights of other sets of columns:
+  //   int sets() const;  WeightPlanes Weights(int set) const;  void Select(int set)
   template <class Columns>
   __device__ static void Run(const WeightPlanes& w, int n, int k, const StreamSplit& split, int tile0, int tiles,
                              uint8_t* shared, Columns& columns, int pass) {
@@ -235,7 +249,16 @@ struct Stream {
     __shared__ uint64_t inbox_barrier;  // the same in every call
     const uint32_t inbox_full = SharedAddress(&inbox_barrier);
 
-    const int row0 = tile0 * kTileRows;
+    constexpr bool kPaired = Columns::kPaired, kSets = Columns::kSets;
+    static_assert(!kPaired || kGroupTiles == 2);
+    const int sets = [&] {
+      if constexpr (kSets) return columns.sets();
+      return 1;
+    }();
+    const int half = kPaired ? n / 2 : n;  // rows that tiles are taken from in turn
+    const int row0 = (kPaired ? tile0 / 2 : tile0) * kTileRows;
+    // Rows that lie together: those of a half, or of a set.
+    const int parts = kPaired ? 2 : sets, part_rows = tiles * kTileRows / (kPaired ? 2 : 1);
     const int rank_k = split.rounds * split.warps * kSlice;
     const int rank_k0 = rank * rank_k;
     // In every round the warp's slice of all tiles, step by step. The steps of a tile are as many as a power of two, so
@@ -243,6 +266,7 @@ struct Stream {
     const int round_k = split.warps * kSlice;
     int slice_k0 = rank_k0 + warp * kSlice;
     const int64_t tile_bytes = kTileRows * w.row_bytes, half_bytes = 8 * w.row_bytes;
+    const int64_t other_half = half * w.row_bytes;
     uint8_t* const ring = shared + warp * kRingBytes + lane * 16;
     const uint32_t ring_at = SharedAddress(ring);
     const uint8_t* next = w.values + (row0 + g) * w.row_bytes + Format::Bytes(slice_k0) + t * 16;
@@ -253,19 +277,31 @@ struct Stream {
       for (int i = 0; i < kLoads; ++i) {
         const bool in_k = step * Format::kStep + i * Format::kLoadStepK < next_k;
         const uint8_t* const from = next + step * Format::Bytes(Format::kStep) + i * 64;
-        CopyWeights(ring_at + next_slot + i * 1024, from, in_k && next_row < n);
-        CopyWeights(ring_at + next_slot + i * 1024 + 512, from + half_bytes, in_k && next_row + 8 < n);
+        CopyWeights(ring_at + next_slot + i * 1024, from, in_k && next_row < half);
+        CopyWeights(ring_at + next_slot + i * 1024 + 512, from + half_bytes, in_k && next_row + 8 < half);
       }
       CommitCopies();
       next_slot = next_slot + kStageBytes == kRingBytes ? 0 : next_slot + kStageBytes;
       if constexpr (step + 1 == kSteps) {
-        next += tile_bytes;
-        next_row += kTileRows;
+        if (kPaired && next_tile % 2 == 0) {
+          next += other_half;
+        } else {
+          next += kPaired ? tile_bytes - other_half : tile_bytes;
+          next_row += kTileRows;
+        }
         if (++next_tile == tiles) {
           next_tile = 0;
-          next_row = ++next_round < split.rounds ? row0 + g : n;
-          next += Format::Bytes(round_k) - tiles * tile_bytes;
-          next_k -= round_k;
+          ++next_round;
+          if constexpr (kSets) {
+            next_row = next_round < sets ? row0 + g : n;
+            if (next_round < sets) {
+              next = columns.Weights(next_round).values + (row0 + g) * w.row_bytes + Format::Bytes(slice_k0) + t * 16;
+            }
+          } else {
+            next_row = next_round < split.rounds ? row0 + g : half;
+            next += Format::Bytes(round_k) - part_rows / kTileRows * tile_bytes;
+            next_k -= round_k;
+          }
         }
       }
     };
@@ -276,31 +312,51 @@ struct Stream {
     }
     if constexpr (kKind == WeightKind::kMxfp4) {
       const int valid = min(max(k - rank_k0, 0), rank_k) / 32;
-      const int rows = tiles * kTileRows;
+      const int rows = (kPaired ? 1 : sets) * tiles * kTileRows;
+      const auto row_scales = [&](int r) {
+        const auto* scales_of = static_cast<const uint8_t*>(w.scales);
+        int row = row0 + r;
+        if constexpr (kPaired) {
+          row = min(row0 + r / (2 * kTileRows) * kTileRows + r % kTileRows, half - 1) + r / kTileRows % 2 * half;
+        } else if constexpr (kSets) {
+          const int set = tiles == 1 ? r / kTileRows : r / part_rows;
+          scales_of = static_cast<const uint8_t*>(columns.Weights(set).scales);
+          row = min(row0 + r - set * part_rows, n - 1);
+        } else {
+          row = min(row, n - 1);
+        }
+        return scales_of + row * w.scale_row_stride;
+      };
       if (split.scale_vector == 16) {
-        CopyMxScales<16>(w, n, row0, rows, rank_k0 / 32, rank_k / 32, valid, split, scales);
+        CopyMxScales<16>(row_scales, rows, rank_k0 / 32, rank_k / 32, valid, split, scales);
       } else if (split.scale_vector == 8) {
-        CopyMxScales<8>(w, n, row0, rows, rank_k0 / 32, rank_k / 32, valid, split, scales);
+        CopyMxScales<8>(row_scales, rows, rank_k0 / 32, rank_k / 32, valid, split, scales);
       } else if (split.scale_vector == 4) {
-        CopyMxScales<4>(w, n, row0, rows, rank_k0 / 32, rank_k / 32, valid, split, scales);
+        CopyMxScales<4>(row_scales, rows, rank_k0 / 32, rank_k / 32, valid, split, scales);
       } else {
-        CopyMxScales<1>(w, n, row0, rows, rank_k0 / 32, rank_k / 32, valid, split, scales);
+        CopyMxScales<1>(row_scales, rows, rank_k0 / 32, rank_k / 32, valid, split, scales);
       }
       CommitCopies();
     } else if constexpr (kKind == WeightKind::kFp8) {
-      // A scale for each square of 128 x 128 that the CTA touches.
-      const int square0 = static_cast<int>((w.first_row + row0) / 128);
-      const int last = static_cast<int>((w.first_row + min(row0 + tiles * kTileRows, n) - 1) / 128);
+      // A scale for each square of 128 x 128 that the CTA touches, those of a part together.
       const int columns_of_k = rank_k / 128;
-      for (int id = static_cast<int>(threadIdx.x); id < (last - square0 + 1) * columns_of_k;
-           id += static_cast<int>(blockDim.x)) {
-        const int s = id / columns_of_k, q = id % columns_of_k;
-        float scale = 0;
-        if (rank_k0 + q * 128 < k) {
-          scale = __ldg(static_cast<const float*>(w.scales) + (square0 + s) * w.scale_row_stride +
-                        (rank_k0 / 128 + q) * w.scale_column_stride);
+#pragma unroll 1
+      for (int part = 0; part < parts; ++part) {
+        const WeightPlanes of_part = PartOf(w, columns, part);
+        const int first = row0 + (kPaired ? part * half : 0);
+        const int square0 = static_cast<int>((of_part.first_row + first) / 128);
+        const int last = static_cast<int>((of_part.first_row + first + min(part_rows, half - row0) - 1) / 128);
+        float* const to = reinterpret_cast<float*>(scales) + part * split.scale_squares * split.scale_pitch;
+        for (int id = static_cast<int>(threadIdx.x); id < (last - square0 + 1) * columns_of_k;
+             id += static_cast<int>(blockDim.x)) {
+          const int square = id / columns_of_k, q = id % columns_of_k;
+          float scale = 0;
+          if (rank_k0 + q * 128 < k) {
+            scale = __ldg(static_cast<const float*>(of_part.scales) + (square0 + square) * w.scale_row_stride +
+                          (rank_k0 / 128 + q) * w.scale_column_stride);
+          }
+          to[square * split.scale_pitch + q] = scale;
         }
-        reinterpret_cast<float*>(scales)[s * split.scale_pitch + q] = scale;
       }
     }
 
@@ -324,8 +380,11 @@ struct Stream {
         }
       }
     };
-    const bool late = Columns::kWaits && split.programmatic;
-    if (!late) {  // then the few activations need not queue behind many weights
+    const bool late = split.late;
+    if constexpr (Columns::kStaged) {
+      columns.Stage();
+      CommitCopies();
+    } else if (!late) {  // then the few activations need not queue behind many weights
       columns.Wait();
       count = columns.count();
       load_columns();
@@ -334,7 +393,7 @@ struct Stream {
       (fetch(std::integral_constant<int, (kStep + 1) % kSteps>{}), ...);
     }
     (std::make_integer_sequence<int, kStages - 2>{});
-    if (late) {
+    if (late && !Columns::kStaged) {
       columns.Wait();
       count = columns.count();
       load_columns();
@@ -355,6 +414,10 @@ struct Stream {
     };
     WaitForCopies<kStages - 2>();
     __syncthreads();  // the scales are there
+    if constexpr (Columns::kStaged) {
+      count = columns.count();
+      load_columns();
+    }
     if (split.ranks > 1 && threadIdx.x == 0) {
       const int rows_here = min(max(tiles * kTileRows - rank * rows_a_rank, 0), rows_a_rank);
       ExpectBytes(inbox_full, split.ranks * count * rows_here * 4);
@@ -365,16 +428,73 @@ struct Stream {
     const int part = warp * kCols * kPartialFloats;
     const int tile_partials = split.warps * kCols * kPartialFloats;
     const float ranks_a_row = 1.0f / static_cast<float>(rows_a_rank);
-    const int square_row = static_cast<int>((w.first_row + row0) % 128);  // FP8
+    const auto meet = [&](int place, int c, int r) {
+      const float* from = partials + place * tile_partials + c / 8 * kPartialFloats + c % 8 * kPartialPitch + r;
+      float4 sum = *reinterpret_cast<const float4*>(from);
+#pragma unroll
+      for (int i = 1; i < kMostWarps; ++i) {
+        if (i < split.warps) sum = Sum(sum, *reinterpret_cast<const float4*>(from + i * kCols * kPartialFloats));
+      }
+      return sum;
+    };
+    // Whether all rounds' sums are in `sum`, of the CTA's row `local` of column c.
+    const auto carry = [&](int round, int c, int local, float4* sum) {
+      if (kSets || split.rounds == 1) return true;
+      auto* const kept = reinterpret_cast<float4*>(carried + c * split.tiles * kTileRows + local);
+      if (round > 0) *sum = Sum(*kept, *sum);
+      if (round + 1 == split.rounds) return true;
+      *kept = *sum;
+      return false;
+    };
+    const auto send = [&](int c, int local, const float4& sum) {
+      const int owner = static_cast<int>((static_cast<float>(local) + 0.5f) * ranks_a_row);
+      SendToRank(SharedAddress(inbox + (rank * kColumns + c) * rows_a_rank + local - owner * rows_a_rank), inbox_full,
+                 owner, sum);
+    };
+    // Column c of rows r .. r + 3 of a tile whose slices' sums begin at `place`; kPaired: and of the next tile.
+    const auto finish = [&](int round, int place, int tile, int c, int r) {
+      if (c >= count) return;
+      const int local = tile * kTileRows + r;
+      float4 sum = meet(place, c, r);
+      const bool whole = carry(round, c, local, &sum);
+      if constexpr (kPaired) {
+        float4 second = meet(place + 1, c, r);
+        if (!carry(round, c, local + kTileRows, &second) || !whole) return;
+        if (split.ranks > 1) {
+          send(c, local, sum);
+          send(c, local + kTileRows, second);
+        } else {
+          columns.Store(c, row0 + tile / 2 * kTileRows + r, sum, second);
+        }
+      } else {
+        if (!whole) return;
+        if (split.ranks > 1) {
+          send(c, local, sum);
+        } else if (row0 + local < n) {
+          columns.Store(c, row0 + local, sum);
+        }
+      }
+    };
+    int square_row = 0;  // FP8: of the part's first row in its square
     int slot = 0, buffer = 0;
+    const int rounds = kSets ? sets : split.rounds;
 #pragma unroll 1
-    for (int round = 0; round < split.rounds; ++round) {
+    for (int round = 0; round < rounds; ++round) {
       if (round > 0) {
-        slice_k0 += round_k;
+        if constexpr (kSets) {
+          columns.Select(round);
+          count = columns.count();
+        } else {
+          slice_k0 += round_k;
+        }
         load_columns();
         pair_columns();
       }
       int scale_at = g * split.scale_pitch + (slice_k0 - rank_k0) / 32 + t;  // MXFP4
+      if constexpr (kSets) scale_at += round * part_rows * split.scale_pitch;
+      if constexpr (kKind == WeightKind::kFp8 && !kPaired) {
+        square_row = static_cast<int>((PartOf(w, columns, kSets ? round : 0).first_row + row0) % 128);
+      }
 #pragma unroll 1
       for (int tile = 0; tile < tiles; ++tile) {
         float acc[kCols][2][4] = {};
@@ -415,11 +535,15 @@ struct Stream {
             }
           } else {
             float scale[2];
+            const int part = kPaired ? tile % 2 : kSets ? round : 0;
+            const int tile_row = (kPaired ? tile / 2 : tile) * kTileRows;
+            if constexpr (kPaired) square_row = static_cast<int>((w.first_row + part * half + row0) % 128);
 #pragma unroll
             for (int h = 0; h < 2; ++h) {
-              const int square = (square_row + min(tile * kTileRows + g + 8 * h, n - 1 - row0)) / 128;
-              scale[h] = reinterpret_cast<const float*>(
-                  scales)[square * split.scale_pitch + (slice_k0 - rank_k0 + s * Format::kStep) / 128];
+              const int square = (square_row + min(tile_row + g + 8 * h, half - 1 - row0)) / 128;
+              scale[h] =
+                  reinterpret_cast<const float*>(scales)[(part * split.scale_squares + square) * split.scale_pitch +
+                                                         (slice_k0 - rank_k0 + s * Format::kStep) / 128];
             }
             fetch(std::integral_constant<int, (s + kStages - 1) % kSteps>{});
             float d[kCols][2][4] = {};
@@ -460,8 +584,8 @@ struct Stream {
         scale_at += kTileRows * split.scale_pitch;
 
         const int in_group = tile % kGroupTiles;
-        float* const to =
-            partials + (buffer * kGroupTiles + in_group) * tile_partials + part + 2 * t * kPartialPitch + g;
+        const int place = split.apart ? (kSets ? round * tiles : 0) + tile : buffer * kGroupTiles + in_group;
+        float* const to = partials + place * tile_partials + part + 2 * t * kPartialPitch + g;
 #pragma unroll
         for (int c = 0; c < kCols; ++c) {
 #pragma unroll
@@ -470,59 +594,67 @@ struct Stream {
             to[c * kPartialFloats + j % 2 * kPartialPitch + j / 2 * 8] = sum;
           }
         }
-        if (in_group + 1 < kGroupTiles && tile + 1 < tiles) continue;
+        if (split.apart || (in_group + 1 < kGroupTiles && tile + 1 < tiles)) continue;
 
         // The slices' sums of the group's tiles meet: 4 rows of a column at a time.
         __syncthreads();
-        for (int id = static_cast<int>(threadIdx.x); id < (in_group + 1) * kColumns * 4;
+        const int first = buffer * kGroupTiles;
+        for (int id = static_cast<int>(threadIdx.x); id < (kPaired ? 1 : in_group + 1) * kColumns * 4;
              id += static_cast<int>(blockDim.x)) {
-          const int r = id % 4 * 4, c = id / 4 % kColumns, which = id >> (kColumnsLog2 + 2);
-          if (c >= count) continue;
-          const float* from = partials + (buffer * kGroupTiles + which) * tile_partials + c / 8 * kPartialFloats +
-                              c % 8 * kPartialPitch + r;
-          float4 sum = *reinterpret_cast<const float4*>(from);
-#pragma unroll
-          for (int i = 1; i < kMostWarps; ++i) {
-            if (i < split.warps) sum = Sum(sum, *reinterpret_cast<const float4*>(from + i * kCols * kPartialFloats));
-          }
-          const int local = (tile - in_group + which) * kTileRows + r;
-          if (split.rounds > 1) {
-            auto* const kept = reinterpret_cast<float4*>(carried + c * split.tiles * kTileRows + local);
-            if (round > 0) sum = Sum(*kept, sum);
-            if (round + 1 < split.rounds) {
-              *kept = sum;
-              continue;
-            }
-          }
-          if (split.ranks == 1) {
-            if (row0 + local < n) columns.Store(c, row0 + local, sum);
-            continue;
-          }
-          const int owner = static_cast<int>((static_cast<float>(local) + 0.5f) * ranks_a_row);
-          SendToRank(SharedAddress(inbox + (rank * kColumns + c) * rows_a_rank + local - owner * rows_a_rank),
-                     inbox_full, owner, sum);
+          const int which = id >> (kColumnsLog2 + 2);
+          finish(round, first + which, tile - in_group + which, id / 4 % kColumns, id % 4 * 4);
         }
         buffer ^= 1;
+      }
+    }
+    if (split.apart) {
+      __syncthreads();
+      constexpr int kTogether = kPaired ? 2 : 1;
+      for (int id = static_cast<int>(threadIdx.x); id < rounds * tiles / kTogether * kColumns * 4;
+           id += static_cast<int>(blockDim.x)) {
+        const int place = (id >> (kColumnsLog2 + 2)) * kTogether;
+        int tile = place;
+        if constexpr (kSets) {
+          columns.Select(place / tiles);
+          count = columns.count();
+          tile = place % tiles;
+        }
+        finish(0, place, tile, id / 4 % kColumns, id % 4 * 4);
       }
     }
     if (split.ranks == 1) return;
     WaitForBytes(inbox_full, pass % 2);
     const int first = rank * rows_a_rank;
-    for (int id = static_cast<int>(threadIdx.x); id < count * rows_a_rank / 4; id += static_cast<int>(blockDim.x)) {
-      const int c = static_cast<int>((static_cast<float>(id * 4) + 0.5f) * ranks_a_row);
-      const int r = id * 4 - c * rows_a_rank;
-      if (row0 + first + r >= n || first + r >= tiles * kTileRows) continue;
+    const auto gather = [&](int c, int r) {
       const float* const from = inbox + c * rows_a_rank + r;
       float4 sum = *reinterpret_cast<const float4*>(from);
 #pragma unroll
       for (int i = 1; i < 8; ++i) {
         if (i < split.ranks) sum = Sum(sum, *reinterpret_cast<const float4*>(from + i * kColumns * rows_a_rank));
       }
-      columns.Store(c, row0 + first + r, sum);
+      return sum;
+    };
+    for (int id = static_cast<int>(threadIdx.x); id < count * rows_a_rank / 4; id += static_cast<int>(blockDim.x)) {
+      const int c = static_cast<int>((static_cast<float>(id * 4) + 0.5f) * ranks_a_row);
+      const int r = id * 4 - c * rows_a_rank, local = first + r;
+      if (local >= tiles * kTileRows) continue;
+      if constexpr (kPaired) {  // a rank has whole pairs of tiles
+        if (local / kTileRows % 2 == 1) continue;
+        columns.Store(c, row0 + local / (2 * kTileRows) * kTileRows + local % kTileRows, gather(c, r),
+                      gather(c, r + kTileRows));
+      } else if (row0 + local < n) {
+        columns.Store(c, row0 + local, gather(c, r));
+      }
     }
   }
 
  private:
+  template <class Columns>
+  __device__ __forceinline__ static WeightPlanes PartOf(const WeightPlanes& w, const Columns& columns, int part) {
+    if constexpr (Columns::kSets) return columns.Weights(part);
+    return w;
+  }
+
   // Piece p of rows g and g + 8 against the lane's columns, the halves of the piece in sums of their own.
   __device__ __forceinline__ static void MultiplyPiece(const uint32_t a0[4], const uint32_t a1[4],
                                                        const uint32_t (&b)[kCols][kSteps][4 * kPieces], int s, int p,

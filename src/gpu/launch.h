@@ -18,15 +18,4 @@ inline void CheckLaunch(std::string_view kernel) {
   if (status != cudaSuccess) Fail(ErrorCode::kDevice, std::string(kernel), "a launch", cudaGetErrorString(status));
 }
 
-// Dynamic shared memory beyond what every launch may ask for.
-template <class Kernel>
-void AllowSharedBytes(Kernel* kernel, size_t bytes, std::string_view name) {
-  const cudaError_t status =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
-  if (status != cudaSuccess) {
-    Fail(ErrorCode::kDevice, std::string(name), std::to_string(bytes) + " bytes of shared memory",
-         cudaGetErrorString(status));
-  }
-}
-
 }  // namespace mxmla::gpu

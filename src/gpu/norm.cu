@@ -1,15 +1,15 @@
 // RMSNorm: a block a row, whose threads hold it between the two passes.
+#include "gpu/norm_row.cuh"
 #include "gpu/quantized_rows.cuh"
 #include "gpu/row_kernels.h"
 
 namespace mxmla::gpu {
 namespace {
 
-constexpr int kMostThreads = 1024;
-
 struct Params {
   FloatPlane<const void> x;          // (x_rows, n)
-  FloatPlane<void> residual;         // (x_rows, n) or absent
+  FloatPlane<const void> residual;   // (x_rows, n) or absent
+  FloatPlane<void> residual_out;     // (x_rows, n), perhaps `residual`
   FloatPlane<const void> weight;     // (n)
   Strided<const int32_t> row_index;  // (rows) or absent
   Strided<const int64_t> out_index;  // (rows) or absent
@@ -22,7 +22,7 @@ struct Params {
 
 // The sum over the block's threads, in an order that their number fixes.
 __device__ float BlockSum(float value) {
-  __shared__ float waves[kMostThreads / kWave];
+  __shared__ float waves[kMostNormThreads / kWave];
   for (int step = kWave / 2; step > 0; step /= 2) value += ShuffleXor(value, step);
   const int lane = static_cast<int>(threadIdx.x) % kWave;
   if (lane == 0) waves[threadIdx.x / kWave] = value;
@@ -34,7 +34,7 @@ __device__ float BlockSum(float value) {
 
 // kFast: x and out are whole pieces of bf16, weight and residual of float32.
 template <bool kFast, bool kResidual>
-__global__ void __launch_bounds__(kMostThreads) RmsNormKernel(const Params p) {
+__global__ void __launch_bounds__(kMostNormThreads) RmsNormKernel(const Params p) {
   constexpr Access kActivation = kFast ? Access::kHalf : Access::kAny;
   constexpr Access kFloat = kFast ? Access::kFull : Access::kAny;
   const int64_t r = blockIdx.x;
@@ -49,17 +49,18 @@ __global__ void __launch_bounds__(kMostThreads) RmsNormKernel(const Params p) {
   const int64_t from = p.row_index ? p.row_index(r) : r;
   const int64_t to = p.out_index ? p.out_index(r) : r;
   float v[kPiece] = {};
-  float squares = 0;
-  for (int64_t begin = mine; begin < p.n; begin += round) {
-    const int count = count_at(begin);
+  const auto load = [&](int64_t begin, int count) {
     float residual[kPiece];
     if constexpr (kResidual) LoadPiece<kFloat>(p.residual, from, 0, begin, count, residual);
     LoadPiece<kActivation>(p.x, from, 0, begin, count, v);
     if constexpr (kResidual) {
 #pragma unroll
       for (int i = 0; i < kPiece; ++i) v[i] += residual[i];
-      StorePiece<kFloat>(p.residual, from, 0, begin, count, v);
     }
+  };
+  float squares = 0;
+  for (int64_t begin = mine; begin < p.n; begin += round) {
+    load(begin, count_at(begin));
 #pragma unroll
     for (int i = 0; i < kPiece; ++i) squares = fmaf(v[i], v[i], squares);
   }
@@ -68,12 +69,11 @@ __global__ void __launch_bounds__(kMostThreads) RmsNormKernel(const Params p) {
   for (int64_t begin = mine; begin - mine < p.n; begin += round) {  // whole waves: they quantise together
     const int count = count_at(begin);
     if (p.n > round && count > 0) {  // else v and weight are still the row's piece
-      if constexpr (kResidual) {
-        LoadPiece<kFloat>(p.residual, from, 0, begin, count, v);
-      } else {
-        LoadPiece<kActivation>(p.x, from, 0, begin, count, v);
-      }
+      load(begin, count);
       LoadPiece<kFloat>(p.weight, 0, 0, begin, count, weight);
+    }
+    if (kResidual && p.residual_out.data != nullptr && count > 0) {
+      StorePiece<kFloat>(p.residual_out, from, 0, begin, count, v);
     }
 #pragma unroll
     for (int i = 0; i < kPiece; ++i) v[i] = count > 0 ? weight[i] * (v[i] * factor) : 0.0f;
@@ -94,7 +94,10 @@ void RmsNorm(const ExecContext& context, const RmsNormArgs& args) {
   if (rows == 0 || n == 0) return;
   Params p{};
   p.x = FloatPlaneOf(args.x);
-  if (args.residual) p.residual = FloatPlaneOf(*args.residual);
+  if (args.residual) {
+    p.residual = FloatPlaneOf(View<const float, 2>(*args.residual));
+    if (!args.row_index) p.residual_out = FloatPlaneOf(args.residual_out ? *args.residual_out : *args.residual);
+  }
   p.weight = FloatPlaneOf(args.weight);
   p.row_index = StridedOf(args.row_index);
   p.out_index = StridedOf(args.out_index);
@@ -103,12 +106,11 @@ void RmsNorm(const ExecContext& context, const RmsNormArgs& args) {
   if (args.quantized) p.quantized = QuantizedPlaneOf(*args.quantized, args.scale_mode);
   p.eps = args.eps;
   p.n = n;
-  const int64_t threads = std::min<int64_t>(DivideUp(n, kPiece * kWave) * kWave, kMostThreads);
   const bool fast = Has(p.x, Access::kHalf, n) && Has(p.out, Access::kHalf, n) && Has(p.weight, Access::kFull, n) &&
-                    Has(p.residual, Access::kFull, n);
+                    Has(p.residual, Access::kFull, n) && Has(p.residual_out, Access::kFull, n);
   const auto kernel = args.residual ? (fast ? RmsNormKernel<true, true> : RmsNormKernel<false, true>)
                                     : (fast ? RmsNormKernel<true, false> : RmsNormKernel<false, false>);
-  Launch(context, "rms_norm", kernel, rows, static_cast<int>(threads), 0, p);
+  Launch(context, "rms_norm", kernel, rows, NormThreads(n), 0, p);
 }
 
 }  // namespace mxmla::gpu

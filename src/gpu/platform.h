@@ -107,6 +107,15 @@ __device__ __forceinline__ uint64_t Ballot(bool predicate) {
   return __ballot_sync(~0u, predicate);
 #endif
 }
+// What another block of the same launch has written.
+template <class T>
+__device__ __forceinline__ T LoadFresh(const T* from) {
+#if defined(__HIP__)
+  return __builtin_nontemporal_load(from);
+#else
+  return __ldcg(from);
+#endif
+}
 __device__ __forceinline__ void WaveBarrier() {
 #if defined(__HIP__)
   __builtin_amdgcn_fence(__ATOMIC_ACQ_REL, "wavefront");
@@ -144,6 +153,25 @@ __device__ __forceinline__ const T* InBlock(const T* shared, int rank) {
   asm("mapa.u64 %0, %1, %2;" : "=l"(address) : "l"(reinterpret_cast<uint64_t>(shared)), "r"(rank));
   return reinterpret_cast<const T*>(address);
 #endif
+}
+
+// Dynamic shared memory beyond what every launch may ask for.
+template <class Kernel>
+void AllowSharedBytes(Kernel* kernel, size_t bytes, std::string_view name) {
+#if defined(__HIP__)
+  const hipError_t status = hipFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                                hipFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+  const bool allowed = status == hipSuccess;
+  const auto text = [&] { return hipGetErrorString(status); };
+#else
+  const cudaError_t status =
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+  const bool allowed = status == cudaSuccess;
+  const auto text = [&] { return cudaGetErrorString(status); };
+#endif
+  if (!allowed) {
+    Fail(ErrorCode::kDevice, std::string(name), std::to_string(bytes) + " bytes of shared memory", text());
+  }
 }
 
 // Starts `kernel` with `blocks` blocks of `threads` threads on the context's stream. Everything that a launch is, is

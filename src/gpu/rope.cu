@@ -1,5 +1,5 @@
 // Rotary position embedding. A thread reads its pairs before it writes them, so that `out` may be `x`.
-#include "gpu/row_io.cuh"
+#include "gpu/norm_row.cuh"
 #include "gpu/row_kernels.h"
 
 namespace mxmla::gpu {
@@ -29,12 +29,6 @@ struct Place {
     h = vector - r * p.heads;
   }
 };
-
-__device__ __forceinline__ void Turn(float* a, float* b, float cosine, float sine) {
-  const float first = fmaf(*a, cosine, -(*b * sine));
-  *b = fmaf(*b, cosine, *a * sine);
-  *a = first;
-}
 
 __device__ __forceinline__ float Element(const FloatPlane<const void>& x, int64_t at) {
   return x.half ? FromHalf(static_cast<const uint16_t*>(x.data)[at]) : static_cast<const float*>(x.data)[at];
@@ -77,13 +71,9 @@ __global__ void __launch_bounds__(kThreads) RopePiecesKernel(const Params p) {
   float v[kPiece];
   LoadPiece<Access::kHalf>(p.x, at.r, at.h, begin, kPiece, v);
   const auto four = [&](const FloatPlane<const void>& angles) {
-    return *reinterpret_cast<const float4*>(static_cast<const float*>(angles.data) + at.r * angles.row + begin / 2);
+    return static_cast<const float*>(angles.data) + at.r * angles.row + begin / 2;
   };
-  const float4 cosine = four(p.cos), sine = four(p.sin);
-  Turn(&v[0], &v[1], cosine.x, sine.x);
-  Turn(&v[2], &v[3], cosine.y, sine.y);
-  Turn(&v[4], &v[5], cosine.z, sine.z);
-  Turn(&v[6], &v[7], cosine.w, sine.w);
+  TurnPiece(v, four(p.cos), four(p.sin));
   StorePiece<Access::kHalf>(p.out, to, at.h, begin, kPiece, v);
 }
 

@@ -1,6 +1,6 @@
 // Gating in two launches: the experts' logits, whose sums are of float32 and in an order that the hidden size alone
 // fixes, then each row's choice by one block.
-#include "gpu/row_io.cuh"
+#include "gpu/norm_row.cuh"
 #include "gpu/row_kernels.h"
 
 namespace mxmla::gpu {
@@ -186,71 +186,84 @@ __device__ bool IsKept(const ChoiceParams& p, const uint32_t* group_keys, int gr
   return better < p.topk_group;
 }
 
-// One wave takes the best expert top_k times, the lower one on a tie; a lane keeps the best of its own and looks again
-// when that one is taken. A key of 0 cannot be chosen.
-__device__ void TakeBest(const ChoiceParams& p, int64_t r, const float* scores,
-                         uint32_t* keys /* shared, (experts) */) {
-  const int lane = static_cast<int>(threadIdx.x);
+// An expert's place among the row's choices is the number of experts before it: larger keys, and of like ones those of
+// lower numbers. A key of 0 cannot be chosen. All threads of the block call.
+__device__ void TakeBest(const ChoiceParams& p, int64_t r, const float* scores /* shared, (experts) */,
+                         const uint32_t* keys /* shared, (experts), zeros up to a multiple of 4 behind */,
+                         float* chosen /* shared, (top_k) */, int32_t* chosen_ids /* shared, (top_k), or null */) {
   int32_t* ids = p.ids + r * p.id_row;
   float* weights = p.weights + r * p.weight_row;
-  uint32_t best = 0, at = 0;
-  const auto look = [&] {
-    best = at = 0;
-    for (int e = lane; e < p.experts; e += kWave) {
-      if (keys[e] <= best) continue;
-      best = keys[e];
-      at = static_cast<uint32_t>(e);
+  for (int e = static_cast<int>(threadIdx.x); e < p.experts; e += kChoiceThreads) {
+    const uint32_t key = keys[e];
+    int place = 0;
+    for (int other = 0; other < p.experts; other += 4) {
+      const uint4 four = *reinterpret_cast<const uint4*>(keys + other);
+      place += (four.x > key || (four.x == key && other < e)) + (four.y > key || (four.y == key && other + 1 < e)) +
+               (four.z > key || (four.z == key && other + 2 < e)) + (four.w > key || (four.w == key && other + 3 < e));
     }
-  };
-  look();
+    if (key == 0 || place >= p.top_k) continue;
+    ids[place * p.id_step] = e;
+    chosen[place] = scores[e];
+    if (chosen_ids) chosen_ids[place] = e;
+  }
+  __syncthreads();
   float sum = 0;
-  for (int s = 0; s < p.top_k; ++s) {
-    const uint32_t key = WaveMax(best);
-    const uint32_t expert = ~WaveMax(best == key ? ~at : 0u);
-    sum += scores[expert];
-    if (expert % kWave == static_cast<uint32_t>(lane)) {
-      keys[expert] = 0;
-      ids[s * p.id_step] = static_cast<int32_t>(expert);
-      look();
-    }
-    WaveBarrier();
+  if (p.normalize) {
+    for (int s = 0; s < p.top_k; ++s) sum += chosen[s];
   }
   const float factor = p.factor / (p.normalize ? sum + 1e-20f : 1.0f);
-  for (int s = lane; s < p.top_k; s += kWave) {
-    weights[s * p.weight_step] = scores[ids[s * p.id_step]] * factor;
+  for (int s = static_cast<int>(threadIdx.x); s < p.top_k; s += kChoiceThreads) {
+    weights[s * p.weight_step] = chosen[s] * factor;
   }
 }
 
-__global__ void __launch_bounds__(kChoiceThreads) ChoiceKernel(const ChoiceParams p) {
-  extern __shared__ float shared[];
-  float* scores = shared;                                               // (experts)
-  float* choices = scores + p.experts;                                  // (experts), then their keys
-  auto* group_keys = reinterpret_cast<uint32_t*>(choices + p.experts);  // (groups)
+// The words of shared memory that a choice takes.
+int64_t ChoiceWords(int64_t experts, int64_t groups, int64_t top_k) {
+  return 2 * (DivideUp(experts, 4) * 4) + DivideUp(groups, 4) * 4 + top_k;
+}
+
+// One row's choice by a block.
+__device__ void Choose(const ChoiceParams& p, int64_t r, bool padding,
+                       float* shared /* ChoiceWords, on a 16-byte boundary */,
+                       int32_t* chosen_ids /* shared, (top_k), or null */) {
+  const int padded = (p.experts + 3) / 4 * 4;
+  float* scores = shared;                                            // (experts)
+  float* choices = scores + padded;                                  // (experts), then their keys
+  auto* group_keys = reinterpret_cast<uint32_t*>(choices + padded);  // (groups)
+  float* chosen = choices + padded + (p.groups + 3) / 4 * 4;         // (top_k)
   auto* keys = reinterpret_cast<uint32_t*>(choices);
   const int thread = static_cast<int>(threadIdx.x);
-  WaitForPredecessor();
-  const int64_t r = blockIdx.x;
-  if (p.row_length && p.row_length(r) <= 0) {
+  if (padding) {
     for (int s = thread; s < p.top_k; s += kChoiceThreads) {
+      if (chosen_ids) chosen_ids[s] = -1;
       p.ids[r * p.id_row + s * p.id_step] = -1;
       p.weights[r * p.weight_row + s * p.weight_step] = 0;
     }
     return;
   }
-  for (int e = thread; e < p.experts; e += kChoiceThreads) scores[e] = p.logits[r * p.logit_row + e * p.logit_step];
+  for (int e = thread; e < p.experts; e += kChoiceThreads) {
+    scores[e] = LoadFresh(p.logits + r * p.logit_row + e * p.logit_step);
+    if (p.bias) choices[e] = p.bias(e);
+  }
   Score(p, scores);
-  for (int e = thread; e < p.experts; e += kChoiceThreads) choices[e] = p.bias ? scores[e] + p.bias(e) : scores[e];
+  for (int e = thread; e < p.experts; e += kChoiceThreads) choices[e] = p.bias ? scores[e] + choices[e] : scores[e];
   __syncthreads();
   if (p.groups > 0) {
     ScoreGroups(p, choices, group_keys);
     __syncthreads();
   }
-  for (int e = thread; e < p.experts; e += kChoiceThreads) {
-    const bool kept = p.groups == 0 || IsKept(p, group_keys, e / p.group_size);
+  for (int e = thread; e < padded; e += kChoiceThreads) {
+    const bool kept = e < p.experts && (p.groups == 0 || IsKept(p, group_keys, e / p.group_size));
     keys[e] = kept ? KeyOf(choices[e]) : 0;
   }
   __syncthreads();
-  if (thread < kWave) TakeBest(p, r, scores, keys);
+  TakeBest(p, r, scores, keys, chosen, chosen_ids);
+}
+
+__global__ void __launch_bounds__(kChoiceThreads) ChoiceKernel(const ChoiceParams p) {
+  extern __shared__ __align__(16) float shared[];
+  WaitForPredecessor();
+  Choose(p, blockIdx.x, p.row_length && p.row_length(blockIdx.x) <= 0, shared, nullptr);
 }
 
 LogitParams LogitParamsOf(const RouterArgs& args) {
@@ -270,6 +283,232 @@ LogitParams LogitParamsOf(const RouterArgs& args) {
   return p;
 }
 
+ChoiceParams ChoiceParamsOf(const RouterArgs& args) {
+  const RouterOptions& options = args.options;
+  ChoiceParams p{};
+  p.logits = args.logits.data;
+  p.logit_row = args.logits.stride[0];
+  p.logit_step = args.logits.stride[1];
+  if (options.method == RouterMethod::kNoauxTc) p.bias = StridedOf(args.bias);
+  p.row_length = StridedOf(args.row_length);
+  p.ids = args.expert_ids.data;
+  p.id_row = args.expert_ids.stride[0];
+  p.id_step = args.expert_ids.stride[1];
+  p.weights = args.expert_weights.data;
+  p.weight_row = args.expert_weights.stride[0];
+  p.weight_step = args.expert_weights.stride[1];
+  const int64_t experts = args.logits.shape[1];
+  p.experts = static_cast<int>(experts);
+  const bool grouped = options.method != RouterMethod::kGreedy;
+  p.groups = grouped ? static_cast<int>(options.n_group) : 0;
+  p.group_size = grouped ? static_cast<int>(experts / options.n_group) : 0;
+  p.topk_group = static_cast<int>(options.topk_group);
+  p.top_k = static_cast<int>(options.top_k);
+  p.method = options.method;
+  p.normalize = options.norm_topk_prob;
+  p.factor = options.routed_scaling_factor;
+  return p;
+}
+
+// --- few rows: norm, logits, choice and grouping in one launch ---
+
+constexpr int64_t kFewRows = 4;
+constexpr int kFewPairs = kChoiceThreads;
+constexpr int kTeams = kChoiceThreads / kLogitThreads;  // an expert each
+constexpr int64_t kFewHidden = 16384;
+
+struct FewParams {
+  FloatPlane<const void> x;         // (rows, hidden) float32
+  FloatPlane<const void> residual;  // (rows, hidden), or absent
+  FloatPlane<void> residual_out;    // (rows, hidden), or absent
+  FloatPlane<const void> norm;      // (hidden)
+  FloatPlane<void> normed;          // (rows, hidden) bf16
+  float eps;
+  LogitParams logit;
+  ChoiceParams choice;
+  const int32_t* pair_ids;  // (rows, slots)
+  int64_t pair_row, pair_step;
+  int slots;
+  int32_t experts_of_pairs;
+  Strided<int32_t> begin;  // (experts_of_pairs + 1)
+  Strided<int32_t> pairs;  // (rows * slots)
+  int* arrived;            // zero before and after
+};
+
+// As GroupExpertsKernel, by one block.
+__device__ void GroupFew(const FewParams& p, const int32_t* ids /* shared, (rows, slots) */) {
+  const int thread = static_cast<int>(threadIdx.x), count = static_cast<int>(p.logit.rows) * p.slots;
+  if (thread < count && ids[thread] >= 0) {
+    int place = 0;
+    for (int other = 0; other < count; ++other) {
+      const int32_t id = ids[other];
+      place += id >= 0 && (id < ids[thread] || (id == ids[thread] && other < thread));
+    }
+    p.pairs(place) = thread;
+  }
+  for (int e = thread; e <= p.experts_of_pairs; e += kChoiceThreads) {
+    int lower = 0;
+    for (int other = 0; other < count; ++other) lower += ids[other] >= 0 && ids[other] < e;
+    p.begin(e) = lower;
+  }
+}
+
+// Each block norms all rows and has the logits of kTeams experts, with the sums of RmsNormKernel and LogitKernel. The
+// block that is the last to have them chooses for all.
+template <Access kWeight, int kRows>
+__global__ void __launch_bounds__(kChoiceThreads) NormRouterKernel(const FewParams p) {
+  extern __shared__ __align__(16) float shared[];  // (kRows, hidden) of bf16; then what a choice takes
+  __shared__ float waves[kRows][kMostNormThreads / kWave];
+  constexpr int kTeamWaves = kLogitThreads / kWave;
+  __shared__ float partial[kTeams][kTeamWaves][kRows];
+  __shared__ int32_t ids[kFewPairs];
+  __shared__ bool padding[kRows];
+  __shared__ bool last;
+  const int thread = static_cast<int>(threadIdx.x), team = thread / kLogitThreads, member = thread % kLogitThreads;
+  const int64_t expert = int64_t{blockIdx.x} * kTeams + team;
+  constexpr int kAhead = kRows == 1 ? 4 : 2;  // rounds whose loads fly together
+  constexpr int64_t kRound = kLogitThreads * kPiece;
+  const int64_t mine = int64_t{member} * kPiece, hidden = p.logit.hidden;
+  float w[kAhead][kPiece];
+  const auto load_weights = [&](int64_t first) {
+#pragma unroll
+    for (int a = 0; a < kAhead; ++a) {
+      const int64_t begin = first + a * kRound;
+      if (begin < hidden) {
+        LoadPiece<kWeight>(p.logit.weight, min(expert, p.logit.experts - 1), 0, begin, kPiece, w[a]);
+      }
+    }
+  };
+  load_weights(mine);
+  float gain[kPiece] = {};
+  if (int64_t{thread} * kPiece < hidden) {
+    LoadPiece<Access::kFull>(p.norm, 0, 0, int64_t{thread} * kPiece, kPiece, gain);
+  }
+  WaitForPredecessor();
+  const auto load_row = [&](int r) {
+    return [&p, r](int64_t begin, int, float v[kPiece]) {
+      LoadPiece<Access::kFull>(p.x, r, 0, begin, kPiece, v);
+      if (p.residual.data == nullptr) return;
+      float residual[kPiece];
+      LoadPiece<Access::kFull>(p.residual, r, 0, begin, kPiece, residual);
+#pragma unroll
+      for (int i = 0; i < kPiece; ++i) v[i] += residual[i];
+    };
+  };
+  const int rows = static_cast<int>(p.logit.rows);
+  // On their way with the rows; needed by the last block's choice.
+  const bool of_row = thread < rows && p.choice.row_length;
+  const int32_t length = of_row ? p.choice.row_length(thread) : 1;
+  const bool of_slot = thread < rows * p.slots && thread % p.slots >= p.choice.top_k;
+  const int32_t id = of_slot ? p.pair_ids[thread / p.slots * p.pair_row + thread % p.slots * p.pair_step] : 0;
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    if (r < rows) NormWaves(hidden, waves[r], load_row(r));
+  }
+  __syncthreads();
+  if (thread < rows) padding[thread] = length <= 0;
+  if (of_slot) ids[thread] = id;
+  auto* const normed = reinterpret_cast<uint16_t*>(shared);
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    if (r >= rows) break;
+    const float factor = NormFactor(NormTotal(hidden, waves[r]), hidden, p.eps, 1.0f);
+    for (int64_t begin = int64_t{thread} * kPiece; begin < hidden; begin += kChoiceThreads * kPiece) {
+      if (begin >= kChoiceThreads * kPiece || r > 0) {
+        LoadPiece<Access::kFull>(p.norm, 0, 0, begin, kPiece, gain);
+      }
+      float v[kPiece];
+      load_row(r)(begin, kPiece, v);
+      if (blockIdx.x == 0 && p.residual_out.data != nullptr) {
+        StorePiece<Access::kFull>(p.residual_out, r, 0, begin, kPiece, v);
+      }
+#pragma unroll
+      for (int i = 0; i < kPiece; ++i) v[i] = gain[i] * (v[i] * factor);
+      const FloatPlane<void> here{normed, hidden, 0, 1, true};
+      StorePiece<Access::kHalf>(here, r, 0, begin, kPiece, v);
+      if (blockIdx.x == 0) StorePiece<Access::kHalf>(p.normed, r, 0, begin, kPiece, v);
+    }
+  }
+  __syncthreads();
+  float sum[kRows] = {};
+  for (int64_t first = mine; first < hidden; first += kAhead * kRound) {
+    if (first > mine) load_weights(first);
+#pragma unroll
+    for (int a = 0; a < kAhead; ++a) {
+      const int64_t begin = first + a * kRound;
+      if (begin >= hidden) break;
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+        if (r >= rows) break;
+        float x[kPiece];
+        DecodeHalves(*reinterpret_cast<const uint4*>(normed + r * hidden + begin), x);
+#pragma unroll
+        for (int i = 0; i < kPiece; ++i) sum[r] = fmaf(x[i], w[a][i], sum[r]);
+      }
+    }
+  }
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+    for (int step = kWave / 2; step > 0; step /= 2) sum[r] += ShuffleXor(sum[r], step);
+    if (thread % kWave == 0) partial[team][member / kWave][r] = sum[r];
+  }
+  __syncthreads();
+  if (member < rows && expert < p.logit.experts) {
+    float logit = 0;
+#pragma unroll
+    for (int wave = 0; wave < kTeamWaves; ++wave) logit += partial[team][wave][member];
+    p.logit.logits[member * p.logit.logit_row + expert * p.logit.logit_step] = logit;
+  }
+  __syncthreads();
+  if (thread == 0) {
+    __threadfence();
+    last = atomicAdd(p.arrived, 1) == static_cast<int>(gridDim.x) - 1;
+    if (last) *p.arrived = 0;
+    __threadfence();
+  }
+  __syncthreads();
+  if (!last) return;
+  for (int r = 0; r < rows; ++r) {
+    Choose(p.choice, r, padding[r], shared, ids + r * p.slots);
+    __syncthreads();
+  }
+  GroupFew(p, ids);
+}
+
+template <Access kWeight, int kRows>
+void LaunchFew(const ExecContext& context, const FewParams& p) {
+  const int64_t words =
+      std::max(DivideUp(kRows * p.logit.hidden, 2), ChoiceWords(p.choice.experts, p.choice.groups, p.choice.top_k));
+  constexpr size_t kMost = kRows * kFewHidden * 2;
+  static const bool allowed = (AllowSharedBytes(NormRouterKernel<kWeight, kRows>, kMost, "norm_router"), true);
+  (void)allowed;
+  Launch(context, "norm_router", NormRouterKernel<kWeight, kRows>, DivideUp(p.logit.experts, kTeams), kChoiceThreads,
+         static_cast<size_t>(words) * sizeof(float), p);
+}
+
+FewParams FewParamsOf(const NormRouterArgs& args) {
+  FewParams p{};
+  p.x = FloatPlaneOf(args.norm.x);
+  if (args.norm.residual) {
+    p.residual = FloatPlaneOf(View<const float, 2>(*args.norm.residual));
+    if (args.norm.residual_out) p.residual_out = FloatPlaneOf(*args.norm.residual_out);
+  }
+  p.norm = FloatPlaneOf(args.norm.weight);
+  if (args.norm.out) p.normed = FloatPlaneOf(*args.norm.out);
+  p.eps = args.norm.eps;
+  p.logit = LogitParamsOf(args.router);
+  p.choice = ChoiceParamsOf(args.router);
+  p.pair_ids = args.group.expert_ids.data;
+  p.pair_row = args.group.expert_ids.stride[0];
+  p.pair_step = args.group.expert_ids.stride[1];
+  p.slots = static_cast<int>(args.group.expert_ids.shape[1]);
+  p.experts_of_pairs = static_cast<int32_t>(args.group.expert_begin.shape[0] - 1);
+  p.begin = StridedOf(args.group.expert_begin);
+  p.pairs = StridedOf(args.group.pairs);
+  return p;
+}
+
 }  // namespace
 
 void Router(const ExecContext& context, const RouterArgs& args) {
@@ -282,32 +521,41 @@ void Router(const ExecContext& context, const RouterArgs& args) {
   } else {
     LaunchLogits<Access::kAny, Access::kAny>(context, logits);
   }
-  const RouterOptions& options = args.options;
-  ChoiceParams p{};
-  p.logits = logits.logits;
-  p.logit_row = logits.logit_row;
-  p.logit_step = logits.logit_step;
-  if (options.method == RouterMethod::kNoauxTc) p.bias = StridedOf(args.bias);
-  p.row_length = StridedOf(args.row_length);
-  p.ids = args.expert_ids.data;
-  p.id_row = args.expert_ids.stride[0];
-  p.id_step = args.expert_ids.stride[1];
-  p.weights = args.expert_weights.data;
-  p.weight_row = args.expert_weights.stride[0];
-  p.weight_step = args.expert_weights.stride[1];
-  p.experts = static_cast<int>(logits.experts);
-  const bool grouped = options.method != RouterMethod::kGreedy;
-  p.groups = grouped ? static_cast<int>(options.n_group) : 0;
-  p.group_size = grouped ? static_cast<int>(logits.experts / options.n_group) : 0;
-  p.topk_group = static_cast<int>(options.topk_group);
-  p.top_k = static_cast<int>(options.top_k);
-  p.method = options.method;
-  p.normalize = options.norm_topk_prob;
-  p.factor = options.routed_scaling_factor;
-  // With room behind the groups' keys: the compiler reads several at once, also where the loop ends before.
-  const int64_t words = 2 * logits.experts + p.groups + 4;
-  const auto shared = static_cast<size_t>(words) * sizeof(float);
+  const ChoiceParams p = ChoiceParamsOf(args);
+  const auto shared = static_cast<size_t>(ChoiceWords(p.experts, p.groups, p.top_k)) * sizeof(float);
   Launch(context, "router", ChoiceKernel, logits.rows, kChoiceThreads, shared, p);
+}
+
+bool HonoursNormRouter(const NormRouterArgs& args) {
+  const RmsNormArgs& norm = args.norm;
+  const FewParams p = FewParamsOf(args);
+  const int64_t rows = p.logit.rows, hidden = p.logit.hidden;
+  const bool updates_elsewhere = !norm.residual || norm.residual_out;
+  if (rows < 1 || rows > kFewRows || rows * p.slots > kFewPairs || hidden > kFewHidden || p.logit.experts > 1024 ||
+      p.choice.top_k > 64 || !norm.out || norm.quantized || norm.row_index || norm.out_index || norm.row_scale ||
+      !updates_elsewhere) {
+    return false;
+  }
+  const bool x_is_out = p.logit.x.data == p.normed.data && p.logit.x.row == p.normed.row;
+  const bool ids_agree = p.pair_ids == p.choice.ids && p.pair_row == p.choice.id_row &&
+                         p.pair_step == p.choice.id_step && p.slots >= p.choice.top_k;
+  return x_is_out && ids_agree && Extent(norm.x, 0) == rows && Has(p.x, Access::kFull, hidden) &&
+         Has(p.residual, Access::kFull, hidden) && Has(p.residual_out, Access::kFull, hidden) &&
+         Has(p.norm, Access::kFull, hidden) && Has(p.normed, Access::kHalf, hidden) &&
+         (Has(p.logit.weight, Access::kFull, hidden) || Has(p.logit.weight, Access::kHalf, hidden));
+}
+
+WorkspaceSize NormRouterWorkspace(const NormRouterArgs&, int) { return {0, 0, sizeof(int)}; }
+
+void NormRouter(const ExecContext& context, const NormRouterArgs& args) {
+  FewParams p = FewParamsOf(args);
+  p.arrived = context.Counters<int>(1);
+  const auto launch = [&]<Access kWeight>() {
+    if (p.logit.rows == 1) return LaunchFew<kWeight, 1>(context, p);
+    LaunchFew<kWeight, kFewRows>(context, p);
+  };
+  if (Has(p.logit.weight, Access::kFull, p.logit.hidden)) return launch.template operator()<Access::kFull>();
+  launch.template operator()<Access::kHalf>();
 }
 
 }  // namespace mxmla::gpu

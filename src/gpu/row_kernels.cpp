@@ -27,6 +27,11 @@ void AddRowKernels(KernelSet& set) {
       {kName, {}, GroupExperts, nullptr, {{"at most 2^31 - 1 pairs", [](const GroupExpertsArgs& args) {
                                              return args.pairs.shape[0] <= 0x7fffffff;
                                            }}}});
+  set.norm_router.push_back({kName,
+                             {},
+                             NormRouter,
+                             NormRouterWorkspace,
+                             {{"few rows in float32, normed to bf16 for the router alone", HonoursNormRouter}}});
   set.silu_mul.push_back({kName, {{.operand = "out", .inner_stride_one = true}}, SiluMul});
   set.combine_experts.push_back({kName, {}, CombineExperts});
   set.embedding.push_back({kName, {{.operand = "table", .dtypes = kFloats}}, Embedding});

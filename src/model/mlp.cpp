@@ -4,6 +4,7 @@
 #include <span>
 
 #include "core/float_view.h"
+#include "ops/fused.h"
 #include "ops/linear.h"
 #include "ops/moe.h"
 #include "ops/norm.h"
@@ -25,11 +26,12 @@ class Mlp {
         row_length_(step.views.row_length),
         norm_eps_(step.norm_eps),
         shared_parts_(step.shared_parts),
-        rows_(step.shape.rows()) {}
+        rows_(step.shape.rows()),
+        prompt_begin_(step.shape.absorbed_rows) {}
 
   void Run() {
     if (!layer_.is_moe) {
-      NormInput(FormatsOf({&layer_.mlp.gate_proj, 1}) | FormatsOf({&layer_.mlp.up_proj, 1}));
+      RmsNorm(context_, InputNorm(FormatsOf({&layer_.mlp.gate_proj, 1}) | FormatsOf({&layer_.mlp.up_proj, 1})));
       Dense(layer_.mlp, "mlp", b_.Plain(b_.delta, rows_));
       return;
     }
@@ -39,9 +41,7 @@ class Mlp {
     if (shared)
       formats =
           formats | FormatsOf({&layer_.shared_experts.gate_proj, 1}) | FormatsOf({&layer_.shared_experts.up_proj, 1});
-    NormInput(formats);
-    RouteRows();
-    Experts();
+    RouteRows(InputNorm(formats));
     CombineExpertsArgs combine;
     combine.pairs = AsInput(b_.Plain(b_.expert_out, Pairs()));
     combine.expert_weights = Weights();
@@ -51,7 +51,7 @@ class Mlp {
       combine.shared = AsInput(out);
     }
     combine.out = b_.Plain(c_.post_mlp_norm ? b_.combined : b_.delta, rows_);
-    CombineExperts(context_, combine);
+    Experts(combine);
     if (c_.post_mlp_norm) NormOutput(combine.out);
   }
 
@@ -78,15 +78,16 @@ class Mlp {
   }
 
   // The norm's output in every format that a consumer reads.
-  void NormInput(Formats formats) {
+  RmsNormArgs InputNorm(Formats formats) const {
     RmsNormArgs norm;
     norm.x = AsInput(b_.Plain(b_.delta, rows_));
     norm.residual = b_.Float(b_.residual, rows_);
+    norm.residual_out = b_.Float(b_.attended, rows_);
     norm.weight = layer_.post_attention_layernorm;
     norm.eps = norm_eps_;
     if (formats.quantized) norm.quantized = b_.Quantized(b_.normed_quantized, rows_);
     if (formats.plain) norm.out = b_.Plain(b_.normed, rows_);
-    RmsNorm(context_, norm);
+    return norm;
   }
 
   // Of a mixture's result, before it is added to the residual stream.
@@ -116,8 +117,9 @@ class Mlp {
   }
 
   // silu(gate) * up of a (rows, 2 * width) buffer, in the formats that are read.
+  // `product` writes that buffer, where it has not been run.
   Inputs Activate(const FloatOutput<2>& gate_up, int64_t rows, int64_t width, Formats formats, PlainBuffer plain,
-                  QuantizedBuffer quantized) const {
+                  QuantizedBuffer quantized, const GroupedLinearArgs* product = nullptr) const {
     // The buffers were planned for the widest layer: a narrower one takes a dense view of the same memory.
     plain.columns = width;
     quantized.columns = width;
@@ -127,8 +129,15 @@ class Mlp {
     std::optional<Activation<2>> plain_out, quantized_out;
     if (formats.plain) {
       silu.out = AsDestination(b_.Plain(plain, rows));
-      SiluMul(context_, silu);
+      if (product && !formats.quantized) {
+        GatedExperts(context_, {*product, silu});
+      } else {
+        if (product) GroupedLinear(context_, *product, "experts");
+        SiluMul(context_, silu);
+      }
       plain_out = AsActivation(silu.out);
+    } else if (product) {
+      GroupedLinear(context_, *product, "experts");
     }
     if (formats.quantized) {
       silu.out = AsDestination(b_.Quantized(quantized, rows));
@@ -142,16 +151,16 @@ class Mlp {
     const int64_t width = RowCount(weights.gate_proj);
     const FloatOutput<2> gate_up = Slice(b_.Plain(b_.gate_up, rows_), 1, 0, 2 * width);
     if (joined_.gate_up) {
-      Linear(context_, {Input(*joined_.gate_up), *joined_.gate_up, gate_up}, name);
+      Linear(context_, {Input(*joined_.gate_up), *joined_.gate_up, gate_up, prompt_begin_}, name);
     } else {
-      Linear(context_, {Input(weights.gate_proj), weights.gate_proj, Slice(gate_up, 1, 0, width)}, name);
-      Linear(context_, {Input(weights.up_proj), weights.up_proj, Slice(gate_up, 1, width, width)}, name);
+      Linear(context_, {Input(weights.gate_proj), weights.gate_proj, Slice(gate_up, 1, 0, width), prompt_begin_}, name);
+      Linear(context_, {Input(weights.up_proj), weights.up_proj, Slice(gate_up, 1, width, width), prompt_begin_}, name);
     }
     const Inputs inputs = Activate(gate_up, rows_, width, FormatsOf({&weights.down_proj, 1}), b_.mlp, b_.mlp_quantized);
-    Linear(context_, {inputs.x, weights.down_proj, out}, name);
+    Linear(context_, {inputs.x, weights.down_proj, out, prompt_begin_}, name);
   }
 
-  void RouteRows() {
+  void RouteRows(const RmsNormArgs& norm) {
     RouterArgs router;
     router.x = AsInput(b_.Plain(b_.normed, rows_));
     router.weight = layer_.router;
@@ -161,8 +170,8 @@ class Mlp {
     router.logits = b_.Float(b_.router_logits, rows_);
     router.expert_ids = Ids().Slice(1, 0, c_.num_experts_per_tok);
     router.expert_weights = Weights().Slice(1, 0, c_.num_experts_per_tok);
-    Router(context_, router);
-    GroupExperts(context_, {Ids(), b_.Ints(b_.expert_begin, ExpertCount() + 1), b_.Ints(b_.expert_pairs, Pairs())});
+    NormRouter(context_,
+               {norm, router, {Ids(), b_.Ints(b_.expert_begin, ExpertCount() + 1), b_.Ints(b_.expert_pairs, Pairs())}});
   }
 
   // (rows, slots)
@@ -171,7 +180,7 @@ class Mlp {
     return View<float, 1>::Contiguous(b_.Float(b_.expert_weights, 0).data, {Pairs()}).Split(0, rows_, Slots());
   }
 
-  void Experts() {
+  void Experts(const CombineExpertsArgs& combine) {
     const ExpertWeights& experts = layer_.experts;
     const int64_t width = c_.moe_intermediate_size;
     const FloatOutput<2> gate_up = b_.Plain(b_.expert_gate_up, Pairs());
@@ -179,8 +188,15 @@ class Mlp {
     const View<const int32_t, 1> pairs = b_.Ints(b_.expert_pairs, Pairs());
     const auto product = [&](const Inputs& inputs, int64_t pairs_per_row, const std::vector<LinearWeight>& weights,
                              const std::shared_ptr<const void>& placed, const FloatOutput<2>& out) {
-      GroupedLinear(context_, {inputs.x, pairs_per_row, weights, begin, pairs, out, inputs.x_quantized, placed.get()},
-                    "experts");
+      return GroupedLinearArgs{inputs.x,
+                               pairs_per_row,
+                               weights,
+                               begin,
+                               pairs,
+                               out,
+                               inputs.x_quantized,
+                               placed.get(),
+                               prompt_begin_ * (Slots() / pairs_per_row)};
     };
     const auto normed = [&](const std::vector<LinearWeight>& weights) {
       const Formats formats = FormatsOf(weights);
@@ -189,14 +205,26 @@ class Mlp {
       if (formats.quantized) quantized = AsActivation(b_.Quantized(b_.normed_quantized, rows_));
       return InputsOf(plain, quantized);
     };
+    const auto activate = [&](const GroupedLinearArgs* gate_up_product) {
+      return Activate(gate_up, Pairs(), width, FormatsOf(experts.down_proj), b_.expert_mlp, b_.expert_mlp_quantized,
+                      gate_up_product);
+    };
+    Inputs activated;
     if (!joined_.expert_gate_up.empty()) {
-      product(normed(joined_.expert_gate_up), Slots(), joined_.expert_gate_up, placed_.gate_up, gate_up);
+      const GroupedLinearArgs args =
+          product(normed(joined_.expert_gate_up), Slots(), joined_.expert_gate_up, placed_.gate_up, gate_up);
+      activated = activate(&args);
     } else {
-      product(normed(experts.gate_proj), Slots(), experts.gate_proj, placed_.gate_proj, Slice(gate_up, 1, 0, width));
-      product(normed(experts.up_proj), Slots(), experts.up_proj, placed_.up_proj, Slice(gate_up, 1, width, width));
+      const Inputs gate = normed(experts.gate_proj), up = normed(experts.up_proj);
+      GroupedLinear(context_, product(gate, Slots(), experts.gate_proj, placed_.gate_proj, Slice(gate_up, 1, 0, width)),
+                    "experts");
+      GroupedLinear(context_, product(up, Slots(), experts.up_proj, placed_.up_proj, Slice(gate_up, 1, width, width)),
+                    "experts");
+      activated = activate(nullptr);
     }
-    product(Activate(gate_up, Pairs(), width, FormatsOf(experts.down_proj), b_.expert_mlp, b_.expert_mlp_quantized), 1,
-            experts.down_proj, placed_.down_proj, b_.Plain(b_.expert_out, Pairs()));
+    CombinedExperts(
+        context_,
+        {product(activated, 1, experts.down_proj, placed_.down_proj, b_.Plain(b_.expert_out, Pairs())), combine});
   }
 
   const ExecContext& context_;
@@ -210,6 +238,7 @@ class Mlp {
   const float norm_eps_;
   const int64_t shared_parts_;
   const int64_t rows_;
+  const int64_t prompt_begin_;
 };
 
 }  // namespace

@@ -121,6 +121,7 @@ class WorkspaceMemory {
   }
 
   size_t bytes() const { return memory_.bytes() + counters_.bytes(); }
+  size_t scratch_bytes() const { return memory_.bytes(); }  // at data(); without the counters
   std::byte* data() const { return memory_.data(); }
 
  private:

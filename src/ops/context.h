@@ -43,6 +43,8 @@ struct ExecContext {
   Workspace workspace;
   // While not null, ops run nothing: they add what their kernels would ask for here.
   WorkspaceSize* planned = nullptr;
+  // While not null, ops run nothing: they check their operands and add the bytes that they would move here.
+  int64_t* counted = nullptr;
 
   // Room for `count` elements of T at `byte_offset` of worker's memory, or of the shared memory; an Error (kInternal)
   // when the plan was too small.

@@ -3,7 +3,9 @@
 
 #include "ops/attention.h"
 #include "ops/embedding.h"
+#include "ops/fused.h"
 #include "ops/head_product.h"
+#include "ops/indexer.h"
 #include "ops/kernel_table.h"
 #include "ops/linear.h"
 #include "ops/moe.h"
@@ -30,13 +32,23 @@ struct KernelSet {
   KernelTable<RopeArgs> rope;
   KernelTable<RopeAnglesArgs> rope_angles;
   KernelTable<DecodeAttentionArgs> decode_attention;
+  KernelTable<DecodeAttentionArgs> sparse_attention;  // with `chosen`
   KernelTable<PrefillAttentionArgs> prefill_attention;
+  KernelTable<IndexKeyArgs> index_key;
+  KernelTable<IndexTopKArgs> index_top_k;
   KernelTable<RouterArgs> router;
   KernelTable<GroupExpertsArgs> group_experts;
   KernelTable<SiluMulArgs> silu_mul;
   KernelTable<CombineExpertsArgs> combine_experts;
   KernelTable<EmbeddingArgs> embedding;
   KernelTable<SampleArgs> sample;
+
+  // May be empty: the ops' parts run then.
+  KernelTable<NormLinearArgs> norm_linear;
+  KernelTable<LatentQueryArgs> latent_query;
+  KernelTable<NormRouterArgs> norm_router;
+  KernelTable<GatedExpertsArgs> gated_experts;
+  KernelTable<CombinedExpertsArgs> combined_experts;
 };
 
 }  // namespace mxmla

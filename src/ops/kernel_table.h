@@ -156,6 +156,10 @@ bool Holds(const Kernel<Args>& kernel, const Args& args) {
 template <class Args>
 void Dispatch(const ExecContext& context, const KernelTable<Args>& table, std::string_view op, const Args& args,
               const OperandList& operands, int64_t bytes) {
+  if (context.counted) {
+    *context.counted += bytes;
+    return;
+  }
   bool planned = false;
   for (const Kernel<Args>& kernel : table) {
     if (!internal::Meets(kernel.requirements, operands)) continue;

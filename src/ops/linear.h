@@ -1,6 +1,7 @@
 // out = x W^T: the linear layers, and the products of a mixture's experts.
 #pragma once
 
+#include <limits>
 #include <optional>
 #include <span>
 
@@ -9,12 +10,18 @@
 
 namespace mxmla {
 
+// What `prompt_begin` is where no row is a prompt's.
+inline constexpr int64_t kNoPrompts = std::numeric_limits<int64_t>::max();
+
 // out[r, j] = sum over k of x[r, k] * w[j, k], in float32 over dequantised values, rounded once to out's type. For one
-// backend the order of the sum depends on neither the rows nor the threads.
+// backend the order of the sum depends on neither the rows nor the threads. Rows from `prompt_begin` on come from
+// prompts that take many rows at a time: a backend may sum them in another order, made for many rows, than the rows
+// that are decoded, but does so however many there are.
 struct LinearArgs {
   Activation<2> x;      // (rows, k)
   LinearWeight weight;  // (n, k)
   FloatOutput<2> out;   // (rows, n); outer stride free
+  int64_t prompt_begin = kNoPrompts;
 };
 void Linear(const ExecContext& context, const LinearArgs& args, std::string_view name = "linear");
 
@@ -26,12 +33,13 @@ struct GroupedLinearArgs {
   std::span<const LinearWeight> weights;  // one (n, k) an expert; formats may differ
   View<const int32_t, 1> expert_begin;    // (experts + 1): where each expert's pairs begin in `pairs`; pairs behind
                                           // the last expert's are padding, whose rows of `out` are left as they are
-  View<const int32_t, 1> pairs;           // (pairs): pair numbers, grouped by expert
+  View<const int32_t, 1> pairs;           // (pairs): pair numbers, grouped by expert, rising in each
   FloatOutput<2> out;                     // (pairs, n): row p holds pair p
   // The same rows in the format that experts with quantised weights read, where it differs from the others'.
   std::optional<Activation<2>> x_quantized = std::nullopt;
   // What Backend::PlaceExperts made of `weights`, where a backend's kernels read such.
   const void* placed = nullptr;
+  int64_t prompt_begin = kNoPrompts;  // of the rows of x
 
   const Activation<2>& InputOf(const LinearWeight& expert) const {
     return x_quantized && IsQuantized(expert) ? *x_quantized : x;

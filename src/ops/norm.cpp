@@ -22,6 +22,12 @@ void RmsNorm(const ExecContext& context, const RmsNormArgs& args) {
     operands.Add("residual", *args.residual);
     bytes += (args.row_index ? 1 : 2) * rows * n * static_cast<int64_t>(sizeof(float));
   }
+  if (args.residual_out) {
+    CheckTrue(kOp, "residual_out", args.residual && !args.row_index, "a residual and no row_index", "other operands");
+    CheckExtent(kOp, "residual_out extent 0 (rows of x)", x_rows, args.residual_out->shape[0]);
+    CheckExtent(kOp, "residual_out extent 1 (n of x)", n, args.residual_out->shape[1]);
+    operands.Add("residual_out", *args.residual_out);
+  }
   if (args.row_index) {
     operands.Add("row_index", *args.row_index);
     bytes += Bytes(*args.row_index);

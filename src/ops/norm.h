@@ -8,14 +8,15 @@
 
 namespace mxmla {
 
-// For each row r: v = x[r]; with `residual`, v = residual[r] + x[r] in float32, which is stored in residual[r] unless
-// there is a row_index, whose rows may repeat; then
+// For each row r: v = x[r]; with `residual`, v = residual[r] + x[r] in float32, which is stored in residual[r], or in
+// residual_out[r] where that is given, unless there is a row_index, whose rows may repeat; then
 //   y = row_scale[r] * weight * v / sqrt(mean(v^2) + eps)
 // rounded to the output type. The mean is a float32 sum (or better). `quantized` holds y rounded first to the backend's
 // activation type (float32 for ref, bf16 for cpu), then quantised.
 struct RmsNormArgs {
   FloatInput<2> x;                                  // (x_rows, n)
-  std::optional<View<float, 2>> residual;           // (x_rows, n), updated without row_index
+  std::optional<View<float, 2>> residual;           // (x_rows, n), updated without either below
+  std::optional<View<float, 2>> residual_out;       // (x_rows, n), other memory than residual
   std::optional<View<const int32_t, 1>> row_index;  // (rows): output row r reads row row_index[r]
   View<const float, 1> weight;                      // (n)
   std::optional<View<const float, 1>> row_scale;    // (rows), of the output's rows; absent: 1

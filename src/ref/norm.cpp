@@ -18,9 +18,9 @@ void RmsNorm(const ExecContext& context, const RmsNormArgs& args) {
       if (!updates || first) LoadRow(args.x, from, begin, count, v);
       if (!args.residual) return;
       for (int64_t i = 0; i < count; ++i) {
-        float& residual = (*args.residual)(from, begin + i);
-        v[i] = updates && !first ? residual : residual + v[i];
-        if (updates) residual = v[i];
+        float& sum = (args.residual_out ? *args.residual_out : *args.residual)(from, begin + i);
+        v[i] = updates && !first ? sum : (*args.residual)(from, begin + i) + v[i];
+        if (updates) sum = v[i];
       }
     };
     double squares = 0;

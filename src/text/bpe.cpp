@@ -1,10 +1,17 @@
 #include "text/bpe.h"
 
 #include <algorithm>
+#include <bit>
+#include <limits>
 #include <optional>
+
+#include "text/utf8.h"
 
 namespace mxmla {
 namespace {
+
+// Up to so many symbols a heap does not pay.
+constexpr size_t kShort = 24;
 
 // A token so far: a stretch of the piece, linked to its neighbours. A length of 0 marks one that was merged away.
 struct Symbol {
@@ -15,10 +22,7 @@ struct Symbol {
   int32_t next;
 };
 
-struct Joined {
-  int32_t rank;
-  int32_t id;
-};
+using Joined = MergeTable::Ranked;
 
 struct Candidate {
   int32_t rank;
@@ -47,7 +51,7 @@ Workspace& ThreadWorkspace() {
 // Merges the lowest-ranked pair until none is left. A candidate whose symbols have changed since it was made is
 // stale and skipped: symbols only grow, so equal ids mean the same stretch of text.
 template <typename FindJoined>
-void MergeAll(Workspace* workspace, const FindJoined& find_joined) {
+void MergeLong(Workspace* workspace, const FindJoined& find_joined) {
   std::vector<Symbol>& symbols = workspace->symbols;
   std::vector<Candidate>& heap = workspace->heap;
   heap.clear();
@@ -57,7 +61,7 @@ void MergeAll(Workspace* workspace, const FindJoined& find_joined) {
     const Symbol& right = symbols[static_cast<size_t>(left.next)];
     const std::optional<Joined> joined = find_joined(left, right);
     if (!joined) return std::nullopt;
-    return Candidate{joined->rank, position, left.id, right.id, joined->id};
+    return Candidate{joined->rank, position, left.id, right.id, joined->joined};
   };
   for (size_t i = 0; i + 1 < symbols.size(); ++i) {
     if (const auto c = candidate(static_cast<int32_t>(i))) heap.push_back(*c);
@@ -87,12 +91,52 @@ void MergeAll(Workspace* workspace, const FindJoined& find_joined) {
   }
 }
 
+// The same for a few symbols, by looking through all pairs for the lowest rank each time. The symbols that are left
+// stand side by side.
+template <typename FindJoined>
+void MergeShort(std::vector<Symbol>* symbols, const FindJoined& find_joined) {
+  constexpr int32_t kNone = std::numeric_limits<int32_t>::max();
+  size_t count = symbols->size();
+  Symbol* const all = symbols->data();
+  Joined joined[kShort];  // of each symbol and the next
+  const auto look = [&](size_t i) { joined[i] = find_joined(all[i], all[i + 1]).value_or(Joined{kNone, -1}); };
+  for (size_t i = 0; i + 1 < count; ++i) look(i);
+  while (count > 1) {
+    size_t best = 0;
+    for (size_t i = 1; i + 1 < count; ++i) {
+      if (joined[i].rank < joined[best].rank) best = i;
+    }
+    if (joined[best].rank == kNone) break;
+    all[best].id = joined[best].joined;
+    all[best].length += all[best + 1].length;
+    std::copy(all + best + 2, all + count, all + best + 1);
+    std::copy(joined + best + 1, joined + count - 1, joined + best);
+    --count;
+    if (best > 0) look(best - 1);
+    if (best + 1 < count) look(best);
+  }
+  symbols->resize(count);
+}
+
 void AppendIds(const std::vector<Symbol>& symbols, std::vector<int32_t>* ids) {
   if (symbols.empty()) return;
   for (int32_t i = 0; i >= 0; i = symbols[static_cast<size_t>(i)].next) {
     ids->push_back(symbols[static_cast<size_t>(i)].id);
   }
 }
+
+template <typename FindJoined>
+void MergeAndAppend(Workspace* workspace, std::vector<int32_t>* ids, const FindJoined& find_joined) {
+  if (workspace->symbols.size() <= kShort) {
+    MergeShort(&workspace->symbols, find_joined);
+    for (const Symbol& symbol : workspace->symbols) ids->push_back(symbol.id);
+  } else {
+    MergeLong(workspace, find_joined);
+    AppendIds(workspace->symbols, ids);
+  }
+}
+
+constexpr uint64_t kNoPair = ~uint64_t{0};  // ids are not negative
 
 uint64_t PairKey(int32_t left, int32_t right) {
   return (static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32) | static_cast<uint32_t>(right);
@@ -106,13 +150,33 @@ void PushSymbol(int32_t id, size_t begin, std::vector<Symbol>* symbols) {
 
 }  // namespace
 
+MergeTable::MergeTable(std::span<const Merge> merges) {
+  const size_t size = std::bit_ceil(2 * merges.size() + 2);
+  shift_ = 64 - std::countr_zero(size);
+  entries_.assign(size, {kNoPair, {}});
+  int32_t rank = 0;
+  for (const Merge& merge : merges) {
+    const uint64_t pair = PairKey(merge.left, merge.right);
+    entries_[PlaceOf(pair)] = {pair, {rank++, merge.joined}};
+  }
+}
+
+// Where the pair is, or the free place that ends the search for it.
+size_t MergeTable::PlaceOf(uint64_t pair) const {
+  size_t place = (pair * 0x9e3779b97f4a7c15u) >> shift_;
+  while (entries_[place].pair != pair && entries_[place].pair != kNoPair) place = (place + 1) & (entries_.size() - 1);
+  return place;
+}
+
+std::optional<MergeTable::Ranked> MergeTable::Find(int32_t left, int32_t right) const {
+  const Entry& entry = entries_[PlaceOf(PairKey(left, right))];
+  if (entry.pair == kNoPair) return std::nullopt;
+  return entry.ranked;
+}
+
 MergeListBpe::MergeListBpe(const Vocabulary* vocabulary, const std::array<int32_t, 256>& byte_ids,
                            std::span<const Merge> merges, bool ignore_merges)
-    : vocabulary_(vocabulary), byte_ids_(byte_ids), ignore_merges_(ignore_merges) {
-  merges_.reserve(merges.size());
-  int32_t rank = 0;
-  for (const Merge& merge : merges) merges_[PairKey(merge.left, merge.right)] = {rank++, merge.joined};
-}
+    : vocabulary_(vocabulary), byte_ids_(byte_ids), merges_(merges), ignore_merges_(ignore_merges) {}
 
 void MergeListBpe::Encode(std::string_view piece, std::vector<int32_t>* ids) const {
   if (ignore_merges_) {
@@ -127,12 +191,49 @@ void MergeListBpe::Encode(std::string_view piece, std::vector<int32_t>* ids) con
     const int32_t id = byte_ids_[static_cast<unsigned char>(piece[i])];
     if (id >= 0) PushSymbol(id, i, &workspace.symbols);
   }
-  MergeAll(&workspace, [this](const Symbol& left, const Symbol& right) -> std::optional<Joined> {
-    const auto found = merges_.find(PairKey(left.id, right.id));
-    if (found == merges_.end()) return std::nullopt;
-    return Joined{found->second.rank, found->second.joined};
-  });
-  AppendIds(workspace.symbols, ids);
+  MergeAndAppend(&workspace, ids,
+                 [this](const Symbol& left, const Symbol& right) { return merges_.Find(left.id, right.id); });
+}
+
+void CharacterBpe::Encode(std::string_view piece, std::vector<int32_t>* ids) const {
+  std::string key;
+  const auto find = [&](std::string_view text) -> std::optional<int32_t> {
+    key.assign(text);
+    const auto found = options_.tokens.find(key);
+    if (found == options_.tokens.end()) return std::nullopt;
+    return found->second;
+  };
+  if (options_.ignore_merges) {
+    if (const auto id = find(piece)) {
+      ids->push_back(*id);
+      return;
+    }
+  }
+  Workspace& workspace = ThreadWorkspace();
+  workspace.symbols.clear();
+  bool is_unknown = false;  // the characters before are, and wait for what follows
+  const auto push_unknown = [&](size_t at) {
+    if (is_unknown) PushSymbol(*options_.unknown, at, &workspace.symbols);
+    is_unknown = false;
+  };
+  for (size_t at = 0; at < piece.size();) {
+    const std::string_view character = piece.substr(at, CodePointAt(piece, at).length);
+    if (const auto id = find(character)) {
+      push_unknown(at);
+      PushSymbol(*id, at, &workspace.symbols);
+    } else if (options_.byte_ids) {
+      for (const char c : character) {
+        PushSymbol((*options_.byte_ids)[static_cast<unsigned char>(c)], at, &workspace.symbols);
+      }
+    } else if (options_.unknown) {
+      if (!options_.fuses_unknown) push_unknown(at);
+      is_unknown = true;
+    }
+    at += character.size();
+  }
+  push_unknown(piece.size());
+  MergeAndAppend(&workspace, ids,
+                 [this](const Symbol& left, const Symbol& right) { return merges_.Find(left.id, right.id); });
 }
 
 void RankBpe::Encode(std::string_view piece, std::vector<int32_t>* ids) const {
@@ -145,14 +246,13 @@ void RankBpe::Encode(std::string_view piece, std::vector<int32_t>* ids) const {
   for (size_t i = 0; i < piece.size(); ++i) {
     PushSymbol(*vocabulary_->Find(piece.substr(i, 1)), i, &workspace.symbols);
   }
-  MergeAll(&workspace, [&](const Symbol& left, const Symbol& right) -> std::optional<Joined> {
+  MergeAndAppend(&workspace, ids, [&](const Symbol& left, const Symbol& right) -> std::optional<Joined> {
     const size_t length = size_t{left.length} + right.length;
     if (length > vocabulary_->longest_findable()) return std::nullopt;
     const auto id = vocabulary_->Find(piece.substr(left.begin, length));
     if (!id) return std::nullopt;
     return Joined{*id, *id};
   });
-  AppendIds(workspace.symbols, ids);
 }
 
 }  // namespace mxmla

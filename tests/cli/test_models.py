@@ -90,12 +90,41 @@ def test_a_query_scale_begins_at_its_length(tmp_path):
     assert (np.abs(scaled[8:] - flat[8:]).max(axis=1) > 1e-3).all()
 
 
-@pytest.mark.parametrize("name,cut", [("minicpm3-4b", []), ("glm-4.7-flash", ["--experts", 8])])
+@pytest.mark.parametrize("name,cut", [
+    ("minicpm3-4b", ["--layers", 2]), ("glm-4.7-flash", ["--layers", 2, "--experts", 8]),
+    ("glm-5.2", ["--layers", 4, "--experts", 8, "--context", 3000])])
 def test_dummy_weights_of_the_real_shape(name, cut):
-    """Kernels for latents of 256 and 32 rotated dimensions, and for heads of 192 + 64 and 256."""
-    text = run("bench", "decode", "--dummy", REPOSITORY / "configs" / f"{name}.json", "--layers", 2, *cut,
+    """Kernels for latents of 256 and 32 rotated dimensions, for heads of 192 + 64 and 256, and for a context beyond
+    index_topk with a layer that shares its choice."""
+    text = run("bench", "decode", "--dummy", REPOSITORY / "configs" / f"{name}.json", *cut,
                "--steps", 2, "--repeat", 1).stdout
     assert b"tokens/s" in text
+
+
+@pytest.mark.parametrize("name,bytes_a_token,indexers", [
+    ("v32", 2 * (2 * (40 + 8) + 2 * 20), 2), ("glm-dsa", 2 * (4 * (28 + 8) + 3 * 12), 3)])
+def test_inspect_counts_the_indexers_keys(name, bytes_a_token, indexers, tmp_path):
+    output = tmp_path / "inspect.json"
+    text = run("inspect", MODELS / name, "--json", output).stdout.decode()
+    found = json.loads(output.read_text())
+    assert found["kv_bytes_per_token"] == bytes_a_token and found["indexer_layers"] == indexers
+    assert "indexer        top 16 of" in text
+    assert [group["tensors"] for group in found["groups"] if group["name"] == "indexer"] == [3 * indexers]
+
+
+@pytest.mark.parametrize("spelling", [
+    {"indexer_types": ["full", "full", "shared", "full"]}, {"index_topk_pattern": "FFSF"}])
+def test_indexers_may_be_spelt_out(spelling, tmp_path):
+    folder = editable_copy("glm-dsa", tmp_path / "spelt")
+    edit_config(folder, lambda config: config.update(index_topk_freq=1, **spelling))
+    same = run_logits(MODELS / "glm-dsa", tmp_path / "a.npy", "--device", "ref")
+    assert np.array_equal(same, run_logits(folder, tmp_path / "b.npy", "--device", "ref"))
+
+
+def test_quantize_leaves_the_indexers_weights(tmp_path):
+    run("quantize", MODELS / "v32", tmp_path / "dst", "--format", "mxfp4")
+    assert run_logits(tmp_path / "dst", tmp_path / "a.npy", "--device", "cpu",
+                      tokens=MODELS / "v32" / "tokens.json").shape[1] == 48
 
 
 def expect(status, model, words):
@@ -106,7 +135,7 @@ def expect(status, model, words):
 
 
 @pytest.mark.parametrize("architecture,words", [
-    ("DeepseekV32ForCausalLM", ["indexer"]), ("GlmMoeDsaForCausalLM", ["indexer"]),
+    ("AXK2ForCausalLM", ["indexer"]), ("HYV4ForCausalLM", ["indexer"]),
     ("KimiLinearForCausalLM", ["linear attention"]), ("DeepseekV4ForCausalLM", ["not MLA"]),
     ("LongcatFlashForCausalLM", ["zero experts"])])
 def test_relatives_are_refused_with_the_reason(architecture, words, tmp_path):
@@ -132,6 +161,14 @@ def test_relatives_are_refused_with_the_reason(architecture, words, tmp_path):
     ("glm-lite", lambda c: c.update(attention_bias=True), BAD_CONFIG, ["attention_bias"]),
     ("glm-lite", lambda c: c.update(mlp_layer_types=["dense", "sparse", "dense"]), BAD_CONFIG, ["mlp_layer_types"]),
     ("sarvam", lambda c: c.update(score_function="softmax"), BAD_CONFIG, ["noaux_tc with softmax"]),
+    ("v32", lambda c: c.update(q_lora_rank=None), BAD_CONFIG, ["q_lora_rank", "indexer"]),
+    ("v32", lambda c: c.update(index_head_dim=4), BAD_CONFIG, ["index_head_dim", "8 rotated"]),
+    ("v32", lambda c: c.update(index_topk=0), BAD_CONFIG, ["index_topk"]),
+    ("glm-dsa", lambda c: c.update(indexer_types=["shared"] + ["full"] * 3), BAD_CONFIG, ["indexer_types", "first layer"]),
+    ("glm-dsa", lambda c: c.update(indexer_types=["full"] * 3), BAD_CONFIG, ["indexer_types", "the 4 layers"]),
+    ("glm-dsa", lambda c: c.update(index_topk_pattern="FXSF"), BAD_CONFIG, ["index_topk_pattern", "F and S"]),
+    ("glm-dsa", lambda c: c.update(index_skip_topk_offset=0), BAD_CONFIG, ["index_topk_freq", "first layer"]),
+    ("glm-dsa", lambda c: c.update(index_topk_freq=3), TENSOR, ["layers.3.self_attn.indexer"]),
 ])
 def test_configs_that_are_refused(name, change, status, words, tmp_path):
     folder = editable_copy(name, tmp_path / "model")

@@ -8,60 +8,19 @@
 #include <memory>
 
 #include "core/thread_pool.h"
-#include "random_weights.h"
+#include "expert_pairs.h"
 #include "ref/kernels.h"
 
 namespace mxmla {
 namespace {
 
+using testing::ExpertPairs;
 using testing::Format;
 using testing::kFormats;
 using testing::MappedMemory;
-using testing::RandomRows;
 using testing::RandomWeight;
 
 class CudaGroupedLinearTest : public testing::GpuTest {};
-
-// Experts, rows, and which expert each pair has chosen (-1: none).
-struct Case {
-  Case(std::mt19937_64& rng, Format format, int64_t experts, int64_t n, int64_t k, int64_t rows, int64_t top_k,
-       bool crowded)
-      : x(rng, rows, k),
-        begin_memory(static_cast<size_t>(experts + 1) * 4),
-        pairs_memory(static_cast<size_t>(rows * top_k) * 4) {
-    for (int64_t e = 0; e < experts; ++e) {
-      owned.push_back(std::make_unique<RandomWeight>(rng, format, n, k));
-      weights.push_back(owned.back()->weight);
-    }
-    std::vector<std::vector<int32_t>> chosen(static_cast<size_t>(experts));
-    for (int32_t r = 0; r < rows; ++r) {
-      std::vector<int32_t> order(static_cast<size_t>(experts));
-      for (int32_t e = 0; e < experts; ++e) order[static_cast<size_t>(e)] = e;
-      std::shuffle(order.begin() + (crowded ? 1 : 0), order.end(), rng);
-      if (r % 5 == 4) continue;  // a padding row
-      for (int32_t s = 0; s < top_k; ++s) {
-        chosen[static_cast<size_t>(order[static_cast<size_t>(s)])].push_back(r * static_cast<int32_t>(top_k) + s);
-      }
-    }
-    int32_t at = 0;
-    for (int64_t e = 0; e <= experts; ++e) {
-      begin_memory.As<int32_t>()[e] = at;
-      if (e == experts) break;
-      for (int32_t pair : chosen[static_cast<size_t>(e)]) pairs_memory.As<int32_t>()[at++] = pair;
-    }
-    args.x = View<const bf16, 2>(x.view);
-    args.pairs_per_row = top_k;
-    args.weights = weights;
-    args.expert_begin = View<const int32_t, 1>::Contiguous(begin_memory.As<const int32_t>(), {experts + 1});
-    args.pairs = View<const int32_t, 1>::Contiguous(pairs_memory.As<const int32_t>(), {rows * top_k});
-  }
-
-  RandomRows x;
-  MappedMemory begin_memory, pairs_memory;
-  std::vector<std::unique_ptr<RandomWeight>> owned;
-  std::vector<LinearWeight> weights;
-  GroupedLinearArgs args;
-};
 
 // All pairs streamed, or all in tiles of the tensor cores.
 constexpr int64_t kStreamed = 1 << 20, kTiled = 0;
@@ -84,7 +43,7 @@ TEST_F(CudaGroupedLinearTest, AgreesWithRefAndWritesNothingElse) {
                                                         {false, cuda::kMostStreamedPairs}}) {
         SCOPED_TRACE(::testing::Message() << s.experts << " experts, " << s.n << " x " << s.k << ", rows " << s.rows
                                           << ", format " << static_cast<int>(format));
-        Case c(rng_, format, s.experts, s.n, s.k, s.rows, s.top_k, s.crowded);
+        ExpertPairs c(rng_, format, s.experts, s.n, s.k, s.rows, s.top_k, s.crowded);
         const int64_t pairs = s.rows * s.top_k, stride = s.n + 4;
         std::vector<float> expected(static_cast<size_t>(pairs * s.n), std::nanf(""));
         ThreadPool pool(16);
@@ -130,7 +89,7 @@ TEST_F(CudaGroupedLinearTest, APairDoesNotDependOnTheOthers) {
                                               {Format::kBf16, kTiled},
                                               {Format::kMxfp4, kTiled},
                                               {Format::kFp8, kTiled}}) {
-    Case c(rng_, format, 6, 304, 7168, 40, 3, true);
+    ExpertPairs c(rng_, format, 6, 304, 7168, 40, 3, true);
     const cuda::ExpertTable table(c.weights);
     MappedMemory all(120 * 304 * 4), one(3 * 304 * 4);
     c.args.out = View<float, 2>::Contiguous(all.As<float>(), {120, 304});
@@ -158,7 +117,7 @@ TEST_F(CudaGroupedLinearTest, APairDoesNotDependOnTheOthers) {
 }
 
 TEST_F(CudaGroupedLinearTest, Refusals) {
-  Case c(rng_, Format::kMxfp4, 4, 64, 256, 2, 2, false);
+  ExpertPairs c(rng_, Format::kMxfp4, 4, 64, 256, 2, 2, false);
   const auto code_of = [&](auto&& call) {
     try {
       call();

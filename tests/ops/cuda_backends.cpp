@@ -100,7 +100,8 @@ const KernelSet& GpuKernels() {
     KernelSet set = cuda::Kernels(false);
     MakeAllWait(set.rms_norm, set.linear, set.grouped_linear, set.query_absorb, set.value_project, set.quantize,
                 set.flatten_quantize, set.copy, set.rope, set.rope_angles, set.decode_attention, set.prefill_attention,
-                set.router, set.group_experts, set.silu_mul, set.combine_experts, set.embedding, set.sample);
+                set.router, set.group_experts, set.silu_mul, set.combine_experts, set.embedding, set.sample,
+                set.norm_linear, set.latent_query, set.norm_router, set.gated_experts, set.combined_experts);
     return set;
   }();
   return kernels;

@@ -395,7 +395,7 @@ class Machine {
   void Run(const Body& body) {
     WorkspaceMemory workspace;
     workspace.Plan(context_, backend_, body);
-    if (workspace.bytes() > 0) std::memset(workspace.data(), 0xff, workspace.bytes());
+    if (workspace.scratch_bytes() > 0) std::memset(workspace.data(), 0xff, workspace.scratch_bytes());
     body(context_);
     context_.workspace = {};
   }

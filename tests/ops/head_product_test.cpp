@@ -5,6 +5,15 @@ namespace {
 
 using HeadProductTest = BackendTest;
 
+template <class M>
+void RunValueProject(M&& machine, const ValueProjectArgs& args) {
+  machine.Run([&](const ExecContext& context) { ValueProject(context, args); });
+}
+template <class M>
+void RunQueryAbsorb(M&& machine, const QueryAbsorbArgs& args) {
+  machine.Run([&](const ExecContext& context) { QueryAbsorb(context, args); });
+}
+
 struct Size {
   int64_t rows, heads, nope, lora, v;
 };
@@ -33,7 +42,7 @@ TEST_P(HeadProductTest, QueryAbsorbAgainstFloat64) {
         q.Randomize(rng_);
         const KvBProj kv(rng_, w_format, s);
         const Tensor<3> out(rng_, backend().plain(), {s.rows, s.heads, s.lora});
-        QueryAbsorb(Machine(backend()).context(), {q.AnyIn(), kv.w_kc, false, out.Out()});
+        RunQueryAbsorb(Machine(backend()), {q.AnyIn(), kv.w_kc, false, out.Out()});
         const std::vector<double> qs = q.Values(), ws = kv.weight.Values();
         std::vector<double> expected;
         for (int64_t r = 0; r < s.rows; ++r) {
@@ -62,7 +71,7 @@ TEST_P(HeadProductTest, QueryAbsorbOutputMajor) {
     q.Randomize(rng_);
     const Weight w(rng_, w_format, s.heads * s.lora, s.nope);
     const Tensor<3> out(rng_, backend().plain(), {s.rows, s.heads, s.lora});
-    QueryAbsorb(Machine(backend()).context(), {q.AnyIn(), {w.View(), s.heads, s.lora, 0, s.lora}, true, out.Out()});
+    RunQueryAbsorb(Machine(backend()), {q.AnyIn(), {w.View(), s.heads, s.lora, 0, s.lora}, true, out.Out()});
     const std::vector<double> qs = q.Values(), ws = w.Values();
     std::vector<double> expected;
     for (int64_t r = 0; r < s.rows; ++r) {
@@ -88,7 +97,7 @@ TEST_P(HeadProductTest, ValueProjectAgainstFloat64) {
           attn.Randomize(rng_);
           const KvBProj kv(rng_, w_format, s);
           const Tensor<3> out(rng_, out_format, {s.rows, s.heads, s.v});
-          ValueProject(Machine(backend()).context(), {attn.AnyIn(), kv.w_vc, out.Out(), ScaleMode::kEven});
+          RunValueProject(Machine(backend()), {attn.AnyIn(), kv.w_vc, out.Out(), ScaleMode::kEven});
           const std::vector<double> as = attn.Values(), ws = kv.weight.Values();
           std::vector<double> expected;
           for (int64_t r = 0; r < s.rows; ++r) {
@@ -120,19 +129,19 @@ TEST_P(HeadProductTest, TheThreeVLayoutsAreBitIdentical) {
           Tensor<3> attn(rng_, a_format, {s.rows, s.heads, s.lora});
           attn.Randomize(rng_);
           const KvBProj kv(rng_, w_format, s);
-          const Machine machine(backend());
+          Machine machine(backend());
           const Format plain = backend().plain();
           const int64_t flat = s.heads * s.v;
 
           const Tensor<3> strided(rng_, plain, {s.rows, s.heads, s.v});
-          ValueProject(machine.context(), {attn.AnyIn(), kv.w_vc, strided.Out(), ScaleMode::kEven});
+          RunValueProject(machine, {attn.AnyIn(), kv.w_vc, strided.Out(), ScaleMode::kEven});
           const Tensor<3> head_major(rng_, plain, {s.heads, s.rows, s.v}, {false});
           const auto permuted = std::visit(
               [](const auto& v) -> FloatOutput<3> {
                 return v.Permute({1, 0, 2});
               },
               head_major.Out());
-          ValueProject(machine.context(), {attn.AnyIn(), kv.w_vc, permuted, ScaleMode::kEven});
+          RunValueProject(machine, {attn.AnyIn(), kv.w_vc, permuted, ScaleMode::kEven});
           const Tensor<3> copied(rng_, plain, {s.rows, s.heads, s.v});
           Copy(machine.context(), {AsInput<3>(permuted), copied.Out()});
           ASSERT_EQ(copied.Bits(), strided.Bits());
@@ -144,7 +153,7 @@ TEST_P(HeadProductTest, TheThreeVLayoutsAreBitIdentical) {
                            << "batch " << batch << " heads " << s.heads << " v " << s.v << " " << Name(a_format)
                            << " * " << Name(w_format) << " -> " << Name(out_format) << " seed " << Seed());
               const Tensor<2> fused(rng_, out_format, {s.rows, flat});
-              ValueProject(machine.context(), {attn.AnyIn(), kv.w_vc, fused.AnyOut(), mode});
+              RunValueProject(machine, {attn.AnyIn(), kv.w_vc, fused.AnyOut(), mode});
               ASSERT_TRUE(fused.UntouchedOutside());
               if (out_format == plain) {
                 ASSERT_EQ(fused.Bits(), strided.Bits());
@@ -178,7 +187,7 @@ TEST_P(HeadProductTest, ResultsDependOnNeitherRowsNorThreads) {
       q.Randomize(rng_);
       attn.Randomize(rng_);
       const KvBProj kv(rng_, w_format, s);
-      const auto run = [&](const Machine& machine, int64_t begin, int64_t count, const Tensor<3>& absorbed,
+      const auto run = [&](Machine& machine, int64_t begin, int64_t count, const Tensor<3>& absorbed,
                            const Tensor<3>& projected) {
         const auto in = [&](const Tensor<3>& t) {
           return std::visit([&](const auto& v) -> Activation<3> { return v.Slice(0, begin, count); }, t.AnyIn());
@@ -186,16 +195,17 @@ TEST_P(HeadProductTest, ResultsDependOnNeitherRowsNorThreads) {
         const auto out = [&](const Tensor<3>& t) {
           return std::visit([&](const auto& v) -> FloatOutput<3> { return v.Rows(begin, count); }, t.Out());
         };
-        QueryAbsorb(machine.context(), {in(q), kv.w_kc, false, out(absorbed)});
-        ValueProject(machine.context(), {in(attn), kv.w_vc, out(projected), ScaleMode::kEven});
+        RunQueryAbsorb(machine, {in(q), kv.w_kc, false, out(absorbed)});
+        RunValueProject(machine, {in(attn), kv.w_vc, out(projected), ScaleMode::kEven});
       };
       const Tensor<3> absorbed(rng_, backend().plain(), {s.rows, s.heads, s.lora});
       const Tensor<3> projected(rng_, backend().plain(), {s.rows, s.heads, s.v});
-      run(Machine(backend(), 1), 0, s.rows, absorbed, projected);
+      Machine one(backend(), 1);
+      run(one, 0, s.rows, absorbed, projected);
       for (int threads : {2, 3}) {
         const Tensor<3> absorbed_again(rng_, backend().plain(), {s.rows, s.heads, s.lora});
         const Tensor<3> projected_again(rng_, backend().plain(), {s.rows, s.heads, s.v});
-        const Machine machine(backend(), threads);
+        Machine machine(backend(), threads);
         for (int64_t r = 0; r < s.rows; r += threads) {
           run(machine, r, std::min<int64_t>(threads, s.rows - r), absorbed_again, projected_again);
         }

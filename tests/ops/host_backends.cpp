@@ -14,7 +14,8 @@ void FreeOperand(void* data) { ::operator delete (data, std::align_val_t{64}); }
 std::vector<Backend> Backends() {
   std::vector<Backend> backends{RefBackend()};
 #if defined(MXMLA_TEST_CPU)
-  for (CpuIsa isa : {CpuIsa::kPortable, CpuIsa::kAvx2, CpuIsa::kAvx512}) {
+  for (CpuIsa isa :
+       {CpuIsa::kPortable, CpuIsa::kAvx2, CpuIsa::kAvx512, CpuIsa::kAvx512Vnni, CpuIsa::kAvx512Bf16, CpuIsa::kAmx}) {
     if (!CpuIsaAvailable(isa)) continue;
     const KernelSet& kernels = CpuKernels(isa);
     backends.push_back({std::string(kernels.backend) + "_" + std::string(kernels.isa), &kernels});

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <random>
+
 namespace mxmla {
 namespace {
 
@@ -54,6 +57,43 @@ TEST_F(BpeTest, IgnoreMergesTakesWholePieces) {
 TEST_F(BpeTest, DropsBytesWithoutAToken) { EXPECT_EQ(Encode({{0, 1, 4}}, "a!b?"), (Ids{4})); }
 
 TEST_F(BpeTest, EmptyPiece) { EXPECT_EQ(Encode({}, ""), Ids{}); }
+
+// Pieces of every length against the rule itself: the lowest rank of all pairs, the leftmost of equals.
+TEST_F(BpeTest, FollowsTheRuleAtEveryLength) {
+  std::mt19937 random(5);
+  for (int round = 0; round < 40; ++round) {
+    std::vector<Merge> merges;
+    int32_t ids = 3;
+    for (int i = 0; i < 60; ++i) {
+      const auto some = [&] { return static_cast<int32_t>(random() % static_cast<uint32_t>(ids)); };
+      const int32_t left = some(), right = some();
+      const bool known = std::any_of(merges.begin(), merges.end(),
+                                     [&](const Merge& merge) { return merge.left == left && merge.right == right; });
+      if (!known) merges.push_back({left, right, ids++});
+    }
+    for (size_t length = 0; length < 60; ++length) {
+      std::string piece;
+      Ids expected;
+      for (size_t i = 0; i < length; ++i) {
+        expected.push_back(static_cast<int32_t>(random() % 3));
+        piece += "abc"[expected.back()];
+      }
+      for (bool merged = true; merged;) {
+        merged = false;
+        for (const Merge& merge : merges) {
+          for (size_t i = 0; i + 1 < expected.size() && !merged; ++i) {
+            if (expected[i] != merge.left || expected[i + 1] != merge.right) continue;
+            expected[i] = merge.joined;
+            expected.erase(expected.begin() + static_cast<std::ptrdiff_t>(i) + 1);
+            merged = true;
+          }
+          if (merged) break;
+        }
+      }
+      ASSERT_EQ(Encode(merges, piece), expected) << piece;
+    }
+  }
+}
 
 // Quadratic merging would not end in a test's time.
 TEST_F(BpeTest, LongPieces) {

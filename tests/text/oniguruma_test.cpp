@@ -30,7 +30,7 @@ TEST(Oniguruma, TrailingSpaceIsFoundAtEveryLineEnd) {
   EXPECT_EQ(Matches(R"(\s+$)", " \n\n x\n"), Matches(R"((?:\s+)$)", " \n\n x\n"));
   EXPECT_EQ(Matches(R"(\s+$)", "x   "), (Strings{"   "}));
   // Quadratic if every start of the run were tried.
-  EXPECT_EQ(Matches(R"(\s+$)", std::string(1 << 20, ' ') + "x"), Strings{});
+  EXPECT_EQ(Matches(R"(\s+$)", std::string(1 << 20, ' ').append("x")), Strings{});
 }
 
 TEST(Oniguruma, SpaceIsUnicodeWhiteSpace) {
@@ -95,7 +95,7 @@ TEST(Oniguruma, RefusesWhatPcre2Refuses) {
 }
 
 TEST(Oniguruma, CatastrophicBacktrackingIsAnError) {
-  ExpectError(ErrorCode::kTokenizer, "backtracks too much", [] { Matches("(a+)+$", std::string(60, 'a') + "b"); });
+  ExpectError(ErrorCode::kTokenizer, "backtracks too much", [] { Matches("(a+)+$", std::string(60, 'a').append("b")); });
 }
 
 }  // namespace

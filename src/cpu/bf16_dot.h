@@ -1,0 +1,443 @@
+// Products of bf16 activations on `vdpbf16ps`: 32 exact products of bf16 pairs, added in float32.
+//
+// Weights become bf16 without rounding (E2M1 codes and e4m3 codes do; block scales are left out), a chunk of 128
+// elements at a time: four vectors of 32. Each of an output's sixteen running sums, one a lane, takes a chunk as
+//   t = sum over the chunk's vectors, in their order;  sum += t * scale of the lane's block (MXFP4) or chunk (FP8)
+// and the lanes are added at the end in ReduceAdd's order. The order is the same on every path below, so a result
+// depends neither on the other rows of its tile, nor on the tiling, nor on the threads. It is that of float32 but for
+// two things that the instruction fixes: subnormal numbers (below 2^-126) count as 0, and so do such sums.
+//
+// Which element stands where in a chunk is what decoding gives most cheaply (PackRow); activations are brought into
+// that order once a call.
+#pragma once
+
+#if defined(__AVX512BF16__)
+
+#include "cpu/product.h"
+
+namespace mxmla::cpu::MXMLA_CPU_ISA {
+
+inline constexpr int64_t kChunk = 128;      // elements
+inline constexpr int kChunkVectors = 4;     // of 32 bf16
+inline constexpr int64_t kChunkBlocks = 4;  // MXFP4 blocks, and blocks of kBlock elements
+inline constexpr int kDotRows = 4;          // weight rows side by side
+inline constexpr int kDotFewX = 4;          // activation rows for which weights are decoded straight into the sums
+inline constexpr int kDotPanelX = 6;        // activation rows side by side otherwise
+inline constexpr int64_t kDotStretch = 16;  // chunks of weights that are decoded at a time for many activation rows
+static_assert(kTileW % kDotRows == 0 && kTileX % kDotPanelX == 0);
+
+inline constexpr int64_t ChunkCount(int64_t elements) { return (elements + kChunk - 1) / kChunk; }
+
+// ---- Activations ----
+
+// x in the order of chunks of Row's format, with zeros up to whole chunks; `to` is 64-byte aligned.
+template <class Row>
+static void PackRow(const bf16* x /* (k) */, int64_t k, bf16* to /* (ChunkCount(k) * kChunk) */) {
+  alignas(64) uint16_t padded[kChunk];
+  for (int64_t begin = 0; begin < k; begin += kChunk, to += kChunk) {
+    const auto* from = reinterpret_cast<const uint16_t*>(x + begin);
+    if (k - begin < kChunk) {
+      std::memset(padded, 0, sizeof(padded));
+      std::memcpy(padded, from, static_cast<size_t>(k - begin) * sizeof(uint16_t));
+      from = padded;
+    }
+    __m512i v[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) v[i] = _mm512_loadu_si512(from + 32 * i);
+    if constexpr (std::is_same_v<Row, Mxfp4Row>) {
+      // Vector a holds elements 4 * i + a: nibble a of each 16 bits of codes.
+      alignas(64) uint16_t index[32];
+#pragma GCC unroll 4
+      for (int a = 0; a < 4; ++a) {
+        for (int i = 0; i < 32; ++i) index[i] = static_cast<uint16_t>(4 * (i % 16) + a);
+        const __m512i pick = _mm512_load_si512(index);
+        const __m512i low = _mm512_permutex2var_epi16(v[0], pick, v[1]);
+        const __m512i high = _mm512_permutex2var_epi16(v[2], pick, v[3]);
+        _mm512_store_si512(to + 32 * a, _mm512_inserti64x4(low, _mm512_castsi512_si256(high), 1));
+      }
+    } else if constexpr (std::is_same_v<Row, Fp8Row>) {
+      // Of each 64 elements, the first eight of every sixteen, then the last eight.
+      const __m512i first = _mm512_setr_epi64(0, 1, 4, 5, 8, 9, 12, 13);
+      const __m512i last = _mm512_setr_epi64(2, 3, 6, 7, 10, 11, 14, 15);
+#pragma GCC unroll 2
+      for (int i = 0; i < 4; i += 2) {
+        _mm512_store_si512(to + 32 * i, _mm512_permutex2var_epi64(v[i], first, v[i + 1]));
+        _mm512_store_si512(to + 32 * i + 32, _mm512_permutex2var_epi64(v[i], last, v[i + 1]));
+      }
+    } else {
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) _mm512_store_si512(to + 32 * i, v[i]);
+    }
+  }
+}
+
+// ---- Weights ----
+
+// bf16 bits of each code, without its sign for e4m3.
+struct DotTables {
+  alignas(64) uint16_t e2m1[32];  // the 16 codes, twice: the permutation looks at five bits
+  alignas(64) uint8_t e4m3_low[128];
+  alignas(64) uint8_t e4m3_high[128];
+};
+static constexpr DotTables MakeDotTables() {
+  DotTables tables{};
+  constexpr uint16_t kE2m1[8] = {0x0000, 0x3f00, 0x3f80, 0x3fc0, 0x4000, 0x4040, 0x4080, 0x40c0};
+  for (int i = 0; i < 32; ++i) tables.e2m1[i] = static_cast<uint16_t>(kE2m1[i % 8] | (i % 16 / 8 << 15));
+  for (int i = 0; i < 128; ++i) {
+    int bits = (i << 4) + (120 << 7);  // a normal number
+    if (i == 127) bits = 0x7fc0;
+    if (i < 8) {  // m * 2^-9
+      int exponent = 127 - 9, m = i;
+      for (; m >= 2; m /= 2) ++exponent;
+      const int fraction = i == 0 ? 0 : (i << 7 >> (exponent - (127 - 9))) & 0x7f;
+      bits = i == 0 ? 0 : exponent << 7 | fraction;
+    }
+    tables.e4m3_low[i] = static_cast<uint8_t>(bits & 0xff);
+    tables.e4m3_high[i] = static_cast<uint8_t>(bits >> 8);
+  }
+  return tables;
+}
+alignas(64) static constexpr DotTables kDotTables = MakeDotTables();
+
+// A mask of the first `count` of 64 or 32 lanes.
+MXMLA_INLINE __mmask64 FirstLanes(int64_t count) {
+  return count >= 64 ? ~__mmask64{0} : count <= 0 ? 0 : (__mmask64{1} << count) - 1;
+}
+
+// Chunk `chunk` of a row as bf16; of its elements only the first `count` where !kWhole, then zeros.
+template <bool kWhole>
+MXMLA_INLINE void LoadChunk(const Mxfp4Row& row, int64_t chunk, int64_t count, __m512i (&w)[kChunkVectors]) {
+  const void* from = row.values + chunk * (kChunk / 2);
+  const __m512i codes = kWhole ? _mm512_loadu_si512(from) : _mm512_maskz_loadu_epi8(FirstLanes(count / 2), from);
+  const __m512i table = _mm512_load_si512(kDotTables.e2m1);
+  w[0] = _mm512_permutexvar_epi16(codes, table);
+  w[1] = _mm512_permutexvar_epi16(_mm512_srli_epi16(codes, 4), table);
+  w[2] = _mm512_permutexvar_epi16(_mm512_srli_epi16(codes, 8), table);
+  w[3] = _mm512_permutexvar_epi16(_mm512_srli_epi16(codes, 12), table);
+}
+template <bool kWhole>
+MXMLA_INLINE void LoadChunk(const Fp8Row& row, int64_t chunk, int64_t count, __m512i (&w)[kChunkVectors]) {
+  const __m512i low0 = _mm512_load_si512(kDotTables.e4m3_low), low1 = _mm512_load_si512(kDotTables.e4m3_low + 64);
+  const __m512i high0 = _mm512_load_si512(kDotTables.e4m3_high), high1 = _mm512_load_si512(kDotTables.e4m3_high + 64);
+#pragma GCC unroll 2
+  for (int i = 0; i < 2; ++i) {
+    const e4m3* from = row.values + chunk * kChunk + 64 * i;
+    const __m512i codes = kWhole ? _mm512_loadu_si512(from) : _mm512_maskz_loadu_epi8(FirstLanes(count - 64 * i), from);
+    const __m512i low = _mm512_permutex2var_epi8(low0, codes, low1);
+    __m512i high = _mm512_permutex2var_epi8(high0, codes, high1);
+    high = _mm512_ternarylogic_epi32(high, codes, _mm512_set1_epi8(-0x80), 0xf8);  // a | b & c
+    w[2 * i] = _mm512_unpacklo_epi8(low, high);
+    w[2 * i + 1] = _mm512_unpackhi_epi8(low, high);
+  }
+}
+template <bool kWhole>
+MXMLA_INLINE void LoadChunk(const Bf16Row& row, int64_t chunk, int64_t count, __m512i (&w)[kChunkVectors]) {
+#pragma GCC unroll 4
+  for (int i = 0; i < kChunkVectors; ++i) {
+    const bf16* from = row.values + chunk * kChunk + 32 * i;
+    w[i] = kWhole ? _mm512_loadu_si512(from)
+                  : _mm512_maskz_loadu_epi16(static_cast<__mmask32>(FirstLanes(std::min<int64_t>(count - 32 * i, 32))),
+                                             from);
+  }
+}
+
+template <class Row>
+inline constexpr bool kHasScale = !std::is_same_v<Row, Bf16Row>;
+
+// The scales of up to four chunks of a row, of which chunk i's come as a vector.
+template <class Row>
+struct ChunkScales;
+template <>
+struct ChunkScales<Bf16Row> {
+  [[gnu::always_inline]] void Read(const Bf16Row&, int64_t, int64_t) {}
+  [[gnu::always_inline]] __m512 Of(int64_t) const { return _mm512_setzero_ps(); }
+};
+template <>
+struct ChunkScales<Fp8Row> {
+  const float* scales;
+  int64_t stride;
+  [[gnu::always_inline]] void Read(const Fp8Row& row, int64_t chunk, int64_t) {
+    scales = row.scales + chunk * row.scale_stride;
+    stride = row.scale_stride;
+  }
+  [[gnu::always_inline]] __m512 Of(int64_t i) const { return _mm512_set1_ps(scales[i * stride]); }
+};
+template <>
+struct ChunkScales<Mxfp4Row> {
+  __m512 scales;
+  [[gnu::always_inline]] void Read(const Mxfp4Row& row, int64_t chunk, int64_t blocks) {
+    const auto mask = static_cast<__mmask16>((1u << blocks) - 1);
+    const __m512i codes = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, row.scales + chunk * kChunkBlocks));
+    // Code 0 is 2^-127, a subnormal, and 255 is NaN: one more bit for both. Blocks past the row have scale 0.
+    const __mmask16 odd = _mm512_mask_cmplt_epu32_mask(
+        mask, _mm512_and_si512(_mm512_add_epi32(codes, _mm512_set1_epi32(1)), _mm512_set1_epi32(0xff)),
+        _mm512_set1_epi32(2));
+    const __m512i bits = _mm512_slli_epi32(codes, 23);
+    scales = _mm512_castsi512_ps(_mm512_mask_or_epi32(bits, odd, bits, _mm512_set1_epi32(0x00400000)));
+  }
+  [[gnu::always_inline]] __m512 Of(int64_t i) const {
+    const __m512i lane = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+    return _mm512_permutexvar_ps(_mm512_add_epi32(lane, _mm512_set1_epi32(static_cast<int>(4 * i))), scales);
+  }
+};
+
+// Asks for the row's chunk `bytes` further on, into the second-level cache: the first level cannot wait for as many
+// lines as memory needs under way.
+template <class Row>
+MXMLA_INLINE void PrefetchChunk(const Row& row, int64_t chunk, int64_t bytes) {
+  constexpr int64_t kBytes = kBlockBytes<Row> * kChunkBlocks;
+  const char* at = reinterpret_cast<const char*>(row.values) + chunk * kBytes + bytes;
+#pragma GCC unroll 4
+  for (int64_t line = 0; line < kBytes; line += 64) __builtin_prefetch(at + line, 0, 2);
+}
+
+// ---- Tiles ----
+
+MXMLA_INLINE __m512 Dot(__m512 sum, __m512i a, const bf16* b) {
+  return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)_mm512_load_si512(b));
+}
+
+// One chunk of one output: see above. x is (kChunk), packed.
+template <bool kScaled>
+MXMLA_INLINE __m512 AddChunk(__m512 sum, const __m512i (&w)[kChunkVectors], const bf16* x, __m512 scale) {
+  __m512 t = kScaled ? _mm512_setzero_ps() : sum;
+#pragma GCC unroll 4
+  for (int i = 0; i < kChunkVectors; ++i) t = Dot(t, w[i], x + 32 * i);
+  return kScaled ? _mm512_fmadd_ps(t, scale, sum) : t;
+}
+
+// sums (C, 16) of R weight rows, step C * 16 floats a row, over all of k.
+template <class Row, int R, int C>
+[[gnu::noinline]] static void DotTile(const Row* rows /* (R) */, RowStep ahead, int64_t k,
+                                      const bf16* const* x /* (C), each (k) */, float* sums /* (R, C, 16) */) {
+  __m512 sum[R][C];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int c = 0; c < C; ++c) sum[r][c] = _mm512_setzero_ps();
+  }
+  Row row[R];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) row[r] = rows[r];
+  const bf16* xs[C];
+#pragma GCC unroll 4
+  for (int c = 0; c < C; ++c) xs[c] = x[c];
+  const int64_t whole = k / kChunk;
+  const int64_t chunks = ChunkCount(k);
+  for (int64_t group = 0; group < chunks; group += 4) {
+    ChunkScales<Row> scales[R];
+    const int64_t blocks = std::min<int64_t>(4 * kChunkBlocks, BlockCount(k) - group * kChunkBlocks);
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+      scales[r].Read(row[r], group, blocks);
+      if constexpr (std::is_same_v<Row, Mxfp4Row>) {
+        __builtin_prefetch(row[r].scales + group * kChunkBlocks + ahead.scales, 0, 2);
+      }
+    }
+    const int64_t end = std::min<int64_t>(whole - group, 4);
+    const auto add_chunk = [&](int64_t i) __attribute__((always_inline)) {
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) {
+        __m512i w[kChunkVectors];
+        LoadChunk<true>(row[r], group + i, kChunk, w);
+        PrefetchChunk(row[r], group + i, ahead.values);
+        const __m512 scale = scales[r].Of(i);
+#pragma GCC unroll 4
+        for (int c = 0; c < C; ++c) {
+          sum[r][c] = AddChunk<kHasScale<Row>>(sum[r][c], w, xs[c] + (group + i) * kChunk, scale);
+        }
+      }
+    };
+    int64_t i = 0;
+    if (C == 1 && end == 4) {  // unrolled, so that the scales' permutations are constants
+#pragma GCC unroll 4
+      for (; i < 4; ++i) add_chunk(i);
+    } else {
+      for (; i < end; ++i) add_chunk(i);
+    }
+    if (i < 4 && group + i < chunks) {
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) {
+        __m512i w[kChunkVectors];
+        LoadChunk<false>(row[r], group + i, k - whole * kChunk, w);
+        const __m512 scale = scales[r].Of(i);
+#pragma GCC unroll 4
+        for (int c = 0; c < C; ++c) {
+          sum[r][c] = AddChunk<kHasScale<Row>>(sum[r][c], w, xs[c] + (group + i) * kChunk, scale);
+        }
+      }
+    }
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int c = 0; c < C; ++c) _mm512_store_ps(sums + (r * C + c) * 16, sum[r][c]);
+  }
+}
+
+template <int C, class Weight>
+static void FewProduct(const bf16* const* x /* (C) */, const Weight& weight, int64_t w_begin, int64_t w_count,
+                       int64_t k, float* out /* (C, kTileW) */) {
+  using Row = decltype(RowOf(weight, 0));
+  alignas(64) float sums[kDotRows * C * 16];
+  for (int64_t w = 0; w < w_count;) {
+    const auto run = [&]<int R>(std::integral_constant<int, R>) __attribute__((always_inline)) {
+      Row rows[R];
+      for (int r = 0; r < R; ++r) rows[r] = RowOf(weight, w_begin + w + r);
+      DotTile<Row, R, C>(rows, StepBetween(rows[0], RowOf(weight, w_begin + w + 2 * R)), k, x, sums);
+      for (int c = 0; c < C; ++c) {
+        if constexpr (R == kPanelW) {
+          ReduceStrip(sums + c * 16, C * 16, out + c * kTileW + w);
+        } else {
+          for (int r = 0; r < R; ++r) out[c * kTileW + w + r] = ReduceAdd(Load(sums + (r * C + c) * 16));
+        }
+      }
+      w += R;
+    };
+    if (w + kDotRows <= w_count) {
+      run(std::integral_constant<int, kDotRows>{});
+    } else {
+      run(std::integral_constant<int, 1>{});
+    }
+  }
+}
+
+// A strip of decoded weights: (chunks, kDotRows), each the chunk's vectors and, where the format has one, its scales.
+template <class Row>
+inline constexpr int64_t kStripChunk = kChunkVectors * 32 + (kHasScale<Row> ? 32 : 0);  // of uint16_t
+
+template <class Row>
+static void DecodeRow(const Row& row, int64_t first, int64_t chunks, int64_t k, RowStep ahead, uint16_t* to) {
+  for (int64_t group = 0; group < chunks; group += 4) {
+    ChunkScales<Row> scales;
+    scales.Read(row, first + group,
+                std::min<int64_t>(4 * kChunkBlocks, BlockCount(k) - (first + group) * kChunkBlocks));
+    for (int64_t i = 0; i < std::min<int64_t>(4, chunks - group); ++i, to += kDotRows * kStripChunk<Row>) {
+      const int64_t chunk = first + group + i;
+      __m512i w[kChunkVectors];
+      if ((chunk + 1) * kChunk <= k) {
+        LoadChunk<true>(row, chunk, kChunk, w);
+      } else {
+        LoadChunk<false>(row, chunk, k - chunk * kChunk, w);
+      }
+      PrefetchChunk(row, chunk, ahead.values);
+#pragma GCC unroll 4
+      for (int v = 0; v < kChunkVectors; ++v) _mm512_store_si512(to + 32 * v, w[v]);
+      if constexpr (kHasScale<Row>) _mm512_store_ps(reinterpret_cast<float*>(to + kChunk), scales.Of(i));
+    }
+  }
+}
+
+// sums (kDotRows, C, 16) += a strip of decoded weights by C activation rows.
+template <class Row, int C>
+[[gnu::noinline]] static void DotPanel(const uint16_t* strip, int64_t first, int64_t chunks,
+                                       const bf16* const* x /* (C) */, float* sums) {
+  const bf16* xs[C];
+#pragma GCC unroll 8
+  for (int c = 0; c < C; ++c) xs[c] = x[c] + first * kChunk;
+  __m512 sum[kDotRows][C];
+#pragma GCC unroll 4
+  for (int r = 0; r < kDotRows; ++r) {
+#pragma GCC unroll 8
+    for (int c = 0; c < C; ++c) sum[r][c] = _mm512_load_ps(sums + (r * C + c) * 16);
+  }
+  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+#pragma GCC unroll 4
+    for (int r = 0; r < kDotRows; ++r, strip += kStripChunk<Row>) {
+      __m512i w[kChunkVectors];
+#pragma GCC unroll 4
+      for (int v = 0; v < kChunkVectors; ++v) w[v] = _mm512_load_si512(strip + 32 * v);
+      __m512 scale = _mm512_setzero_ps();
+      if constexpr (kHasScale<Row>) scale = _mm512_load_ps(reinterpret_cast<const float*>(strip + kChunk));
+#pragma GCC unroll 8
+      for (int c = 0; c < C; ++c) sum[r][c] = AddChunk<kHasScale<Row>>(sum[r][c], w, xs[c] + chunk * kChunk, scale);
+    }
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < kDotRows; ++r) {
+#pragma GCC unroll 8
+    for (int c = 0; c < C; ++c) _mm512_store_ps(sums + (r * C + c) * 16, sum[r][c]);
+  }
+}
+
+template <class Row>
+static void AnyDotPanel(int64_t c, const uint16_t* strip, int64_t first, int64_t chunks, const bf16* const* x,
+                        float* sums) {
+  switch (c) {
+    case 1:
+      return DotPanel<Row, 1>(strip, first, chunks, x, sums);
+    case 2:
+      return DotPanel<Row, 2>(strip, first, chunks, x, sums);
+    case 3:
+      return DotPanel<Row, 3>(strip, first, chunks, x, sums);
+    case 4:
+      return DotPanel<Row, 4>(strip, first, chunks, x, sums);
+    case 5:
+      return DotPanel<Row, 5>(strip, first, chunks, x, sums);
+    case 6:
+      return DotPanel<Row, 6>(strip, first, chunks, x, sums);
+    default:
+      break;
+  }
+}
+
+template <class Weight>
+static void DotPanels(const bf16* const* x, int64_t x_count, const Weight& weight, int64_t w_begin, int64_t w_count,
+                      int64_t k, float* out /* (x_count, kTileW) */) {
+  using Row = decltype(RowOf(weight, 0));
+  alignas(64) uint16_t strip[kDotRows * kDotStretch * kStripChunk<Row>];
+  alignas(64) float sums[kTileX * kTileW * 16];  // (x strips, w strips, kDotRows, rows, 16)
+  std::memset(sums, 0, sizeof(float) * static_cast<size_t>(x_count * kTileW * 16));
+  for (int64_t first = 0; first < ChunkCount(k); first += kDotStretch) {
+    const int64_t chunks = std::min(kDotStretch, ChunkCount(k) - first);
+    for (int64_t w = 0; w < w_count; w += kDotRows) {
+      for (int64_t i = 0; i < kDotRows; ++i) {
+        // Rows that only fill the strip repeat the last one.
+        const Row row = RowOf(weight, w_begin + std::min(w + i, w_count - 1));
+        const RowStep ahead = StepBetween(row, RowOf(weight, w_begin + w + i + 2 * kDotRows));
+        DecodeRow(row, first, chunks, k, ahead, strip + i * kStripChunk<Row>);
+      }
+      for (int64_t c = 0; c < x_count; c += kDotPanelX) {
+        const int64_t count = std::min<int64_t>(kDotPanelX, x_count - c);
+        AnyDotPanel<Row>(count, strip, first, chunks, x + c, sums + (c * kTileW + w * count) * 16);
+      }
+    }
+  }
+  for (int64_t c = 0; c < x_count; c += kDotPanelX) {
+    const int64_t count = std::min<int64_t>(kDotPanelX, x_count - c);
+    for (int64_t w = 0; w < w_count; w += kDotRows) {
+      const float* from = sums + (c * kTileW + w * count) * 16;
+      for (int64_t i = 0; i < count; ++i) ReduceStrip(from + i * 16, count * 16, out + (c + i) * kTileW + w);
+    }
+  }
+}
+
+// out[c, j] = x[c] . weight[w_begin + j] for c < x_count <= kTileX and j < w_count <= kTileW; x rows are packed
+// (PackRow). The other elements of `out` (x_count, kTileW) are left with anything.
+template <class Weight>
+static void DotProductTile(const bf16* const* x /* (x_count) */, int64_t x_count, const Weight& weight, int64_t w_begin,
+                           int64_t w_count, int64_t k, float* out) {
+  static_assert(kDotFewX == 4);
+  switch (x_count) {
+    case 0:
+      return;
+    case 1:
+      return FewProduct<1>(x, weight, w_begin, w_count, k, out);
+    case 2:
+      return FewProduct<2>(x, weight, w_begin, w_count, k, out);
+    case 3:
+      return FewProduct<3>(x, weight, w_begin, w_count, k, out);
+    case 4:
+      return FewProduct<4>(x, weight, w_begin, w_count, k, out);
+    default:
+      return DotPanels(x, x_count, weight, w_begin, w_count, k, out);
+  }
+}
+
+// Formats that have a path here; float32 weights have none.
+template <class Weight>
+inline constexpr bool kDotWeight = !std::is_same_v<Weight, View<const float, 2>>;
+
+}  // namespace mxmla::cpu::MXMLA_CPU_ISA
+
+#endif  // __AVX512BF16__

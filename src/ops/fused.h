@@ -1,0 +1,56 @@
+// Consecutive ops that a backend may run in one launch. Each is what its parts are, one after the other; it is checked
+// and its bytes are counted as theirs are, and where no kernel of the backend takes the whole, the parts run by
+// themselves. What one part writes for the next alone, named "between" below, may be left unwritten.
+#pragma once
+
+#include "ops/head_product.h"
+#include "ops/linear.h"
+#include "ops/moe.h"
+#include "ops/norm.h"
+#include "ops/rope.h"
+
+namespace mxmla {
+
+// Between: norm.out, which is linear.x.
+struct NormLinearArgs {
+  RmsNormArgs norm;
+  LinearArgs linear;
+};
+void NormLinear(const ExecContext& context, const NormLinearArgs& args, std::string_view name);
+
+// What a layer does from its projections to attention, for rows that attend in the latent space: the normed latent and
+// the rotated key go to the cache, the query moves into the latent space and its rotated columns stand behind. No part
+// reads what another writes.
+struct LatentQueryArgs {
+  RmsNormArgs latent;
+  RopeArgs key;
+  QueryAbsorbArgs absorb;
+  RopeArgs query;
+};
+void LatentQuery(const ExecContext& context, const LatentQueryArgs& args);
+
+// The input of a mixture of experts and who computes it. router.x is norm.out, which is written as well;
+// group.expert_ids begins with router.expert_ids' columns.
+struct NormRouterArgs {
+  RmsNormArgs norm;
+  RouterArgs router;
+  GroupExpertsArgs group;
+};
+void NormRouter(const ExecContext& context, const NormRouterArgs& args);
+
+// The experts' first products, gate above up in one matrix, and silu(gate) * up; a row has chosen an expert at most
+// once. Between: product.out, (pairs, 2 n).
+struct GatedExpertsArgs {
+  GroupedLinearArgs product;
+  SiluMulArgs gating;
+};
+void GatedExperts(const ExecContext& context, const GatedExpertsArgs& args);
+
+// The experts' second products and each row's weighted sum of them. Between: product.out, (pairs, n).
+struct CombinedExpertsArgs {
+  GroupedLinearArgs product;
+  CombineExpertsArgs combine;
+};
+void CombinedExperts(const ExecContext& context, const CombinedExpertsArgs& args);
+
+}  // namespace mxmla
