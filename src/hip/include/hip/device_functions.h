@@ -31,6 +31,16 @@ struct MxmlaBlockSize {
   };
   X x;
 };
+// Blocks of the grid: the first of the arguments that the compiler adds.
+struct MxmlaGridSize {
+  struct X {
+    __attribute__((device)) operator unsigned() const {  // NOLINT
+      return *static_cast<const __attribute__((address_space(4))) unsigned*>(__builtin_amdgcn_implicitarg_ptr());
+    }
+  };
+  X x;
+};
+extern const __attribute__((device)) __attribute__((weak)) MxmlaGridSize gridDim;
 extern const __attribute__((device)) __attribute__((weak)) MxmlaThreadIndex threadIdx;
 extern const __attribute__((device)) __attribute__((weak)) MxmlaBlockIndex blockIdx;
 extern const __attribute__((device)) __attribute__((weak)) MxmlaBlockSize blockDim;

@@ -33,6 +33,8 @@ extern "C" hipError_t __hipPushCallConfiguration(dim3 grid, dim3 block, size_t s
 extern "C" hipError_t __hipPopCallConfiguration(dim3* grid, dim3* block, size_t* shared_bytes, hipStream_t* stream);
 extern "C" hipError_t hipLaunchKernel(const void* stub, dim3 grid, dim3 block, void** arguments, size_t shared_bytes,
                                       hipStream_t stream);
+enum hipFuncAttribute { hipFuncAttributeMaxDynamicSharedMemorySize = 8 };
+extern "C" hipError_t hipFuncSetAttribute(const void* stub, hipFuncAttribute attribute, int value);
 extern "C" hipError_t hipGetLastError();
 extern "C" const char* hipGetErrorString(hipError_t status);
 
