@@ -169,7 +169,7 @@ const KernelSet& Kernels() {
     made.backend = "hip";
     made.isa = "gfx950";
     made.activation_dtype = DType::kBf16;
-    constexpr std::string_view kName = "hip";
+    constexpr std::string_view kName = "hip/gfx950";
     constexpr std::string_view kRows = "BF16 or MXFP4 by MXFP4, BF16 by BF16, BF16 or FP8 by FP8; 16-byte aligned rows";
     made.linear.push_back(
         {kName, {{"x", true}, {"weight", true}, {"out", true}}, Linear, nullptr, {{kRows, HonoursLinear}}});
