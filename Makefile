@@ -1,5 +1,5 @@
 # The commands a newcomer needs. Each installs what is missing first (Debian packages, see tools/setup.sh).
-.PHONY: build demo test test-cuda asan tsan fuzz lint format clean setup
+.PHONY: build demo test test-cuda test-gfx950 asan tsan fuzz lint format clean setup
 
 JOBS ?= $(shell nproc)
 
@@ -25,6 +25,13 @@ test-cuda: setup
 	  cmake --build --preset cuda --parallel $(JOBS) --target mxmla mxmla_cuda_tests && \
 	  ctest --test-dir build-cuda -R 'Cuda|/cuda' --output-on-failure; \
 	else echo "test-cuda: no nvcc; the CUDA kernels are not compiled"; fi
+
+# Compiles the kernels for gfx950 with clang-22 and runs their machine code on the emulator.
+test-gfx950: setup
+	@MXMLA_SETUP=gfx950 tools/setup.sh
+	cmake --preset gfx950
+	cmake --build --preset gfx950 --parallel $(JOBS) --target mxmla_gfx950_tests
+	ctest --test-dir build-gfx950 -R gfx950 --output-on-failure --parallel $(JOBS)
 
 # The same tests under AddressSanitizer and UndefinedBehaviorSanitizer.
 asan: setup

@@ -48,16 +48,23 @@ std::optional<std::string> FindData(const fs::path& file) {
 
 void AddDevice(CLI::App& command, DeviceOptions* device) {
   const auto check = [](const std::string& name) -> std::string {
-    for (const char* known : {"auto", "ref", "cpu", "cuda"}) {
+    for (const char* known : {"auto", "ref", "cpu", "cuda", "hip"}) {
       if (name == known) return {};
     }
-    const bool numbered = name.starts_with("cuda:") && name.size() > 5 && name.size() <= 8 &&
-                          name.find_first_not_of("0123456789", 5) == std::string::npos;
-    return numbered ? "" : "expected auto, ref, cpu, cuda or cuda:N, found " + name;
+    for (const std::string_view gpu : {"cuda:", "hip:"}) {
+      const size_t digits = gpu.size();
+      if (name.starts_with(gpu) && name.size() > digits && name.size() <= digits + 3 &&
+          name.find_first_not_of("0123456789", digits) == std::string::npos) {
+        return {};
+      }
+    }
+    return "expected auto, ref, cpu, cuda, cuda:N, hip or hip:N, found " + name;
   };
   command
-      .add_option("--device", device->device,
-                  "auto, ref (float32 loops), cpu (vectorised, bf16), cuda (a Hopper GPU) or cuda:N (the N-th)")
+      .add_option(
+          "--device", device->device,
+          "auto, ref (float32 loops), cpu (vectorised, bf16), cuda (a Hopper GPU), hip (a gfx950 GPU), or cuda:N "
+          "and hip:N (the N-th)")
       ->check(check)
       ->type_name("TEXT:{auto,ref,cpu,cuda,cuda:N}")
       ->capture_default_str();

@@ -91,6 +91,7 @@ void AddQuantize(CLI::App& app);
 void AddServe(CLI::App& app);
 void AddEval(CLI::App& app);
 void AddProfile(CLI::App& app);
+void AddSelfTest(CLI::App& app);
 void AddBench(CLI::App& app);
 void AddCompletion(CLI::App& app);
 void AddManual(CLI::App& app);

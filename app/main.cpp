@@ -78,6 +78,7 @@ int Main(int argc, char** argv) {
   app::AddQuantize(app);
   app::AddEval(app);
   app::AddProfile(app);
+  app::AddSelfTest(app);
   app::AddBench(app);
   app::AddCompletion(app);
   app::AddManual(app);

@@ -12,6 +12,7 @@ packages=(
 [[ "${MXMLA_SETUP:-}" == *lint* ]] && packages+=(clang-format clang-tidy)
 [[ "${MXMLA_SETUP:-}" == *ccache* ]] && packages+=(ccache)
 [[ "${MXMLA_SETUP:-}" == *fuzz* ]] && packages+=(clang libclang-rt-14-dev)
+[[ "${MXMLA_SETUP:-}" == *gfx950* ]] && packages+=(clang-22 lld-22 llvm-22)
 [[ "${MXMLA_SETUP:-}" == *bench* ]] && packages+=(libbenchmark-dev)
 [[ "${MXMLA_SETUP:-}" == *browser* ]] && packages+=(chromium chromium-driver python3-selenium)
 

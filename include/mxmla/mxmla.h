@@ -31,7 +31,7 @@ class Exception : public std::runtime_error {
 };
 
 struct LoadOptions {
-  std::string device = "auto";              // auto, ref, cpu, cuda or cuda:N
+  std::string device = "auto";              // auto, ref, cpu, cuda, cuda:N, hip or hip:N
   int threads = 0;                          // 0: every processor the process may use
   std::string v_layout = "fused";           // copy, strided or fused
   std::string absorb_dtype = "checkpoint";  // checkpoint, bf16 or mxfp4

@@ -12,16 +12,21 @@
 #ifdef MXMLA_WITH_CUDA
 #include "cuda/backend.h"
 #endif
+#ifdef MXMLA_WITH_HIP
+#include "hip/backend.h"
+#endif
 
 namespace mxmla {
 
 namespace {
 
-// N of "cuda" (0) or "cuda:N"; -1 for another name.
-int CudaIndex(std::string_view device) {
-  if (device == "cuda") return 0;
-  if (!device.starts_with("cuda:")) return -1;
-  const std::string_view number = device.substr(5);
+// N of `kind` ("cuda") alone, which is 0, or of "cuda:N"; -1 for another name.
+int DeviceIndex(std::string_view device, std::string_view kind) {
+  if (!device.starts_with(kind)) return -1;
+  std::string_view number = device.substr(kind.size());
+  if (number.empty()) return 0;
+  if (number.front() != ':') return -1;
+  number.remove_prefix(1);
   int index = -1;
   const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), index);
   return error == std::errc() && end == number.data() + number.size() ? index : -1;
@@ -30,7 +35,7 @@ int CudaIndex(std::string_view device) {
 // Null when no GPU is asked for, or none is there that `auto` could choose.
 std::unique_ptr<Backend> OpenGpu(const DeviceOptions& options, int threads) {
   const std::string& device = options.device;
-  const int index = CudaIndex(device);
+  const int index = DeviceIndex(device, "cuda");
 #ifdef MXMLA_WITH_CUDA
   if (index >= 0) return cuda::OpenBackend(index, threads, options.batch_invariant);
   if (device == "auto" && cuda::WhyUnusable(0).empty()) return cuda::OpenBackend(0, threads, options.batch_invariant);
@@ -39,15 +44,24 @@ std::unique_ptr<Backend> OpenGpu(const DeviceOptions& options, int threads) {
     Fail(ErrorCode::kDevice, "--device " + device, "a build with the CUDA backend", "one without",
          "build with the preset cuda where nvcc is, or use --device cpu");
   }
-  static_cast<void>(threads);
 #endif
+  const int hip_index = DeviceIndex(device, "hip");
+#ifdef MXMLA_WITH_HIP
+  if (hip_index >= 0) return hip::OpenBackend(hip_index, threads);
+#else
+  if (hip_index >= 0) {
+    Fail(ErrorCode::kDevice, "--device " + device, "a build with the HIP backend", "one without",
+         "build with the preset gfx950 where clang-22 is, or use --device cpu");
+  }
+#endif
+  static_cast<void>(threads);
   return nullptr;
 }
 
 const KernelSet& HostKernels(const std::string& device) {
   if (device == "ref") return RefKernels();
   if (device == "cpu" || device == "auto") return CpuKernels(DetectCpuIsa());
-  Fail(ErrorCode::kUsage, "--device", "auto, ref, cpu, cuda or cuda:N", device);
+  Fail(ErrorCode::kUsage, "--device", "auto, ref, cpu, cuda, cuda:N, hip or hip:N", device);
 }
 
 std::string GigaBytes(size_t bytes) { return fmt::format("{:.2f} GB", static_cast<double>(bytes) * 1e-9); }

@@ -13,8 +13,8 @@ USAGE, NO_MODEL, MISSING_FILE, BAD_CONFIG, ARCHITECTURE, QUANTIZATION, SAFETENSO
 TENSOR, NAN_SCALE, VOCABULARY, PROMPT_TOO_LONG, TOKEN_RANGE, OUTPUT, DEVICE, TOKENIZER = 9, 10, 11, 12, 13, 14, 15, 16
 DATA = 18
 
-COMMANDS = ["run", "chat", "tokenize", "detokenize", "logits", "inspect", "quantize", "eval", "profile", "bench",
-            "serve", "completion", "manual"]
+COMMANDS = ["run", "chat", "tokenize", "detokenize", "logits", "inspect", "quantize", "eval", "profile", "selftest",
+            "bench", "serve", "completion", "manual"]
 
 
 def expect(status, *args, names=(), **options):
@@ -490,6 +490,15 @@ def test_no_cuda(model, tmp_path):
     expect(DEVICE, "logits", model, "--tokens", "1", "--output", output, "--device", "cuda")
     expect(DEVICE, "run", model, "--tokens", "1", "--print-ids", "--device", "cuda")
     assert not output.exists()
+
+
+def test_no_hip(model, monkeypatch):
+    """Neither a build without the HIP backend nor one without HIP's library has such a device."""
+    monkeypatch.setenv("MXMLA_HIP_LIB", "/no/such/libamdhip64.so")
+    expect(DEVICE, "run", model, "--tokens", "1", "--print-ids", "--device", "hip")
+    expect(DEVICE, "run", model, "--tokens", "1", "--print-ids", "--device", "hip:3")
+    expect(DEVICE, "selftest")
+    expect(USAGE, "selftest", "--device", "cpu")
 
 
 @pytest.mark.parametrize("args", [

@@ -1,0 +1,127 @@
+#include "hip/query_absorb.h"
+
+#include "gpu/platform.h"
+#include "hip/operand_planes.h"
+#include "hip/product_launch.cuh"
+
+namespace mxmla::hip {
+namespace {
+
+constexpr int kStepRows = 32;  // rows of weights that a matrix instruction contracts
+constexpr int kOfBlock = 128;  // latents of a block
+constexpr int kTilesOfWave = kOfBlock / kTile / kWaves;
+constexpr int kOfThread = kStepRows * kOfBlock / (kWaves * kWave);  // weights that a thread stages: 16 of a row
+constexpr int kPitch = kStepRows + 8;  // halves of a latent's column in LDS: 16-byte reads, other banks
+
+struct Params {
+  Plane x, w;  // (rows, heads, nope); the tensor's rows
+  int64_t head_stride, head_offset;
+  int rows, nope;
+  void* out;
+  int64_t out_row, out_head;
+  bool out_float;
+};
+
+// The weights are contracted across their rows: a block stages 32 rows of 128 latents in LDS, each latent's column
+// contiguous, which is a lane's operand.
+template <Format kW, int kTiles>
+__global__ void __launch_bounds__(kWaves* kWave) QueryAbsorbKernel(const Params p) {
+  static_assert(kW == Format::kBf16 || kW == Format::kMxfp4);
+  __shared__ __align__(16) uint16_t columns[kOfBlock][kPitch];
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % kWave, wave = thread / kWave;
+  const int g = lane / kTile, i = lane % kTile;
+  const int latent0 = static_cast<int>(blockIdx.x) * kOfBlock, head = static_cast<int>(blockIdx.z);
+  const int row0 = static_cast<int>(blockIdx.y) * kTiles * kTile, rows = min(kTiles * kTile, p.rows - row0);
+  const int staged_row = thread / (kOfBlock / kOfThread), staged = thread % (kOfBlock / kOfThread) * kOfThread;
+  const int64_t weight_row = head * p.head_stride + p.head_offset + staged_row;
+  Float4 sum[kTiles][kTilesOfWave] = {};
+  for (int n0 = 0; n0 < p.nope; n0 += kStepRows) {
+    const RowOf row(p.w, weight_row + n0, 0);
+    Halves8 weights[2];
+    if constexpr (kW == Format::kBf16) {
+      const auto* from = reinterpret_cast<const Int4*>(row.values + int64_t{latent0 + staged} * 2);
+      weights[0] = __builtin_bit_cast(Halves8, from[0]);
+      weights[1] = __builtin_bit_cast(Halves8, from[1]);
+    } else {
+      const uint2 codes = *reinterpret_cast<const uint2*>(row.values + (latent0 + staged) / 2);
+      Fragment<Format::kMxfp4> fragment;
+      fragment.word[0] = Int4{static_cast<int>(codes.x), static_cast<int>(codes.y), 0, 0};
+      fragment.scale = row.scales[(latent0 + staged) / static_cast<int>(kMxBlock)];
+      weights[0] = fragment.Decode(0);
+      weights[1] = fragment.Decode(1);
+    }
+    __syncthreads();  // the step before has been read
+#pragma unroll
+    for (int j = 0; j < kOfThread; ++j) {
+      const __bf16 weight =
+          weights[j / 8][j % 8];  // a copy: clang 22 casts a vector's first element instead of the j-th
+      columns[staged + j][staged_row] = __builtin_bit_cast(uint16_t, weight);
+    }
+    __syncthreads();
+    Halves8 query[kTiles];
+#pragma unroll
+    for (int t = 0; t < kTiles; ++t) {
+      const RowOf of_query(p.x, row0 + min(t * kTile + i, rows - 1), head);
+      query[t] = __builtin_bit_cast(Halves8, reinterpret_cast<const Int4*>(of_query.values)[n0 / 8 + g]);
+    }
+#pragma unroll
+    for (int of_wave = 0; of_wave < kTilesOfWave; ++of_wave) {
+      const int latent = (wave * kTilesOfWave + of_wave) * kTile + i;
+      const auto weight = *reinterpret_cast<const Halves8*>(&columns[latent][8 * g]);
+#pragma unroll
+      for (int t = 0; t < kTiles; ++t) {
+        sum[t][of_wave] = __builtin_amdgcn_mfma_f32_16x16x32_bf16(weight, query[t], sum[t][of_wave], 0, 0, 0);
+      }
+    }
+  }
+#pragma unroll
+  for (int t = 0; t < kTiles; ++t) {
+    const int row = t * kTile + i;
+    if (row >= rows) continue;
+#pragma unroll
+    for (int of_wave = 0; of_wave < kTilesOfWave; ++of_wave) {
+      const int latent = latent0 + (wave * kTilesOfWave + of_wave) * kTile + 4 * g;
+      StoreFour(p.out, (int64_t{row0} + row) * p.out_row + head * p.out_head + latent, sum[t][of_wave], 4, p.out_float);
+    }
+  }
+}
+
+}  // namespace
+
+bool HonoursQueryAbsorb(const QueryAbsorbArgs& args) {
+  const auto formats = FormatsOf(args.q_nope, args.w_kc.tensor);
+  return !args.output_major && formats && formats->x == Format::kBf16 && formats->w != Format::kFp8 &&
+         Honours(args.q_nope) && Honours(args.w_kc.tensor) && Extent(args.q_nope, 2) % kStepRows == 0 &&
+         Extent(args.out, 2) % kOfBlock == 0;
+}
+
+void QueryAbsorb(const ExecContext& context, const QueryAbsorbArgs& args) {
+  Params p{};
+  p.x = PlaneOf(args.q_nope);
+  p.w = PlaneOf(args.w_kc.tensor);
+  p.head_stride = args.w_kc.head_stride;
+  p.head_offset = args.w_kc.head_offset;
+  p.rows = static_cast<int>(Extent(args.q_nope, 0));
+  p.nope = static_cast<int>(Extent(args.q_nope, 2));
+  std::visit(
+      [&](const auto& out) {
+        p.out = out.data;
+        p.out_row = out.stride[0];
+        p.out_head = out.stride[1];
+        p.out_float = std::is_same_v<typename std::decay_t<decltype(out)>::Element, float>;
+      },
+      args.out);
+  if (p.rows == 0 || args.w_kc.heads == 0) return;
+  const auto stream = static_cast<hipStream_t>(context.stream);
+  ForProduct(*FormatsOf(args.q_nope, args.w_kc.tensor), p.rows, [&](auto, auto w, auto tiles) {
+    if constexpr (w() != Format::kFp8) {
+      const dim3 blocks(static_cast<unsigned>(Extent(args.out, 2) / kOfBlock),
+                        static_cast<unsigned>((p.rows + kTile * tiles() - 1) / (kTile * tiles())),
+                        static_cast<unsigned>(args.w_kc.heads));
+      QueryAbsorbKernel<w(), tiles()><<<blocks, kWaves * kWave, 0, stream>>>(p);
+    }
+  });
+  CheckStarted("hip query_absorb");
+}
+
+}  // namespace mxmla::hip

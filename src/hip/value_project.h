@@ -1,0 +1,13 @@
+// The V projection on the matrix units, in all three layouts: its epilogue writes head-major or token-major bf16, or
+// o_proj's input itself in bf16, MXFP4 or FP8 groups.
+#pragma once
+
+#include "ops/kernel_set.h"
+
+namespace mxmla::hip {
+
+// v_head_dim a multiple of 32, of 128 for FP8 outputs.
+bool HonoursValueProject(const ValueProjectArgs& args);
+void ValueProject(const ExecContext& context, const ValueProjectArgs& args);
+
+}  // namespace mxmla::hip

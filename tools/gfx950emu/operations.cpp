@@ -1,0 +1,34 @@
+#include "operations.h"
+
+namespace gfx950emu {
+namespace {
+
+const OperationTable& Table() {
+  static const OperationTable table = [] {
+    OperationTable made;
+    AddScalarAlu(made);
+    AddControl(made);
+    AddVectorInteger(made);
+    AddVectorFloat(made);
+    AddVectorDouble(made);
+    AddVectorCompare(made);
+    AddConversions(made);
+    AddCrossLane(made);
+    AddGlobalMemory(made);
+    AddLds(made);
+    AddMatrix(made);
+    return made;
+  }();
+  return table;
+}
+
+}  // namespace
+
+const Operation* FindOperation(const std::string& name) {
+  const auto at = Table().find(name);
+  return at == Table().end() ? nullptr : &at->second;
+}
+
+size_t OperationCount() { return Table().size(); }
+
+}  // namespace gfx950emu
