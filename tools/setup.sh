@@ -12,6 +12,7 @@ packages=(
 [[ "${MXMLA_SETUP:-}" == *lint* ]] && packages+=(clang-format clang-tidy)
 [[ "${MXMLA_SETUP:-}" == *ccache* ]] && packages+=(ccache)
 [[ "${MXMLA_SETUP:-}" == *fuzz* ]] && packages+=(clang libclang-rt-14-dev)
+[[ "${MXMLA_SETUP:-}" == *clients* ]] && packages+=(python3-venv)
 [[ "${MXMLA_SETUP:-}" == *bench* ]] && packages+=(libbenchmark-dev)
 
 missing=()
