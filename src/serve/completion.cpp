@@ -18,7 +18,7 @@ double SecondsBetween(Clock::time_point begin, Clock::time_point end) {
 
 std::string Dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
-// Lives until the last of its choices has ended; all of it but Start and Abandon runs on the engine's thread.
+// Lives until the last of its choices has ended; all of it but Prepare, Start and Abandon runs on the engine's thread.
 class Completion : public std::enable_shared_from_this<Completion> {
  public:
   Completion(CompletionJob job, std::unique_ptr<CompletionFormat> format, EngineThread& engine, Metrics& metrics,
@@ -34,6 +34,27 @@ class Completion : public std::enable_shared_from_this<Completion> {
         open_(job_.requests.size()),
         choices_(job_.requests.size()) {}
 
+  // Compiles what the choices have to match, then starts them.
+  void Prepare() {
+    if (!job_.structured) return Start();
+    if (!job_.grammars) RefuseField(job_.structured->field, "a server with structured output", "one without");
+    const auto on_done = [self = shared_from_this()](const GrammarOutcome& outcome) {
+      if (!outcome.grammar) {
+        self->failed_ = std::make_exception_ptr(GrammarError(*self->job_.structured, outcome));
+        return self->Finish();
+      }
+      for (GenerateRequest& request : self->job_.requests) {
+        request.restrict_tokens = GrammarConstraint(outcome.grammar, ThinkingAfter(*request.tokenizer, request.prompt));
+      }
+      self->Start();
+    };
+    if (!job_.grammars->Compile(job_.structured->source, on_done)) {
+      throw ApiError(429, "rate_limit_error", "too many grammars wait to be compiled; ask again in a moment",
+                     job_.structured->field, "queue_full");
+    }
+  }
+
+ private:
   void Start() {
     const auto self = shared_from_this();
     for (size_t i = 0; i < job_.requests.size(); ++i) {
@@ -57,7 +78,6 @@ class Completion : public std::enable_shared_from_this<Completion> {
     });
   }
 
- private:
   struct Choice {
     bool begun = false;  // an event of it was sent
     int64_t tokens = 0, prompt_tokens = 0, cached_tokens = 0;
@@ -190,7 +210,7 @@ std::string RandomId(const std::string& prefix) {
 
 void RunCompletion(CompletionJob job, std::unique_ptr<CompletionFormat> format, EngineThread& engine, Metrics& metrics,
                    std::shared_ptr<Responder> responder) {
-  std::make_shared<Completion>(std::move(job), std::move(format), engine, metrics, std::move(responder))->Start();
+  std::make_shared<Completion>(std::move(job), std::move(format), engine, metrics, std::move(responder))->Prepare();
 }
 
 }  // namespace mxmla::serve

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,9 +40,12 @@ struct CompletionJob {
   bool stream = false, include_usage = false;
   std::string model;
   int64_t prompts = 1;  // the choices belong to so many prompts, one after the other
+  // What all choices have to match; with it the grammars' service, which may be null.
+  std::optional<StructuredOutput> structured;
+  std::shared_ptr<GrammarService> grammars;
 };
 
-// Runs the job; the answer goes to `responder`. The engine and metrics outlive the run.
+// Runs the job, once its grammar is compiled; the answer goes to `responder`. The engine and metrics outlive the run.
 void RunCompletion(CompletionJob job, std::unique_ptr<CompletionFormat> format, EngineThread& engine, Metrics& metrics,
                    std::shared_ptr<Responder> responder);
 

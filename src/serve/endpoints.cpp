@@ -256,6 +256,10 @@ CompletionJob MakeJob(const ServedText& text, const GenerationFields& fields,
                       const std::vector<std::vector<int32_t>>& prompts, const std::vector<int32_t>& ends,
                       int64_t default_tokens) {
   CompletionJob job;
+  job.structured = fields.structured;
+  job.grammars = text.grammars;
+  // A grammar's end is any of these.
+  const std::vector<int32_t>& stops = fields.structured ? text.chat_tokens : ends;
   job.stream = fields.stream;
   job.include_usage = fields.include_usage;
   job.model = text.name;
@@ -265,7 +269,7 @@ CompletionJob MakeJob(const ServedText& text, const GenerationFields& fields,
       GenerateRequest request = fields.request;
       request.prompt = prompt;
       request.max_tokens = MaxTokens(text, static_cast<int64_t>(prompt.size()), fields.max_tokens, default_tokens);
-      if (!fields.ignore_eos) request.stop_tokens.insert(request.stop_tokens.end(), ends.begin(), ends.end());
+      if (!fields.ignore_eos) request.stop_tokens.insert(request.stop_tokens.end(), stops.begin(), stops.end());
       request.tokenizer = text.tokenizer.get();
       request.seed += static_cast<uint64_t>(i);
       job.requests.push_back(std::move(request));

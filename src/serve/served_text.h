@@ -9,6 +9,7 @@
 
 #include "checkpoint/config.h"
 #include "engine/generation_config.h"
+#include "grammar/grammar_service.h"
 #include "text/chat.h"
 #include "text/tokenizer.h"
 
@@ -22,8 +23,9 @@ struct ServedText {
   std::unique_ptr<Tokenizer> tokenizer;
   std::optional<ChatTemplate> chat;  // none: chat is refused
   SuggestedSampling suggested;
-  std::vector<int32_t> end_tokens;   // of text
-  std::vector<int32_t> chat_tokens;  // of an answer
+  std::vector<int32_t> end_tokens;           // of text
+  std::vector<int32_t> chat_tokens;          // of an answer; holds end_tokens
+  std::shared_ptr<GrammarService> grammars;  // null: structured output is refused
 };
 
 }  // namespace mxmla::serve

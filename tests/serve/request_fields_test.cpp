@@ -76,9 +76,10 @@ TEST(RequestFields, OfOtherTypesAreRefusedByName) {
 }
 
 TEST(RequestFields, ThatChangeTheAnswerAndAreNotCarriedOutAreRefused) {
-  for (const char* body : {R"({"tools": [{}]})", R"({"response_format": {"type": "json_schema"}})",
-                           R"({"response_format": "text"})", R"({"tool_choice": "required"})", R"({"best_of": 3})",
-                           R"({"guided_json": {"a": 1}})", R"({"regex": "a"})", R"({"modalities": ["audio"]})"}) {
+  for (const char* body :
+       {R"({"tools": [{}]})", R"({"response_format": {"type": "json_schema"}})", R"({"response_format": "text"})",
+        R"({"tool_choice": "required"})", R"({"best_of": 3})", R"({"guided_json": 3})",
+        R"({"regex": "a", "ebnf": "b"})", R"({"regex": "a", "ignore_eos": true})", R"({"modalities": ["audio"]})"}) {
     EXPECT_THROW(Read(body), ApiError) << body;
   }
   EXPECT_NO_THROW(Read(R"({"response_format": {"type": "text"}, "tool_choice": "none", "best_of": 1, "regex": null})"));
