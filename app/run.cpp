@@ -12,6 +12,7 @@
 #include "engine/generation_config.h"
 #include "engine/session.h"
 #include "generation.h"
+#include "grammar_flags.h"
 #include "interrupt.h"
 #include "sampling_flags.h"
 
@@ -22,6 +23,7 @@ struct RunFlags {
   std::string model, prompt, prompt_file, tokens, system, thinking;
   int64_t max_tokens = 256;
   SamplingFlags sampling;
+  GrammarFlags grammar;
   bool chat = false, print_ids = false, stats = false;
   bool has_prompt = false, has_prompt_file = false, has_tokens = false, has_system = false;
   CommonFlags common;
@@ -82,7 +84,7 @@ void Run(const RunFlags& flags) {
   const LoadedModel model = OpenModel(folder, flags.common.device);
   // Ids in, ids out: such a run needs no tokenizer in the folder.
   std::unique_ptr<Tokenizer> tokenizer;
-  if (!flags.has_tokens || !flags.print_ids || !flags.sampling.stop_strings.empty()) {
+  if (!flags.has_tokens || !flags.print_ids || !flags.sampling.stop_strings.empty() || flags.grammar.given()) {
     tokenizer = OpenTokenizer(folder, model.config);
   }
   if (!flags.has_tokens) prompt = PromptTokens(flags, folder, *tokenizer);
@@ -94,6 +96,7 @@ void Run(const RunFlags& flags) {
   request.stop_tokens = StopTokens(model.config, tokenizer.get(), flags.chat);
   request.tokenizer = tokenizer.get();
   flags.sampling.ApplyTo(&request, {}, model.config.vocab_size);
+  if (flags.grammar.given()) flags.grammar.ApplyTo(&request, model.config.vocab_size);
   if (!flags.sampling.given()) NoteSuggestedSampling(folder);
 
   ModelOptions options = flags.common.ToModelOptions();
@@ -158,6 +161,7 @@ void AddRun(CLI::App& app) {
   command->add_option("--thinking", flags->thinking, "with --chat: on or off, where the chat template knows it")
       ->check(CLI::IsMember({"on", "off"}));
   flags->sampling.AddTo(*command);
+  flags->grammar.AddTo(*command);
   command->add_flag("--print-ids", flags->print_ids,
                     "print the new token ids, comma-separated, instead of text; also those that spell a --stop");
   command->add_flag("--stats", flags->stats, "print times, rates and the reason of the end on stderr");

@@ -30,6 +30,8 @@ struct ServeFlags {
   int64_t max_context = 0, max_sequences = 32, max_batch_tokens = 512;
   double kv_gigabytes = 0;
   int64_t drain_seconds = 30, header_seconds = 30, body_seconds = 60, idle_seconds = 75, write_seconds = 120;
+  int64_t grammar_megabytes = 1024;
+  GrammarServiceOptions grammars;
   int64_t max_header_kilobytes = 64, max_body_megabytes = 32, max_unsent_kilobytes = 4096;
   CommonFlags common;
 };
@@ -152,6 +154,17 @@ std::function<void(const std::string&)> OpenAccessLog(const std::string& path) {
   };
 }
 
+// Before any other thread.
+std::shared_ptr<GrammarService> StartGrammars(const ServeFlags& flags, const serve::ServedText& text) {
+  GrammarServiceOptions options = flags.grammars;
+  options.limits.memory_bytes = static_cast<size_t>(flags.grammar_megabytes) << 20;
+  // The tokenizer lives as long as the server, which has the service.
+  const auto make = [tokenizer = text.tokenizer.get(), vocab_size = text.vocab_size, ends = text.chat_tokens] {
+    return std::make_unique<GrammarCompiler>(*tokenizer, vocab_size, ends);
+  };
+  return std::make_shared<GrammarService>(make, options);
+}
+
 sigset_t ServerSignals() {
   sigset_t signals;
   sigemptyset(&signals);
@@ -200,6 +213,7 @@ void Serve(ServeFlags flags) {
   const sigset_t signals = ServerSignals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);  // NOLINT(cert-err33-c)
+  text.grammars = StartGrammars(flags, text);
   const std::string name = text.name;
   const int64_t max_context = text.max_context;
   std::exception_ptr failure;
@@ -318,6 +332,14 @@ void AddServe(CLI::App& app) {
   seconds("--body-timeout", &flags->body_seconds, "seconds for its body");
   seconds("--idle-timeout", &flags->idle_seconds, "seconds between requests of a connection");
   seconds("--write-timeout", &flags->write_seconds, "seconds in which a reader takes something");
+  command
+      ->add_option("--grammar-timeout", flags->grammars.limits.seconds,
+                   "seconds of the processor that a schema or grammar may take to compile")
+      ->check(CLI::Range(1, 3600))
+      ->capture_default_str();
+  command->add_option("--grammar-memory", flags->grammar_megabytes, "MB that it may take")
+      ->check(CLI::Range(16, 1 << 20))
+      ->capture_default_str();
   seconds("--drain-timeout", &flags->drain_seconds, "seconds that SIGTERM leaves to running requests");
   flags->common.AddTo(*command);
   command->footer("Example:\n  mxmla serve tiny-gsm --port 8000");

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that building and testing need, and only those that are missing.
+# Installs the Debian packages that building and testing need, and only those that are missing; then xgrammar.
 set -euo pipefail
 
 packages=(
@@ -7,7 +7,7 @@ packages=(
   nlohmann-json3-dev libcli11-dev libfmt-dev libpcre2-dev
   libboost1.81-dev libssl-dev prometheus-cpp-dev
   libgtest-dev libgmock-dev
-  python3 python3-pytest python3-numpy openssl
+  python3 python3-pip python3-pytest python3-numpy openssl
 )
 [[ "${MXMLA_SETUP:-}" == *lint* ]] && packages+=(clang-format clang-tidy)
 [[ "${MXMLA_SETUP:-}" == *ccache* ]] && packages+=(ccache)
@@ -19,14 +19,15 @@ missing=()
 for package in "${packages[@]}"; do
   [[ "$(dpkg-query -W -f='${Status}' "$package" 2>/dev/null)" == "install ok installed" ]] || missing+=("$package")
 done
-((${#missing[@]} == 0)) && exit 0
-
-echo "installing: ${missing[*]}"
-sudo=()
-if ((EUID != 0)); then
-  command -v sudo >/dev/null || { echo "setup: run as root, or install: ${missing[*]}" >&2; exit 1; }
-  sudo=(sudo)
+if ((${#missing[@]} > 0)); then
+  echo "installing: ${missing[*]}"
+  sudo=()
+  if ((EUID != 0)); then
+    command -v sudo >/dev/null || { echo "setup: run as root, or install: ${missing[*]}" >&2; exit 1; }
+    sudo=(sudo)
+  fi
+  export DEBIAN_FRONTEND=noninteractive
+  "${sudo[@]}" apt-get update -qq
+  "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
-export DEBIAN_FRONTEND=noninteractive
-"${sudo[@]}" apt-get update -qq
-"${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+"$(dirname "$0")/xgrammar.sh"

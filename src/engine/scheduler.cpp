@@ -362,7 +362,7 @@ RowSampling Scheduler::Sampling(Active& request) {
   sampling.bias_values = request.bias_values;
   if (request.request.restrict_tokens) {
     std::ranges::fill(request.allowed, ~0u);
-    request.request.restrict_tokens(request.allowed);
+    request.request.restrict_tokens(request.result.tokens, request.allowed);
     sampling.allowed = request.allowed;
   }
   return sampling;

@@ -131,8 +131,9 @@ Json ToolCallEntry(const ServedText& text, const std::string& id, const std::str
   if (!IsToolName(name)) RefuseField(field + ".name", "a tool's name", ShowField(name));
   Json function = {{"name", name}};
   try {
-    Json parsed = ParseOrderedJsonObject(arguments.empty() ? "{}" : arguments, field + ".arguments", ErrorCode::kData);
-    function["arguments"] = text.tool_form.arguments_as_text ? Json(DumpJson(parsed)) : std::move(parsed);
+    const std::string json = arguments.empty() ? "{}" : arguments;
+    Json parsed = ParseOrderedJsonObject(json, field + ".arguments", ErrorCode::kData);
+    function["arguments"] = text.tool_form.arguments_as_text ? Json(json) : std::move(parsed);
   } catch (const Error& error) {
     throw ApiError(400, "invalid_request_error", error.what(), field + ".arguments");
   }
@@ -141,7 +142,7 @@ Json ToolCallEntry(const ServedText& text, const std::string& id, const std::str
 
 void SetToolCalls(const ServedText& text, Json calls, const std::string& field, Message* message) {
   if (text.chat && !text.tool_form.writes_calls) {
-    RefuseField(field, "a model whose chat template writes calls", "one whose does not");
+    RefuseField(field, "a model whose chat template writes calls", "one that does not, or fails to");
   }
   if (message->fields.is_null()) message->fields = Json::object();
   message->fields["tool_calls"] = std::move(calls);
@@ -203,6 +204,10 @@ CompletionJob MakeJob(const ServedText& text, const GenerationFields& fields,
                       const std::vector<std::vector<int32_t>>& prompts, const std::vector<int32_t>& ends,
                       int64_t default_tokens) {
   CompletionJob job;
+  job.structured = fields.structured;
+  job.grammars = text.grammars;
+  // A grammar's end is any of these.
+  const std::vector<int32_t>& stops = fields.structured ? text.chat_tokens : ends;
   job.stream = fields.stream;
   job.parsing.stop_strings = fields.stop_strings;
   job.parsing.skip_special_tokens = fields.skip_special_tokens;
@@ -212,7 +217,7 @@ CompletionJob MakeJob(const ServedText& text, const GenerationFields& fields,
       GenerateRequest request = fields.request;
       request.prompt = prompt;
       request.max_tokens = MaxTokens(text, static_cast<int64_t>(prompt.size()), fields.max_tokens, default_tokens);
-      if (!fields.ignore_eos) request.stop_tokens.insert(request.stop_tokens.end(), ends.begin(), ends.end());
+      if (!fields.ignore_eos) request.stop_tokens.insert(request.stop_tokens.end(), stops.begin(), stops.end());
       request.seed += static_cast<uint64_t>(i);
       job.requests.push_back(std::move(request));
     }

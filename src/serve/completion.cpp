@@ -31,7 +31,7 @@ void AppendPart(AnsweredPart part, std::vector<AnsweredPart>* parts) {
   MoveTo(&parts->back().logprobs, std::move(part.logprobs));
 }
 
-// Lives until the last of its choices has ended; all of it but Start and Abandon runs on the engine's thread.
+// Lives until the last of its choices has ended; all of it but Prepare, Start and Abandon runs on the engine's thread.
 class Completion : public std::enable_shared_from_this<Completion> {
  public:
   Completion(CompletionJob job, std::unique_ptr<AnswerWriter> writer, const ServedText& text, Engine& engine,
@@ -51,6 +51,28 @@ class Completion : public std::enable_shared_from_this<Completion> {
     }
   }
 
+  // Compiles what the choices have to match, then starts them.
+  void Prepare() {
+    if (!job_.structured) return Start();
+    if (!job_.grammars) RefuseField(job_.structured->field, "a server with structured output", "one without");
+    const auto on_done = [self = shared_from_this()](const GrammarOutcome& outcome) {
+      if (!outcome.grammar) {
+        self->failed_ = std::make_exception_ptr(GrammarError(*self->job_.structured, outcome));
+        return self->Finish();
+      }
+      for (GenerateRequest& request : self->job_.requests) {
+        request.restrict_tokens =
+            GrammarConstraint(outcome.grammar, ThinkingAfter(*self->text_.tokenizer, request.prompt));
+      }
+      self->Start();
+    };
+    if (!job_.grammars->Compile(job_.structured->source, on_done)) {
+      throw ApiError(429, "rate_limit_error", "too many grammars wait to be compiled; ask again in a moment",
+                     job_.structured->field, "queue_full");
+    }
+  }
+
+ private:
   void Start() {
     const auto self = shared_from_this();
     for (size_t i = 0; i < job_.requests.size(); ++i) {
@@ -69,7 +91,6 @@ class Completion : public std::enable_shared_from_this<Completion> {
     });
   }
 
- private:
   struct Running {
     Running(const Tokenizer& tokenizer, const AnswerFormat& format, const AnswerParserOptions& options)
         : parser(std::make_unique<AnswerParser>(tokenizer, format, options)) {}
@@ -208,7 +229,8 @@ std::string RandomId(const std::string& prefix) {
 
 void RunCompletion(CompletionJob job, std::unique_ptr<AnswerWriter> writer, const ServedText& text, Engine& engine,
                    Metrics& metrics, std::shared_ptr<Responder> responder) {
-  std::make_shared<Completion>(std::move(job), std::move(writer), text, engine, metrics, std::move(responder))->Start();
+  std::make_shared<Completion>(std::move(job), std::move(writer), text, engine, metrics, std::move(responder))
+      ->Prepare();
 }
 
 }  // namespace mxmla::serve

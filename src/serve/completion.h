@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,9 +20,13 @@ struct CompletionJob {
   AnswerParserOptions parsing;            // of every choice
   bool stream = false;
   int64_t prompts = 1;  // the choices belong to so many prompts, one after the other
+  // What all choices have to match; with it the grammars' service, which may be null.
+  std::optional<StructuredOutput> structured;
+  std::shared_ptr<GrammarService> grammars;
 };
 
-// Runs the job; the answer goes to `responder`. `text`, the engine and metrics outlive the run.
+// Runs the job, once its grammar is compiled; the answer goes to `responder`. `text`, the engine and metrics outlive
+// the run.
 void RunCompletion(CompletionJob job, std::unique_ptr<AnswerWriter> writer, const ServedText& text, Engine& engine,
                    Metrics& metrics, std::shared_ptr<Responder> responder);
 

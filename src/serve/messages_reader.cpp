@@ -144,7 +144,7 @@ ToolChoice ReadToolChoice(const Json& body, ChatRequest* request) {
   return choice;
 }
 
-void ReadThinking(const Json& body, ChatOptions* options) {
+void ReadThinking(const Json& body, ChatOptions* options, GenerationFields* generation) {
   if (const Json* thinking = FindField(body, "thinking")) {
     if (!thinking->is_object()) RefuseField("thinking", "an object", ShowField(*thinking));
     const std::string type = Required(*thinking, "type", "thinking");
@@ -157,7 +157,8 @@ void ReadThinking(const Json& body, ChatOptions* options) {
     if (!output->is_object()) RefuseField("output_config", "an object", ShowField(*output));
     if (const auto effort = TextField(*output, "effort")) options->variables["reasoning_effort"] = *effort;
     if (const Json* format = FindField(*output, "format")) {
-      RefuseField("output_config.format", "none: schemas are not enforced", ShowField(*format));
+      constexpr const char* kTypes[] = {"json_schema"};
+      generation->structured = ReadTypedFormat(*format, "output_config.format", kTypes);
     }
   }
 }
@@ -187,7 +188,7 @@ ChatRequest ReadMessagesRequest(const ServedText& text, const Json& body, bool c
     if (!variables->is_object()) RefuseField("chat_template_kwargs", "an object", ShowField(*variables));
     request.options.variables = *variables;
   }
-  ReadThinking(body, &request.options);
+  ReadThinking(body, &request.options, &request.generation);
   const ToolChoice choice = ReadToolChoice(body, &request);
   const Json* tools = FindField(body, "tools");
   OfferTools(text, ChatTools(tools ? *tools : Json::array()), "tools", choice, &request);

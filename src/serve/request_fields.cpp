@@ -25,15 +25,6 @@ constexpr std::array kRefused = {
     "prediction",
     "web_search_options",
     "suffix",
-    "guided_json",
-    "guided_regex",
-    "guided_choice",
-    "guided_grammar",
-    "structured_outputs",
-    "grammar",
-    "json_schema",
-    "regex",
-    "ebnf",
     "use_beam_search",
     "length_penalty",
     "prompt_logprobs",
@@ -145,13 +136,6 @@ void RefuseUnknownFields(const Json& body) {
     const Json* value = FindField(body, name);
     if (value && !IsNothing(*value)) RefuseField(name, "no such field, which this server does not carry out", "it");
   }
-  if (const Json* format = FindField(body, "response_format")) {
-    const auto type = format->is_object() ? format->find("type") : format->end();
-    if (!format->is_object() || type == format->end() || *type != "text") {
-      RefuseField("response_format", "{\"type\": \"text\"}, the only one that this server carries out",
-                  ShowField(*format));
-    }
-  }
   if (const Json* modalities = FindField(body, "modalities"); modalities && *modalities != Json::array({"text"})) {
     RefuseField("modalities", "[\"text\"]", ShowField(*modalities));
   }
@@ -199,6 +183,10 @@ GenerationFields ReadGenerationFields(const Json& body, const SuggestedSampling&
   fields.n = IntegerField(body, "n", 1, kMostChoices).value_or(1);
   fields.stream = BoolField(body, "stream").value_or(false);
   fields.ignore_eos = BoolField(body, "ignore_eos").value_or(false);
+  fields.structured = ReadStructuredOutput(body);
+  if (fields.structured && fields.ignore_eos) {
+    RefuseField("ignore_eos", "false beside " + fields.structured->field, "true");
+  }
   if (const Json* options = FindField(body, "stream_options")) {
     if (!options->is_object()) RefuseField("stream_options", "an object", ShowField(*options));
     fields.include_usage = BoolField(*options, "include_usage").value_or(false);

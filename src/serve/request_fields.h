@@ -10,6 +10,7 @@
 #include "checkpoint/config.h"
 #include "engine/generation_config.h"
 #include "engine/request.h"
+#include "serve/structured_output.h"
 
 namespace mxmla::serve {
 
@@ -39,11 +40,13 @@ struct GenerationFields {
   int64_t n = 1;
   bool stream = false, include_usage = false;
   bool ignore_eos = false;
+  std::optional<StructuredOutput> structured;
 };
 
 // max_tokens, max_completion_tokens, temperature, top_p, top_k, min_p, repetition_penalty, presence_penalty,
 // frequency_penalty, logit_bias, seed, stop, stop_token_ids, n, stream, stream_options, ignore_eos,
-// skip_special_tokens. What the body does not say is as `suggested`, else as OpenAI defines it: temperature 1.
+// skip_special_tokens, and those of ReadStructuredOutput. What the body does not say is as `suggested`, else as OpenAI
+// defines it: temperature 1.
 GenerationFields ReadGenerationFields(const Json& body, const SuggestedSampling& suggested, int64_t vocab_size);
 
 }  // namespace mxmla::serve

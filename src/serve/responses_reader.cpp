@@ -24,13 +24,6 @@ void RefuseUncarried(const Json& body) {
   if (TextField(body, "truncation").value_or("disabled") != "disabled") {
     RefuseField("truncation", "disabled", ShowField(body["truncation"]));
   }
-  if (const Json* format = FindField(body, "text")) {
-    if (!format->is_object()) RefuseField("text", "an object", ShowField(*format));
-    const Json* kind = FindField(*format, "format");
-    if (kind && (!kind->is_object() || TextField(*kind, "type").value_or("text") != "text")) {
-      RefuseField("text.format", "{\"type\": \"text\"}, the only one that this server carries out", ShowField(*kind));
-    }
-  }
 }
 
 // The conversation as it grows by items: thoughts, text and calls of one turn are items of their own here.
@@ -211,6 +204,15 @@ ChatRequest ReadResponse(const ServedText& text, const Json& body) {
     generation.erase(name);
   }
   request.generation = ReadGenerationFields(generation, text.suggested, text.vocab_size);
+  if (const Json* shape = FindField(body, "text")) {
+    if (!shape->is_object()) RefuseField("text", "an object", ShowField(*shape));
+    constexpr const char* kTypes[] = {"text", "json_object", "json_schema"};
+    if (const Json* format = FindField(*shape, "format")) {
+      if (auto structured = ReadTypedFormat(*format, "text.format", kTypes)) {
+        request.generation.structured = std::move(structured);
+      }
+    }
+  }
   request.generation.max_tokens = IntegerField(body, "max_output_tokens", 1, int64_t{1} << 40);
   if (const Json* include = FindField(body, "include")) {
     if (!include->is_array()) RefuseField("include", "a list", ShowField(*include));

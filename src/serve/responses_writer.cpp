@@ -24,7 +24,7 @@ class ResponseWriter final : public AnswerWriter {
     repeat("reasoning", {{"effort", nullptr}, {"summary", nullptr}});
     repeated_["store"] = false;
     repeated_["temperature"] = sampling.temperature;
-    repeated_["text"] = {{"format", {{"type", "text"}}}};
+    repeat("text", {{"format", {{"type", "text"}}}});
     repeat("tool_choice", "auto");
     repeat("tools", Json::array());
     repeated_["top_p"] = sampling.top_p;

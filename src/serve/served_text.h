@@ -9,6 +9,7 @@
 
 #include "checkpoint/config.h"
 #include "engine/generation_config.h"
+#include "grammar/grammar_service.h"
 #include "text/chat.h"
 #include "text/output/template_forms.h"
 #include "text/tokenizer.h"
@@ -25,8 +26,9 @@ struct ServedText {
   ToolMessageForm tool_form;         // what the template wants to be told of tools
   AnswerFormat format;               // how the model writes thoughts and calls
   SuggestedSampling suggested;
-  std::vector<int32_t> end_tokens;   // of text
-  std::vector<int32_t> chat_tokens;  // of an answer
+  std::vector<int32_t> end_tokens;           // of text
+  std::vector<int32_t> chat_tokens;          // of an answer; holds end_tokens
+  std::shared_ptr<GrammarService> grammars;  // null: structured output is refused
 };
 
 }  // namespace mxmla::serve

@@ -125,6 +125,7 @@ Server::Server(ServerOptions options, ServedText text, int64_t max_sequences,
 Server::~Server() {
   draining_ = true;
   http_->StopAccepting();
+  if (text_.grammars) text_.grammars->Stop();  // what it calls submits to the engine
   engine_.reset();
   http_->Stop();
 }

@@ -218,8 +218,8 @@ def test_models_and_versions(server):
         ({"prompt": "x", "logit_bias": {"99999": 1}}, 400, "logit_bias"),
         ({"prompt": "x", "max_tokens": 5000}, 400, "max_tokens"),
         ({"prompt": "word " * 2000}, 400, "max_tokens"),
-        ({"prompt": "x", "response_format": {"type": "json_object"}}, 400, "response_format"),
-        ({"prompt": "x", "guided_regex": "a+"}, 400, "guided_regex"),
+        ({"prompt": "x", "response_format": {"type": "yaml"}}, 400, "response_format.type"),
+        ({"prompt": "x", "prompt_logprobs": 1}, 400, "prompt_logprobs"),
         ({"prompt": "x", "stream": "yes"}, 400, "stream"),
     ],
 )

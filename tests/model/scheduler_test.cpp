@@ -208,7 +208,8 @@ TEST_F(SchedulerTest, SamplingReachesEveryTokenOfARequest) {
 
   // Even tokens only, then an error of the callback's own.
   int calls = 0;
-  request.restrict_tokens = [&](std::span<uint32_t> allowed) {
+  request.restrict_tokens = [&](std::span<const int32_t> generated, std::span<uint32_t> allowed) {
+    EXPECT_EQ(generated.size(), static_cast<size_t>(calls));
     if (++calls == 5) throw std::runtime_error("no more");
     for (uint32_t& word : allowed) word &= 0x55555555u;
   };
@@ -216,7 +217,9 @@ TEST_F(SchedulerTest, SamplingReachesEveryTokenOfARequest) {
   EXPECT_EQ(even.reason, FinishReason::kError);
   ASSERT_EQ(even.tokens.size(), 4u);
   for (const int32_t token : even.tokens) EXPECT_EQ(token % 2, 0);
-  request.restrict_tokens = [&](std::span<uint32_t> allowed) { std::ranges::fill(allowed, 0u); };
+  request.restrict_tokens = [&](std::span<const int32_t>, std::span<uint32_t> allowed) {
+    std::ranges::fill(allowed, 0u);
+  };
   EXPECT_EQ(run().reason, FinishReason::kError);
 }
 

@@ -531,7 +531,9 @@ TEST_F(Protocols, RefusalsNameTheField) {
   response("conversation", "conv_1", "conversation");
   response("background", true, "background");
   response("truncation", "auto", "truncation");
-  response("text", {{"format", {{"type", "json_schema"}}}}, "text.format");
+  response("text", {{"format", {{"type", "json_schema"}}}}, "text.format.schema");
+  response("text", {{"format", {{"type", "yaml"}}}}, "text.format.type");
+  response("text", {{"format", {{"type", "json_object"}}}}, "text.format");  // of a server without grammars
   response("tools", Json::array({{{"type", "web_search"}}}), "tools[0].type");
   response("tool_choice", "required", "tool_choice");
   response("input", nullptr, "input");
@@ -558,7 +560,8 @@ TEST_F(Protocols, RefusalsNameTheField) {
   messages("tool_choice", {{"type", "any"}}, "tool_choice");
   messages("tool_choice", {{"type", "sometimes"}}, "tool_choice.type");
   messages("thinking", {{"type", "maybe"}}, "thinking.type");
-  messages("output_config", {{"format", {{"type", "json_schema"}}}}, "output_config.format");
+  messages("output_config", {{"format", {{"type", "json_schema"}}}}, "output_config.format.schema");
+  messages("output_config", {{"format", {{"type", "yaml"}}}}, "output_config.format.type");
   messages("stop_sequences", "x", "stop_sequences");
   messages("mcp_servers", Json::array({1}), "mcp_servers");
 }

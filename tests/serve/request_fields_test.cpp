@@ -78,7 +78,8 @@ TEST(RequestFields, OfOtherTypesAreRefusedByName) {
 TEST(RequestFields, ThatChangeTheAnswerAndAreNotCarriedOutAreRefused) {
   for (const char* body :
        {R"({"functions": [{}]})", R"({"response_format": {"type": "json_schema"}})", R"({"response_format": "text"})",
-        R"({"best_of": 3})", R"({"guided_json": {"a": 1}})", R"({"regex": "a"})", R"({"modalities": ["audio"]})"}) {
+        R"({"best_of": 3})", R"({"guided_json": 3})", R"({"regex": "a", "ebnf": "b"})",
+        R"({"regex": "a", "ignore_eos": true})", R"({"modalities": ["audio"]})"}) {
     EXPECT_THROW(Read(body), ApiError) << body;
   }
   EXPECT_NO_THROW(Read(R"({"response_format": {"type": "text"}, "best_of": 1, "regex": null})"));

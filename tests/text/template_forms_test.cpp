@@ -23,7 +23,8 @@ TEST(TemplateForms, FormatsAreKnownByTheCallsThatTheTemplateWrites) {
       {"deepseek_v3", "<｜tool▁sep｜>{{ c.function.name + '\\n```json\\n' + c.function.arguments }}"},
       {"deepseek_v31", "{{ c.function.name + '<｜tool▁sep｜>' + c.function.arguments }}"},
       {"deepseek_v32",
-       "<｜DSML｜invoke name=\"{{ c.function.name }}\">{% for k, v in c.function.arguments.items() %}{{ k }}{{ v }}{% "
+       "<｜DSML｜function_calls>\n<｜DSML｜invoke name=\"{{ c.function.name }}\">{% for k, v in "
+       "c.function.arguments.items() %}{{ k }}{{ v }}{% "
        "endfor %}"},
       {"kimi_k2", "{{ c.id }}<|tool_call_argument_begin|>{{ c.function.name }}{{ c.function.arguments | tojson }}"},
       {"glm47",
@@ -40,6 +41,9 @@ TEST(TemplateForms, FormatsAreKnownByTheCallsThatTheTemplateWrites) {
     EXPECT_FALSE(FindToolFormat("none", *tokenizer, form));
     EXPECT_EQ(FindToolFormat("glm47", *tokenizer, form)->name, "glm47");
   }
+  // A template that writes no calls leaves it to the vocabulary.
+  EXPECT_EQ(FindToolFormat("auto", *tokenizer, {})->name, "kimi_k2");
+  EXPECT_FALSE(FindToolFormat("auto", *MakeMarkerTokenizer(false), {}));
   ExpectError(ErrorCode::kUsage, "glm46", [&] { FindToolFormat("glm46", *tokenizer, {}); });
 }
 

@@ -19,18 +19,22 @@ struct NamedToolFormat {
   ToolFormat (*make)(const Tokenizer&);
   // Whether a call was written so.
   bool (*wrote)(const std::string& sample);
+  const char* token;  // that only models of this format have, or null
 };
 
 bool Contains(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
 
 constexpr NamedToolFormat kToolFormats[] = {
-    {"deepseek_v32", DeepSeekV32Tools, [](const std::string& s) { return Contains(s, "<｜DSML｜invoke"); }},
+    {"deepseek_v32", DeepSeekV32Tools, [](const std::string& s) { return Contains(s, "<｜DSML｜function_calls>"); },
+     nullptr},
     {"deepseek_v3", DeepSeekV3Tools,
-     [](const std::string& s) { return Contains(s, "<｜tool▁sep｜>") && Contains(s, "sample_tool\n```json"); }},
-    {"deepseek_v31", DeepSeekV31Tools, [](const std::string& s) { return Contains(s, "<｜tool▁sep｜>"); }},
-    {"kimi_k2", KimiK2Tools, [](const std::string& s) { return Contains(s, "<|tool_call_argument_begin|>"); }},
-    {"glm47", Glm47Tools, [](const std::string& s) { return Contains(s, "<arg_key>sample_key"); }},
-    {"mistral", MistralTools, [](const std::string& s) { return Contains(s, "[TOOL_CALLS]"); }},
+     [](const std::string& s) { return Contains(s, "<｜tool▁sep｜>") && Contains(s, "sample_tool\n```json"); },
+     nullptr},
+    {"deepseek_v31", DeepSeekV31Tools, [](const std::string& s) { return Contains(s, "<｜tool▁sep｜>"); }, nullptr},
+    {"kimi_k2", KimiK2Tools, [](const std::string& s) { return Contains(s, "<|tool_call_argument_begin|>"); },
+     "<|tool_call_argument_begin|>"},
+    {"glm47", Glm47Tools, [](const std::string& s) { return Contains(s, "<arg_key>sample_key"); }, "<arg_key>"},
+    {"mistral", MistralTools, [](const std::string& s) { return Contains(s, "[TOOL_CALLS]"); }, "[TOOL_CALLS]"},
 };
 
 struct NamedReasoningFormat {
@@ -111,6 +115,11 @@ std::optional<ToolFormat> FindToolFormat(const std::string& name, const Tokenize
   if (name == "none") return std::nullopt;
   for (const NamedToolFormat& format : kToolFormats) {
     if (name == format.name || (name == "auto" && format.wrote(form.sample))) return format.make(tokenizer);
+  }
+  if (name == "auto" && !form.writes_calls) {  // the template cannot show it
+    for (const NamedToolFormat& format : kToolFormats) {
+      if (format.token && tokenizer.AddedTokenId(format.token)) return format.make(tokenizer);
+    }
   }
   if (name == "auto") return std::nullopt;
   Fail(ErrorCode::kUsage, "tool parser", fmt::format("auto, none or {}", fmt::join(ToolFormatNames(), ", ")), name);
