@@ -5,11 +5,12 @@ namespace mxmla::app {
 
 void AddBench(CLI::App& app) {
   CLI::App* bench =
-      app.add_subcommand("bench", "Measure ops, the V projection, decoding, prefilling and the scheduler");
+      app.add_subcommand("bench", "Measure ops, the V projection, decoding, prefilling, the scheduler and a server");
   bench->require_subcommand(1);
   bench->footer("Example:\n  mxmla bench decode --dummy configs/deepseek-v2-lite.json --layers 4");
   AddBenchModel(*bench);
   AddBenchScheduler(*bench);
+  AddBenchServe(*bench);
   AddBenchVproj(*bench);
 }
 

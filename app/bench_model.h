@@ -54,6 +54,7 @@ int64_t LongestContext(int64_t context, int64_t ticks);
 void AddBenchModel(CLI::App& bench);  // prefill, ops, and decode:
 void AddBenchDecode(CLI::App& bench);
 void AddBenchScheduler(CLI::App& bench);
+void AddBenchServe(CLI::App& bench);
 void AddBenchVproj(CLI::App& bench);
 
 }  // namespace mxmla::app

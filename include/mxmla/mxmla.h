@@ -53,6 +53,10 @@ struct GenerateOptions {
   // The generation ends when its text holds one of these; the tokens that spell it are returned. They need a tokenizer
   // in the folder.
   std::vector<std::string> stop_strings;
+  // What the text has to match, one of these at most; needs a tokenizer in the folder and a build with xgrammar.
+  std::string json_schema, regex;
+  std::string grammar;                          // rules NAME ::= ..., the first named root
+  std::vector<std::string> choices;             // one of them
   std::function<bool(int32_t token)> on_token;  // each new token as it is chosen; false ends the generation
 };
 

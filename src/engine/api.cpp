@@ -1,11 +1,14 @@
 #include <algorithm>
 #include <exception>
 #include <new>
+#include <optional>
+#include <vector>
 
 #include "core/error.h"
 #include "engine/generate.h"
 #include "engine/option_names.h"
 #include "engine/session.h"
+#include "grammar/grammar.h"
 #include "mxmla/mxmla.h"
 #include "text/tokenizer.h"
 
@@ -30,6 +33,19 @@ auto Guard(const Body& body) {
     throw Exception(static_cast<int>(ErrorCode::kInternal),
                     "internal error: something thrown that is no std::exception");
   }
+}
+
+std::optional<GrammarSource> FindGrammar(const GenerateOptions& options) {
+  std::vector<GrammarSource> found;
+  if (!options.json_schema.empty()) found.push_back({GrammarKind::kJsonSchema, options.json_schema});
+  if (!options.regex.empty()) found.push_back({GrammarKind::kRegex, options.regex});
+  if (!options.grammar.empty()) found.push_back({GrammarKind::kEbnf, options.grammar});
+  if (!options.choices.empty()) found.push_back(ChoiceGrammar(options.choices));
+  if (found.size() > 1) {
+    Fail(ErrorCode::kUsage, "GenerateOptions", "one of json_schema, regex, grammar and choices", "several");
+  }
+  if (found.empty()) return std::nullopt;
+  return std::move(found.front());
 }
 
 }  // namespace
@@ -93,6 +109,13 @@ Generation Model::Generate(std::span<const int32_t> prompt, const GenerateOption
     request.on_token = options.on_token;
     const std::vector<int64_t>& eos = state_->model.config.eos_token_ids;
     if (options.stop_at_eos) request.stop_tokens.assign(eos.begin(), eos.end());
+    if (const auto source = FindGrammar(options)) {
+      // The grammar's end is an end-of-text token, whatever ends other texts.
+      request.stop_tokens.assign(eos.begin(), eos.end());
+      const GrammarCompiler compiler(state_->Text(), vocab_size(), request.stop_tokens);
+      request.restrict_tokens =
+          GrammarConstraint(compiler.Compile(*source), ThinkingAfter(state_->Text(), request.prompt));
+    }
     ModelOptions sizes = state_->options;
     sizes.max_context = static_cast<int64_t>(prompt.size()) + std::max<int64_t>(request.max_tokens, 0);
     sizes.max_batch_tokens = std::clamp<int64_t>(static_cast<int64_t>(prompt.size()), 1, 512);

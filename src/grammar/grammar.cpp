@@ -30,11 +30,15 @@ constexpr int kMostWhitespace = 20;
 constexpr double kSecondsPerToken = 0.01;
 constexpr double kSecondsAtOnce = 1;
 
+constexpr char kNoText = '\xff';
+
 std::vector<std::string> TokenTexts(const Tokenizer& tokenizer, int64_t vocab_size) {
   std::vector<std::string> texts(static_cast<size_t>(std::min<int64_t>(vocab_size, tokenizer.vocab_size())));
   for (size_t id = 0; id < texts.size(); ++id) {
     const auto token = static_cast<int32_t>(id);
-    if (!tokenizer.IsSpecial(token)) texts[id] = tokenizer.TokenBytes(token);
+    texts[id] = tokenizer.TokenBytes(token);
+    // A byte that no text has: nothing but a structural tag, by its id, allows a special token.
+    if (tokenizer.IsSpecial(token) && !texts[id].empty()) texts[id].insert(0, 1, kNoText);
   }
   return texts;
 }

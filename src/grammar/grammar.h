@@ -41,7 +41,8 @@ class CompiledGrammar;
 class GrammarCompiler {
  public:
   // `vocab_size` is the model's. Special tokens of the tokenizer stand for no text: a grammar allows none of them but
-  // `end_tokens`, which may follow what the grammar accepts as a whole. Errors: kUsage in a build without xgrammar.
+  // those that a structural tag names by their ids, and `end_tokens`, which may follow what the grammar accepts as a
+  // whole. Errors: kUsage in a build without xgrammar.
   GrammarCompiler(const Tokenizer& tokenizer, int64_t vocab_size, std::span<const int32_t> end_tokens);
   ~GrammarCompiler();
   GrammarCompiler(const GrammarCompiler&) = delete;

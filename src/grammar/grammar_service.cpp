@@ -28,6 +28,13 @@ void GrammarService::Stop() {
   }
 }
 
+int64_t GrammarService::open() const {
+  const std::lock_guard lock(mutex_);
+  int64_t count = 0;
+  for (const auto& [key, waiters] : asked_) count += static_cast<int64_t>(waiters.size());
+  return count;
+}
+
 int64_t GrammarService::hits() const {
   const std::lock_guard lock(mutex_);
   return hits_;

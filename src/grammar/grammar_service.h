@@ -50,6 +50,8 @@ class GrammarService {
   // Refuses what waits (kInternal) and joins the threads.
   void Stop();
 
+  // Calls of on_done that are still to come.
+  int64_t open() const;
   // Of all compiled so far: found in the cache, and compiled.
   int64_t hits() const;
   int64_t misses() const;

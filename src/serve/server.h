@@ -35,7 +35,7 @@ class Server {
 
   uint16_t port() const { return http_->port(); }
   EngineState State() const { return engine_->State(); }
-  int64_t open_requests() const { return engine_->open_requests(); }
+  int64_t open_requests() const { return engine_->open_requests() + (text_.grammars ? text_.grammars->open() : 0); }
   // For certificates that were renewed. Errors: HttpServer::ReloadTls's.
   void ReloadTls() { http_->ReloadTls(); }
   // For keys that changed.

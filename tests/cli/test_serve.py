@@ -22,8 +22,8 @@ QUESTION = "Question: Tom has 5 apples. He buys 7 more. How many apples does Tom
 class Served:
     """A running server on a port of its own."""
 
-    def __init__(self, model, *args, wait=True, tls=None):
-        command = [str(BINARY), "serve", str(model), "--port", "0", *map(str, args)]
+    def __init__(self, model, *args, wait=True, tls=None, port=0):
+        command = [str(BINARY), "serve", str(model), "--port", str(port), *map(str, args)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.tls = tls
         line = self.process.stdout.readline().decode()

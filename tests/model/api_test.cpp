@@ -81,5 +81,26 @@ TEST(Api, TextGoesThroughTheEmbeddedModel) {
   EXPECT_NE(model.Decode(ids).find("#### 12"), std::string::npos) << model.Decode(ids);
 }
 
+TEST(Api, TextMatchesWhatIsAskedFor) {
+  const Model model(MXMLA_TINY_GSM);
+  GenerateOptions options;
+  options.max_tokens = 20;
+  options.regex = "#### [0-9]{1,3}";
+  const std::vector<int32_t> prompt = model.Encode("Tom has 5 apples. He buys 7 more.");
+  try {
+    const Generation generation = model.Generate(prompt, options);
+    const std::string text = model.Decode(generation.tokens);
+    EXPECT_EQ(generation.reason, EndReason::kStop);
+    EXPECT_EQ(text.substr(0, 5), "#### ");
+    EXPECT_EQ(text.find_first_not_of("0123456789", 5), std::string::npos) << text;
+    EXPECT_GE(text.size(), 6u);
+  } catch (const Exception& error) {
+    if (std::string(error.what()).find("xgrammar") == std::string::npos) throw;
+    GTEST_SKIP() << error.what();
+  }
+  options.choices = {"yes"};
+  EXPECT_THROW(model.Generate(prompt, options), Exception);
+}
+
 }  // namespace
 }  // namespace mxmla
