@@ -58,6 +58,7 @@ void AddDevice(CLI::App& command, DeviceOptions* device) {
       .add_option("--device", device->device,
                   "auto, ref (float32 loops), cpu (vectorised, bf16), cuda (a Hopper GPU) or cuda:N (the N-th)")
       ->check(check)
+      ->type_name("TEXT:{auto,ref,cpu,cuda,cuda:N}")
       ->capture_default_str();
 }
 

@@ -92,5 +92,7 @@ void AddServe(CLI::App& app);
 void AddEval(CLI::App& app);
 void AddProfile(CLI::App& app);
 void AddBench(CLI::App& app);
+void AddCompletion(CLI::App& app);
+void AddManual(CLI::App& app);
 
 }  // namespace mxmla::app

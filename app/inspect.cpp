@@ -23,7 +23,8 @@ struct KvBytes {
 };
 
 KvBytes KvBytesPerToken(const ModelConfig& config) {
-  const int64_t elements = config.num_hidden_layers * config.kv_row();
+  const int64_t elements =
+      config.num_hidden_layers * config.kv_row() + config.IndexerLayers() * config.indexer.head_dim;
   return {elements * 2, elements * 4};
 }
 
@@ -55,6 +56,10 @@ nlohmann::json ToJson(const ModelConfig& config, const ModelWeights& weights, co
           {"qk_nope_head_dim", config.qk_nope_head_dim},
           {"qk_rope_head_dim", config.qk_rope_head_dim},
           {"v_head_dim", config.v_head_dim},
+          {"index_topk", config.indexer.topk},
+          {"index_n_heads", config.indexer.heads},
+          {"index_head_dim", config.indexer.head_dim},
+          {"indexer_layers", config.IndexerLayers()},
           {"n_routed_experts", config.n_routed_experts},
           {"num_experts_per_tok", config.num_experts_per_tok},
           {"n_shared_experts", config.n_shared_experts},
@@ -77,6 +82,10 @@ void PrintReport(const ModelConfig& config, const WeightSummary& summary) {
   fmt::print("attention      q_lora {}, kv_lora {}, nope {}, rope {}, v {}\n",
              config.q_lora_rank ? std::to_string(config.q_lora_rank) : "none", config.kv_lora_rank,
              config.qk_nope_head_dim, config.qk_rope_head_dim, config.v_head_dim);
+  if (config.indexer.topk > 0) {
+    fmt::print("indexer        top {} of {} heads of {}, in {} of the layers\n", config.indexer.topk,
+               config.indexer.heads, config.indexer.head_dim, config.IndexerLayers());
+  }
   if (config.n_routed_experts > 0) {
     fmt::print("experts        {}, top {}, {} shared, router {}\n", config.n_routed_experts, config.num_experts_per_tok,
                config.n_shared_experts, RouterMethodName(config.topk_method));

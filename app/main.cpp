@@ -79,6 +79,8 @@ int Main(int argc, char** argv) {
   app::AddEval(app);
   app::AddProfile(app);
   app::AddBench(app);
+  app::AddCompletion(app);
+  app::AddManual(app);
   try {
     CheckCommand(app, argc, argv);
     app.parse(argc, argv);

@@ -52,13 +52,15 @@ double AvailableMemory() {
   return 0;
 }
 
-// Bytes of one token in the cache of all layers.
-double KvBytesPerToken(const ModelConfig& config, KvDType dtype, DType activation) {
+// Bytes of one token in the caches of all layers.
+double KvBytesPerToken(const ModelConfig& config, const ModelOptions& options, DType activation) {
+  const KvDType dtype = options.kv_dtype;
   const double plain = activation == DType::kF32 && dtype == KvDType::kAuto ? 4 : 2;
   const auto latent = static_cast<double>(config.kv_lora_rank);
   const auto key = static_cast<double>(config.qk_rope_head_dim);
   const double row = dtype == KvDType::kFp8 ? latent + latent / 128 * 4 + 2 * key : plain * (latent + key);
-  return row * static_cast<double>(config.num_hidden_layers);
+  const int64_t index_keys = UsesIndexer(config, options) ? config.IndexerLayers() * config.indexer.head_dim : 0;
+  return row * static_cast<double>(config.num_hidden_layers) + plain * static_cast<double>(index_keys);
 }
 
 ModelOptions SchedulerSizes(const ServeFlags& flags, const LoadedModel& model, int64_t max_context) {
@@ -67,7 +69,7 @@ ModelOptions SchedulerSizes(const ServeFlags& flags, const LoadedModel& model, i
   options.max_sequences = flags.max_sequences;
   options.max_batch_tokens = flags.max_batch_tokens;
   options.prefill_chunk = kPrefillChunk;
-  const double token = KvBytesPerToken(model.config, options.kv_dtype, model.backend->kernels().activation_dtype);
+  const double token = KvBytesPerToken(model.config, options, model.backend->kernels().activation_dtype);
   // Some of what is free, so that the rest of the machine lives, or of a device most, which is there for this; never
   // more than all sequences can fill.
   const auto on_device = model.backend->FreeMemory();

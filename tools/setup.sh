@@ -4,7 +4,7 @@ set -euo pipefail
 
 packages=(
   g++ cmake ninja-build pkg-config make
-  nlohmann-json3-dev libcli11-dev libfmt-dev libpcre2-dev
+  nlohmann-json3-dev libcli11-dev libfmt-dev libpcre2-dev libutf8proc-dev
   libboost1.81-dev libssl-dev prometheus-cpp-dev
   libgtest-dev libgmock-dev
   python3 python3-pip python3-pytest python3-numpy openssl
@@ -14,6 +14,7 @@ packages=(
 [[ "${MXMLA_SETUP:-}" == *fuzz* ]] && packages+=(clang libclang-rt-14-dev)
 [[ "${MXMLA_SETUP:-}" == *clients* ]] && packages+=(python3-venv)
 [[ "${MXMLA_SETUP:-}" == *bench* ]] && packages+=(libbenchmark-dev)
+[[ "${MXMLA_SETUP:-}" == *browser* ]] && packages+=(chromium chromium-driver python3-selenium)
 
 missing=()
 for package in "${packages[@]}"; do

@@ -97,6 +97,45 @@ void ReadSizes(const JsonFields& fields, const ConfigDefaults& defaults, ModelCo
   c.num_nextn_predict_layers = fields.IntOrNull(mtp, defaults.num_nextn_predict_layers, 0, 0, kMaxCount);
 }
 
+// transformers 5 spells each layer's kind out; published configs name a pattern ("FSSF..."), or how often a layer
+// chooses anew and from which layer on one may not: layer i has an indexer where max(i - offset + 1, 0) is a multiple.
+std::vector<bool> OwnIndexers(const JsonFields& fields, int64_t layers) {
+  std::vector<bool> own;
+  if (fields.HasValue("indexer_types")) {
+    for (const std::string& type : fields.StringList("indexer_types")) {
+      if (type != "full" && type != "shared") fields.Refuse("indexer_types", "full or shared", type);
+      own.push_back(type == "full");
+    }
+  } else if (fields.HasValue("index_topk_pattern")) {
+    for (const char type : fields.String("index_topk_pattern", {})) {
+      if (type != 'F' && type != 'S') fields.Refuse("index_topk_pattern", "F and S", std::string(1, type));
+      own.push_back(type == 'F');
+    }
+  } else {
+    const int64_t freq = fields.IntOrNull("index_topk_freq", 1, 1, 0, kMaxCount);
+    const int64_t offset = fields.IntOrNull("index_skip_topk_offset", 2, 2, 0, kMaxCount);
+    for (int64_t i = 0; i < layers; ++i) {
+      own.push_back(std::max<int64_t>(i - offset + 1, 0) % std::max<int64_t>(freq, 1) == 0);
+    }
+  }
+  const std::string_view key = fields.HasValue("indexer_types") ? "indexer_types" : "index_topk_pattern";
+  if (static_cast<int64_t>(own.size()) < layers) {
+    fields.Refuse(key, fmt::format("the {} layers", layers), fmt::format("{}", own.size()));
+  }
+  if (!own.front()) fields.Refuse(key, "an indexer in the first layer", "none: there is no choice before it to share");
+  return own;
+}
+
+void ReadIndexer(const JsonFields& fields, const ConfigDefaults& defaults, ModelConfig* config) {
+  if (defaults.index_topk == 0) return;
+  IndexerConfig& indexer = config->indexer;
+  indexer.topk = fields.Int("index_topk", defaults.index_topk, 1, kMaxLength);
+  indexer.heads = fields.Int("index_n_heads", defaults.index_n_heads, 1, kMaxHead);
+  indexer.head_dim = fields.Int("index_head_dim", defaults.index_head_dim, 1, kMaxHead);
+  indexer.interleaved = fields.BoolOrNull("indexer_rope_interleave", defaults.indexer_rope_interleave);
+  indexer.own = OwnIndexers(fields, config->num_hidden_layers);
+}
+
 RouterMethod ReadRouterMethod(const JsonFields& fields, const Family& family) {
   const ConfigDefaults& defaults = family.defaults;
   const bool given = fields.HasValue("topk_method") && !family.fixed_router;
@@ -226,6 +265,14 @@ void ValidateConfig(const ModelConfig& c, const std::string& subject) {
   };
   require(c.num_hidden_layers >= 1, "num_hidden_layers", "at least 1", c.num_hidden_layers);
   require(c.qk_rope_head_dim % 2 == 0, "qk_rope_head_dim", "an even number", c.qk_rope_head_dim);
+  if (c.indexer.topk > 0) {
+    require(c.q_lora_rank > 0, "q_lora_rank", "at least 1: the indexer's queries come from that latent", c.q_lora_rank);
+    require(c.indexer.head_dim >= c.qk_rope_head_dim, "index_head_dim",
+            fmt::format("at least the {} rotated dimensions", c.qk_rope_head_dim), c.indexer.head_dim);
+    require(static_cast<int64_t>(c.indexer.own.size()) >= c.num_hidden_layers, "num_hidden_layers",
+            fmt::format("at most the {} layers whose indexers the config names", c.indexer.own.size()),
+            c.num_hidden_layers);
+  }
   bool mixture = false;
   for (int64_t layer = 0; layer < c.num_hidden_layers && !mixture; ++layer) mixture = c.IsMoeLayer(layer);
   if (mixture) {
@@ -290,6 +337,7 @@ ModelConfig ParseConfig(std::string_view text, std::string_view generation_confi
 
   RefuseUnsupported(fields);
   ReadSizes(fields, defaults, &config);
+  ReadIndexer(fields, defaults, &config);
   ReadMixture(fields, *family, &config);
   if (family->scaled_streams) ReadScales(fields, &config);
   ReadRope(fields, *family, &config);

@@ -50,6 +50,16 @@ struct QueryScale {
   int64_t length = 0;  // tokens; 0: no such scale
 };
 
+// Sparse attention: an indexer of small heads chooses the tokens that a query attends to (ops/indexer.h).
+struct IndexerConfig {
+  int64_t topk = 0;  // tokens that a query attends to at most; 0: no indexer, every token
+  int64_t heads = 0;
+  int64_t head_dim = 0;      // the first qk_rope_head_dim of them are rotated
+  bool interleaved = false;  // how
+  // A layer each: whether the layer has an indexer of its own; one without takes the choice of the layer before.
+  std::vector<bool> own;
+};
+
 enum class QuantMethod {
   kNone,
   kFp8,    // quant_method fp8, weight_block_size [128, 128]
@@ -98,6 +108,8 @@ struct ModelConfig {
   int64_t qk_rope_head_dim = 0;  // even
   int64_t v_head_dim = 0;
 
+  IndexerConfig indexer;
+
   int64_t max_position_embeddings = 0;
   double rms_norm_eps = 1e-6;
   // Of q_a_layernorm and kv_a_layernorm: the reference implementations fix it, whatever rms_norm_eps says.
@@ -119,6 +131,12 @@ struct ModelConfig {
   int64_t qk_head_dim() const { return qk_nope_head_dim + qk_rope_head_dim; }
   // Elements of a KV cache row.
   int64_t kv_row() const { return kv_lora_rank + qk_rope_head_dim; }
+  bool HasIndexer(int64_t layer) const { return indexer.topk > 0 && indexer.own[static_cast<size_t>(layer)]; }
+  int64_t IndexerLayers() const {
+    int64_t count = 0;
+    for (int64_t layer = 0; layer < num_hidden_layers; ++layer) count += HasIndexer(layer) ? 1 : 0;
+    return count;
+  }
   bool IsMoeLayer(int64_t layer) const {
     return n_routed_experts > 0 && layer >= first_k_dense_replace && layer % moe_layer_freq == 0;
   }

@@ -53,6 +53,45 @@ Family DeepseekV3() {
           .defaults = DeepseekV3Defaults()};
 }
 
+// DeepSeek-V3.2 and V3.2-Exp: V3 with sparse attention.
+Family DeepseekV32() {
+  Family family = {
+      .architecture = "DeepseekV32ForCausalLM", .model_types = {"deepseek_v32"}, .defaults = DeepseekV3Defaults()};
+  ConfigDefaults& defaults = family.defaults;
+  defaults.max_position_embeddings = 163840;
+  defaults.index_topk = 2048;
+  defaults.index_n_heads = 64;
+  return family;
+}
+
+// GLM-5, 5.1 and 5.2, whose indexers rotate pairs of neighbours, as its attention does.
+Family GlmMoeDsa() {
+  return {.architecture = "GlmMoeDsaForCausalLM",
+          .model_types = {"glm_moe_dsa"},
+          .defaults = {.vocab_size = 154880,
+                       .hidden_size = 6144,
+                       .intermediate_size = 12288,
+                       .num_hidden_layers = 78,
+                       .num_attention_heads = 64,
+                       .q_lora_rank = 2048,
+                       .qk_nope_head_dim = 192,
+                       .v_head_dim = 256,
+                       .n_routed_experts = 256,
+                       .num_experts_per_tok = 8,
+                       .moe_intermediate_size = 2048,
+                       .n_shared_experts = 1,
+                       .first_k_dense_replace = 3,
+                       .routed_scaling_factor = 2.5,
+                       .max_position_embeddings = 202752,
+                       .num_nextn_predict_layers = 1,
+                       .bos_token_id = 0,
+                       .eos_token_id = 1,
+                       .rms_norm_eps = 1e-5,
+                       .index_topk = 2048,
+                       .index_n_heads = 32,
+                       .indexer_rope_interleave = true}};
+}
+
 // GLM-4.7-Flash.
 Family Glm4MoeLite() {
   return {.architecture = "Glm4MoeLiteForCausalLM",
@@ -225,19 +264,17 @@ Family MistralLarge3() {
 }
 
 std::vector<Family> MakeFamilies() {
-  return {DeepseekV2(), DeepseekV3(), Glm4MoeLite(), Youtu(),        MiniCpm3(),
-          SarvamMla(),  AxK1(),       Mistral4(),    MistralLarge3()};
+  return {DeepseekV2(), DeepseekV3(), DeepseekV32(), Glm4MoeLite(), GlmMoeDsa(),    Youtu(),
+          MiniCpm3(),   SarvamMla(),  AxK1(),        Mistral4(),    MistralLarge3()};
 }
 
 struct Refused {
   std::string_view architecture, model_type;
   std::string_view why;
 };
-constexpr std::string_view kSparse = "its sparse attention (an indexer beside MLA) is not supported";
+constexpr std::string_view kSparse = "what it adds to sparse attention with an indexer is not supported";
 constexpr std::string_view kLinear = "most of its layers are linear attention, which is not supported";
 constexpr Refused kRefused[] = {
-    {"DeepseekV32ForCausalLM", "deepseek_v32", kSparse},
-    {"GlmMoeDsaForCausalLM", "glm_moe_dsa", kSparse},
     {"AXK2ForCausalLM", "axk2", kSparse},
     {"HYV4ForCausalLM", "hy_v4", kSparse},
     {"MistralLarge4ForCausalLM", "mistral_large4", kSparse},

@@ -26,6 +26,8 @@ struct ConfigDefaults {
   double rms_norm_eps = 1e-6;
   bool tie_word_embeddings = false;
   bool rope_interleave = true;
+  int64_t index_topk = 0, index_n_heads = 0, index_head_dim = 128;  // index_topk 0: no sparse attention
+  bool indexer_rope_interleave = false;
   RopeConfig rope = {};  // when the config says nothing of it, with query_scale
   QueryScale query_scale = {};
 };

@@ -73,6 +73,7 @@ class Planner {
   // For config.json: patterns in the spelling that other engines know.
   std::vector<std::string> ExcludePatterns() const {
     std::vector<std::string> patterns = {"lm_head", "re:.*embed_tokens$", "re:.*mlp\\.gate$"};
+    if (config_.indexer.topk > 0) patterns.push_back("re:.*indexer\\.weights_proj$");
     for (int64_t layer : mtp_) patterns.push_back(fmt::format("re:.*model\\.layers\\.{}\\..*", layer));
     if (config_.multimodal) {
       for (std::string_view part : {"vision_tower", "mm_projector", "multi_modal_projector"}) {
@@ -91,6 +92,7 @@ class Planner {
  private:
   static bool IsProjection(std::string_view module) {
     const std::string_view last = module.substr(module.rfind('.') + 1);
+    if (last == "weights_proj") return false;  // an indexer's, which is never quantised
     return last == "kv_a_proj_with_mqa" || (last.size() > 5 && last.substr(last.size() - 5) == "_proj");
   }
 

@@ -94,9 +94,9 @@ class GroupCounter {
 
 WeightSummary SummarizeWeights(const ModelWeights& weights, const ModelConfig& config) {
   const auto named = [&weights](const char* name) { return GroupCounter(name, weights); };
-  GroupCounter embedding = named("embedding"), attention = named("attention"), kv_b = named("kv_b_proj"),
-               dense = named("dense mlp"), experts = named("experts"), shared = named("shared experts"),
-               router = named("router"), norms = named("norms"), head = named("head");
+  GroupCounter embedding = named("embedding"), attention = named("attention"), indexer = named("indexer"),
+               kv_b = named("kv_b_proj"), dense = named("dense mlp"), experts = named("experts"),
+               shared = named("shared experts"), router = named("router"), norms = named("norms"), head = named("head");
   const auto add_mlp = [](GroupCounter& group, const MlpWeights& mlp) {
     group.Add(mlp.gate_proj);
     group.Add(mlp.up_proj);
@@ -117,6 +117,13 @@ WeightSummary SummarizeWeights(const ModelWeights& weights, const ModelConfig& c
     norms.Add(layer.kv_a_layernorm);
     kv_b.Add(layer.kv_b_proj);
     attention.Add(layer.o_proj);
+    if (RowCount(layer.indexer.wk) > 0) {
+      indexer.Add(layer.indexer.wq_b);
+      indexer.Add(layer.indexer.wk);
+      indexer.Add(layer.indexer.weights_proj);
+      norms.Add(layer.indexer.k_norm);
+      norms.Add(layer.indexer.k_norm_bias);
+    }
     if (!layer.is_moe) {
       add_mlp(dense, layer.mlp);
       continue;
@@ -138,7 +145,8 @@ WeightSummary SummarizeWeights(const ModelWeights& weights, const ModelConfig& c
   }
 
   WeightSummary summary;
-  for (GroupCounter* counter : {&embedding, &attention, &kv_b, &dense, &experts, &shared, &router, &norms, &head}) {
+  for (GroupCounter* counter :
+       {&embedding, &attention, &indexer, &kv_b, &dense, &experts, &shared, &router, &norms, &head}) {
     TensorGroup counted = counter->Finish();
     if (counted.tensors == 0 && counted.decode_bytes == 0) continue;
     summary.parameters += counted.parameters;

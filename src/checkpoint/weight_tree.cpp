@@ -32,6 +32,7 @@ class Builder {
     layer.input_layernorm = source_.Vector(prefix + "input_layernorm.weight", c_.hidden_size);
     layer.post_attention_layernorm = source_.Vector(prefix + "post_attention_layernorm.weight", c_.hidden_size);
     Attention(prefix + "self_attn.", &layer);
+    if (c_.HasIndexer(index)) Indexer(prefix + "self_attn.indexer.", &layer.indexer);
     layer.is_moe = c_.IsMoeLayer(index);
     const std::string post_mlp_norm = prefix + "post_mlp_layernorm.weight";
     if (layer.is_moe) {
@@ -61,6 +62,15 @@ class Builder {
     layer->w_kc = {layer->kv_b_proj, heads, head_rows, 0, c_.qk_nope_head_dim};
     layer->w_vc = {layer->kv_b_proj, heads, head_rows, c_.qk_nope_head_dim, c_.v_head_dim};
     layer->o_proj = Linear(prefix + "o_proj", hidden, heads * c_.v_head_dim);
+  }
+
+  void Indexer(const std::string& prefix, IndexerWeights* indexer) {
+    const IndexerConfig& c = c_.indexer;
+    indexer->wq_b = Linear(prefix + "wq_b", c.heads * c.head_dim, c_.q_lora_rank);
+    indexer->wk = Linear(prefix + "wk", c.head_dim, c_.hidden_size);
+    indexer->k_norm = source_.Vector(prefix + "k_norm.weight", c.head_dim);
+    indexer->k_norm_bias = source_.Vector(prefix + "k_norm.bias", c.head_dim);
+    indexer->weights_proj = source_.Matrix(prefix + "weights_proj", c.heads, c_.hidden_size, true);
   }
 
   MlpWeights Mlp(const std::string& prefix, int64_t intermediate) {

@@ -30,6 +30,15 @@ struct ExpertWeights {
   std::vector<LinearWeight> down_proj;  // (hidden, moe_intermediate)
 };
 
+// Of a layer's indexer (ops/indexer.h).
+struct IndexerWeights {
+  LinearWeight wq_b;                 // (index heads * index_head_dim, q_lora_rank)
+  LinearWeight wk;                   // (index_head_dim, hidden)
+  View<const float, 1> k_norm;       // (index_head_dim)
+  View<const float, 1> k_norm_bias;  // (index_head_dim)
+  LinearWeight weights_proj;         // (index heads, hidden), float32 or bf16
+};
+
 struct LayerWeights {
   View<const float, 1> input_layernorm;           // (hidden)
   View<const float, 1> post_attention_layernorm;  // (hidden)
@@ -45,6 +54,7 @@ struct LayerWeights {
   HeadWeight w_kc;                      // kv_b_proj's rows of keys: heads of (qk_nope_head_dim, kv_lora_rank)
   HeadWeight w_vc;                      // kv_b_proj's rows of values: heads of (v_head_dim, kv_lora_rank)
   LinearWeight o_proj;                  // (hidden, heads * v_head_dim)
+  IndexerWeights indexer;               // empty where the layer has none
 
   bool is_moe = false;
   MlpWeights mlp;                                // a dense layer's; empty when is_moe
@@ -97,7 +107,7 @@ ModelWeights DummyWeights(const ModelConfig& config, uint64_t seed, ThreadPool& 
 
 // One line of `mxmla inspect`.
 struct TensorGroup {
-  std::string name;  // "embedding", "attention", "kv_b_proj", "dense mlp", "experts", "shared experts",
+  std::string name;  // "embedding", "attention", "indexer", "kv_b_proj", "dense mlp", "experts", "shared experts",
                      // "router", "norms", "head"
   int64_t tensors = 0;
   int64_t parameters = 0;  // elements of the matrices and vectors, scales not counted

@@ -80,7 +80,7 @@ void Chunk(const DecodeAttentionArgs& args, const View<const Q, 3>& query, const
   const int64_t tile_heads = RoundUp(heads, 4);
   using T = typename Cache::Element;
   const int64_t page_size = cache.page_size();
-  const int64_t end = std::min<int64_t>(args.row_length(r), (chunk + 1) * kAttentionChunk);
+  const int64_t end = std::min<int64_t>(TokensOf(args, r), (chunk + 1) * kAttentionChunk);
   const int32_t* table = args.block_table.data + args.row_sequence(r) * args.block_table.stride[0];
   auto& rows = *static_cast<TileRows<T>*>(scratch.rows);
 
@@ -105,7 +105,8 @@ void Chunk(const DecodeAttentionArgs& args, const View<const Q, 3>& query, const
   for (int64_t begin = chunk * kAttentionChunk; begin < end; begin += kTokenTile) {
     const int64_t tokens = std::min(kTokenTile, end - begin);
     const int64_t tile_tokens = RoundUp(tokens, 4);
-    const auto find = [&](int64_t token) {
+    const auto find = [&](int64_t i) {
+      const int64_t token = TokenAt(args, r, i);
       return std::pair<int64_t, int64_t>{table[token / page_size * args.block_table.stride[1]], token % page_size};
     };
     for (int64_t t = 0; t < tokens; ++t) {
@@ -198,7 +199,7 @@ void RunInOrder(const ExecContext& context, const DecodeAttentionArgs& args, con
     const int64_t r = task / blocks;
     const int64_t head = task % blocks * shape.head_block;
     const int64_t heads = std::min(shape.head_block, shape.heads - head);
-    const int64_t chunks = Chunks(args.row_length(r));
+    const int64_t chunks = Chunks(TokensOf(args, r));
     const Scratch scratch = Scratch::Of<typename Cache::Element>(context, worker, shape);
     const int64_t stride = shape.partial();
     for (int64_t c = 0; c < chunks; ++c) {
@@ -232,7 +233,7 @@ void RunSplit(const ExecContext& context, const DecodeAttentionArgs& args, const
     const int64_t head = task % blocks * shape.head_block;
     const int64_t chunk = task / blocks % shape.chunks;
     const int64_t r = task / blocks / shape.chunks;
-    if (chunk >= Chunks(args.row_length(r))) return;
+    if (chunk >= Chunks(TokensOf(args, r))) return;
     const int64_t heads = std::min(shape.head_block, shape.heads - head);
     Chunk(args, query, cache, shape, r, head, heads, chunk,
           Scratch::Of<typename Cache::Element>(context, worker, shape), partial_at(r, head) + chunk * stride,
@@ -241,7 +242,7 @@ void RunSplit(const ExecContext& context, const DecodeAttentionArgs& args, const
   RunTasks(context, rows * shape.heads, [&](int64_t task, int) {
     const int64_t r = task / shape.heads;
     const int64_t h = task % shape.heads;
-    const int64_t chunks = Chunks(args.row_length(r));
+    const int64_t chunks = Chunks(TokensOf(args, r));
     Out* to = out.data + r * out.stride[0] + h * out.stride[1];
     if (chunks == 0) {
       std::fill(to, to + shape.rank, Out{});
@@ -259,9 +260,9 @@ void Run(const ExecContext& context, const DecodeAttentionArgs& args) {
         const int64_t rows = query.shape[0];
         const int64_t threads = context.pool->threads();
         int64_t longest = 0;
-        for (int64_t r = 0; r < rows; ++r) longest = std::max<int64_t>(longest, args.row_length(r));
+        for (int64_t r = 0; r < rows; ++r) longest = std::max<int64_t>(longest, TokensOf(args, r));
         if (context.profiler) {
-          context.profiler->AddBytes(TokensRead(args.row_sequence, args.row_length) * KvRowBytes(args.kv_pages));
+          context.profiler->AddBytes(TokensRead(args) * KvRowBytes(args.kv_pages));
         }
         Shape shape{query.shape[1], args.kv_lora_rank, query.shape[2], Chunks(longest), DecodedFloats(args.kv_pages),
                     kMostHeads};

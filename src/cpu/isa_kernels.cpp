@@ -19,6 +19,9 @@ KernelSet MakeKernelSet() {
   set.rope_angles = MakeRopeAnglesKernels();
   set.decode_attention = MakeDecodeAttentionKernels();
   set.prefill_attention = MakePrefillAttentionKernels();
+  set.sparse_attention = set.decode_attention;
+  set.index_key = MakeIndexKeyKernels();
+  set.index_top_k = MakeIndexTopKKernels();
   set.router = MakeRouterKernels();
   set.group_experts = MakeGroupExpertsKernels();
   set.silu_mul = MakeSiluMulKernels();

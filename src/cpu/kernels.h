@@ -31,6 +31,8 @@ KernelTable<RopeArgs> MakeRopeKernels();
 KernelTable<RopeAnglesArgs> MakeRopeAnglesKernels();
 KernelTable<DecodeAttentionArgs> MakeDecodeAttentionKernels();
 KernelTable<PrefillAttentionArgs> MakePrefillAttentionKernels();
+KernelTable<IndexKeyArgs> MakeIndexKeyKernels();
+KernelTable<IndexTopKArgs> MakeIndexTopKKernels();
 KernelTable<RouterArgs> MakeRouterKernels();
 KernelTable<GroupExpertsArgs> MakeGroupExpertsKernels();
 KernelTable<SiluMulArgs> MakeSiluMulKernels();

@@ -61,6 +61,14 @@ std::unique_ptr<Backend> OpenBackend(const DeviceOptions& device) {
 }
 
 const PlacedWeights& LoadedModel::Placed(const ModelOptions& options) const {
+  // Before anything is uploaded: the decoder's ops would find no kernel.
+  if (UsesIndexer(config, options) && backend->kernels().index_top_k.empty()) {
+    Fail(ErrorCode::kDevice, "--device " + backend->Name(),
+         fmt::format("a context of at most {} tokens (index_topk), where attention reads all of it",
+                     config.indexer.topk),
+         fmt::format("{}", options.max_context),
+         "there are no kernels for sparse attention on this device: choose a shorter context or --device cpu");
+  }
   const auto known = placed_.find(options.absorb_dtype);
   if (known != placed_.end()) return known->second;
   PlacedWeights placed = PlaceWeights(config, weights, options.absorb_dtype, backend->pool());

@@ -165,6 +165,9 @@ void WriteRandomRows(Backend& backend, const Activations& buffers, std::span<con
   if (backend.reads_host_memory()) {
     backend.pool().ParallelFor(buffers.layers(), [&](int64_t layer, int) {
       WriteRandomRows(buffers.KvPages(layer), block_table, begin, end, seed_of(layer));
+      if (!buffers.HasIndexKeys(layer)) return;
+      const auto write = [&](const auto& keys) { WriteRandomRows(keys, block_table, begin, end, ~seed_of(layer)); };
+      std::visit(write, buffers.IndexKeyPages(layer));
     });
     return;
   }

@@ -16,7 +16,8 @@ namespace mxmla {
 void WriteRandomRows(const KvOutput<3>& pages, std::span<const int32_t> block_table, int64_t begin, int64_t end,
                      uint64_t seed);
 
-// The same in every layer of `buffers`' cache, wherever it lies, layer l with `seed` + l.
+// The same in every layer of `buffers`' cache, wherever it lies, layer l with `seed` + l; on the host the indexers'
+// keys too.
 void WriteRandomRows(Backend& backend, const Activations& buffers, std::span<const int32_t> block_table, int64_t begin,
                      int64_t end, uint64_t seed);
 

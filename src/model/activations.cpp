@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/float_view.h"
 #include "model/step_plan.h"
 #include "ops/sample.h"
 
@@ -22,7 +23,9 @@ Activations::Activations(const ModelConfig& config, const ModelOptions& options,
 Activations::Needs Activations::NeedsOf(const ModelConfig& config, const ModelOptions& options, DType dtype) {
   const Activations planned(config, options, dtype);
   Needs needs;
-  for (const int id : planned.kv_) needs.kv_cache += planned.plan_.buffers()[static_cast<size_t>(id)].bytes;
+  const auto bytes = [&](int id) { return planned.plan_.buffers()[static_cast<size_t>(id)].bytes; };
+  for (const int id : planned.kv_) needs.kv_cache += bytes(id);
+  for (const PlainBuffer& keys : planned.index_keys_) needs.kv_cache += keys.reserved() ? bytes(keys.id) : 0;
   needs.rest = planned.plan_.total_bytes() - needs.kv_cache;
   return needs;
 }
@@ -63,6 +66,14 @@ Activations::Activations(const ModelConfig& config, const ModelOptions& options,
     values_head_major = ReservePlain("values_head_major", heads, rows * config.v_head_dim, dtype);
   }
   values_quantized = ReserveQuantized("values", rows, v_columns);
+  const bool indexer = UsesIndexer(config, options);
+  if (indexer) {
+    const IndexerConfig& index = config.indexer;
+    index_key = ReservePlain("index_key", rows, index.head_dim, dtype);
+    index_query = ReservePlain("index_query", rows, index.heads * index.head_dim, dtype);
+    index_weights = ReservePlain("index_weights", rows, index.heads, DType::kF32);
+    chosen = plan_.Reserve<int32_t>("chosen", rows * index.topk);
+  }
   gate_up = ReservePlain("gate_up", rows, 2 * mlp_width, dtype);
   mlp = ReservePlain("mlp", rows, mlp_width, dtype);
   mlp_quantized = ReserveQuantized("mlp", rows, mlp_width);
@@ -93,6 +104,11 @@ Activations::Activations(const ModelConfig& config, const ModelOptions& options,
   sin = ReservePlain("sin", rows, config.qk_rope_head_dim / 2, DType::kF32);
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
     kv_.push_back(ReserveKv(kv_pages_ * page_size_));
+    if (!indexer) continue;
+    const DType keys = options.kv_dtype == KvDType::kAuto ? dtype : DType::kBf16;
+    index_keys_.push_back(config.HasIndexer(layer)
+                              ? ReservePlain("index_keys", kv_pages_ * page_size_, config.indexer.head_dim, keys)
+                              : PlainBuffer{});
   }
 }
 
@@ -162,6 +178,10 @@ KvOutput<3> Activations::KvPages(int64_t layer) const {
   if (kv_dtype_ == KvDType::kAuto && dtype_ == DType::kF32)
     return View<float, 3>::Contiguous(plan_.Get<float>(id), dims);
   return View<bf16, 3>::Contiguous(plan_.Get<bf16>(id), dims);
+}
+
+FloatOutput<3> Activations::IndexKeyPages(int64_t layer) const {
+  return Split(Plain(index_keys_[static_cast<size_t>(layer)], kv_pages_ * page_size_), 0, kv_pages_, page_size_);
 }
 
 }  // namespace mxmla

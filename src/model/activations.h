@@ -46,6 +46,13 @@ class Activations {
   // written, never read.
   KvOutput<3> KvPages(int64_t layer) const;
 
+  // The keys of layer `layer`'s indexer: (pages, page_size, index_head_dim), in the same pages; of layers with an
+  // indexer, where UsesIndexer. In the plain activations' type, or bf16 where the cache is not that.
+  FloatOutput<3> IndexKeyPages(int64_t layer) const;
+  bool HasIndexKeys(int64_t layer) const {
+    return !index_keys_.empty() && index_keys_[static_cast<size_t>(layer)].reserved();
+  }
+
   size_t total_bytes() const { return plan_.total_bytes(); }
   int64_t layers() const { return static_cast<int64_t>(kv_.size()); }
   const BufferPlan& plan() const { return plan_; }
@@ -75,6 +82,11 @@ class Activations {
   PlainBuffer values;                   // (rows, heads * v_head_dim): o_proj's input
   PlainBuffer values_head_major;        // (heads, rows, v_head_dim), layout `copy` only
   QuantizedBuffer values_quantized;     // (rows, heads * v_head_dim)
+  // The indexer's, where UsesIndexer.
+  PlainBuffer index_key;      // (rows, index_head_dim): wk's product
+  PlainBuffer index_query;    // (rows, index heads * index_head_dim)
+  PlainBuffer index_weights;  // (rows, index heads) float32
+  int chosen = -1;            // (rows, index_topk) int32; kept for the layers that share a choice
   // Dense and shared MLP: gate and up side by side, then their product.
   PlainBuffer gate_up;  // (rows, 2 * width)
   PlainBuffer mlp;      // (rows, width)
@@ -114,7 +126,8 @@ class Activations {
   DType dtype_;
   KvDType kv_dtype_;
   int64_t kv_pages_, page_size_, kv_lora_rank_, qk_rope_head_dim_;
-  std::vector<int> kv_;  // a layer each
+  std::vector<int> kv_;                  // a layer each
+  std::vector<PlainBuffer> index_keys_;  // a layer each, or none
 };
 
 }  // namespace mxmla

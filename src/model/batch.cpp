@@ -6,8 +6,9 @@ namespace mxmla {
 
 bool ExpandedIsCheaper(const AttentionCost& cost, int64_t rows, int64_t first_position) {
   if (rows <= 1) return false;
-  // Per head: (row, token) pairs visible under the causal mask, and what each costs either way.
   const int64_t context = first_position + rows;
+  if (cost.index_topk > 0 && context > cost.index_topk) return false;
+  // Per head: (row, token) pairs visible under the causal mask, and what each costs either way.
   const int64_t pairs = rows * first_position + rows * (rows + 1) / 2;
   const int64_t expansion = cost.kv_lora_rank * (cost.qk_nope_head_dim + cost.v_head_dim);
   const int64_t absorbed = rows * expansion + pairs * (2 * cost.kv_lora_rank + cost.qk_rope_head_dim);

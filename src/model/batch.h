@@ -56,6 +56,9 @@ struct BatchPlan {
 
 struct AttentionCost {
   int64_t kv_lora_rank, qk_nope_head_dim, qk_rope_head_dim, v_head_dim;
+  // With sparse attention, what a query attends to at most: a sequence that outgrows it stays in the latent space,
+  // where rows are gathered. 0: no such limit.
+  int64_t index_topk = 0;
 };
 
 // Whether expanded heads take fewer multiplications than the latent space for `rows` new tokens after `first_position`

@@ -34,6 +34,8 @@ void CheckActivations(const ModelConfig& config, const ModelWeights& weights, co
     CheckMxfp4Input("kv_a_proj_with_mqa", layer.kv_a_proj_with_mqa);
     CheckMxfp4Input("kv_b_proj", layer.kv_b_proj);
     CheckMxfp4Input("o_proj", layer.o_proj);
+    CheckMxfp4Input("wq_b", layer.indexer.wq_b);
+    CheckMxfp4Input("wk", layer.indexer.wk);
     if (IsQuantized(layer.kv_b_proj) && config.qk_nope_head_dim % kMxBlock != 0) {
       Fail(ErrorCode::kQuantization, "--activations mxfp4", "a qk_nope_head_dim that is a multiple of 32",
            fmt::format("{}", config.qk_nope_head_dim), "use --activations fp8 or bf16");
@@ -83,6 +85,7 @@ Decoder::Decoder(const ModelConfig& config, const PlacedWeights& placed, const M
 void Decoder::PlanWorkspace() {
   workspace_.Plan(context_, backend_, [&](const ExecContext&) {
     StepShape shape = StepPlan::Largest(options_);
+    shape.sparse = UsesIndexer(config_, options_);
     const int64_t rows = shape.absorbed_rows;
     for (const bool expanded : {false, true}) {
       if (expanded && !allow_expanded_) continue;
@@ -117,7 +120,9 @@ void Decoder::FillSharedSlots() {
 }
 
 StepResult Decoder::Forward(std::span<const SequenceInput> inputs) {
-  plan_.Fill(inputs, {config_.kv_lora_rank, config_.qk_nope_head_dim, config_.qk_rope_head_dim, config_.v_head_dim},
+  plan_.Fill(inputs,
+             {config_.kv_lora_rank, config_.qk_nope_head_dim, config_.qk_rope_head_dim, config_.v_head_dim,
+              UsesIndexer(config_, options_) ? config_.indexer.topk : 0},
              allow_expanded_);
   plan_.Upload();
   const StepShape& shape = plan_.shape();
@@ -129,7 +134,7 @@ StepResult Decoder::Forward(std::span<const SequenceInput> inputs) {
     profiler_->Settle();
   } else {
     const int64_t key[] = {shape.absorbed_rows, shape.expanded_rows, shape.segments, shape.sequences,
-                           shape.logit_rows,    shape.sampled,       shape.logprobs};
+                           shape.logit_rows,    shape.sparse,        shape.sampled,  shape.logprobs};
     recorder_->Run(key, calls);
   }
   return Result();
@@ -184,7 +189,7 @@ void Decoder::Run(const StepShape& shape, const StepViews& views) const {
   for (size_t layer = 0; layer < weights_.layers.size(); ++layer) {
     const JoinedWeights& joined = placed_.joined[layer];
     AttentionLayer(context_, step, weights_.layers[layer], placed_.absorbed[layer].weights, joined,
-                   buffers_.KvPages(static_cast<int64_t>(layer)), layer == 0);
+                   static_cast<int64_t>(layer));
     MlpLayer(context_, step, weights_.layers[layer], joined, placed_.experts[layer]);
   }
   if (shape.logit_rows == 0) return;

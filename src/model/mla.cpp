@@ -3,6 +3,7 @@
 #include "core/float_view.h"
 #include "ops/attention.h"
 #include "ops/head_product.h"
+#include "ops/indexer.h"
 #include "ops/linear.h"
 #include "ops/norm.h"
 #include "ops/quantize.h"
@@ -11,11 +12,13 @@
 namespace mxmla {
 namespace {
 
+constexpr float kIndexKeyNormEps = 1e-6f;  // fixed by the reference implementations
+
 // The op calls of one layer; each method is a few rows of the table in DESIGN.md.
 class Attention {
  public:
   Attention(const ExecContext& context, const Step& step, const LayerWeights& layer, const AbsorbedWeights& absorbed,
-            const JoinedWeights& joined, const KvOutput<3>& kv_pages)
+            const JoinedWeights& joined, int64_t index)
       : context_(context),
         step_(step),
         c_(step.config),
@@ -23,14 +26,18 @@ class Attention {
         layer_(layer),
         absorbed_(absorbed),
         joined_(joined),
-        kv_pages_(kv_pages),
+        index_(index),
+        indexes_(UsesIndexer(c_, step.options) && c_.HasIndexer(index)),
+        kv_pages_(step.buffers.KvPages(index)),
         rows_(step.shape.rows()) {}
 
-  void Run(bool first_layer) {
-    NormInput(first_layer);
+  void Run() {
+    NormInput(index_ == 0);
     DownProject();
     WriteCache();
+    if (indexes_) WriteIndexKeys();
     ProjectQuery();
+    if (indexes_ && step_.shape.sparse && step_.shape.absorbed_rows > 0) ChooseTokens();
     AttendAbsorbed();
     AttendExpanded();
     ProjectOutput();
@@ -53,8 +60,9 @@ class Attention {
     norm.eps = step_.norm_eps;
     const bool query = TakesQuantized(step_.options, FirstQuery());
     const bool latent = TakesQuantized(step_.options, layer_.kv_a_proj_with_mqa);
-    if (!query || !latent) norm.out = b_.Plain(b_.normed, rows_);
-    if (query || latent) norm.quantized = b_.Quantized(b_.normed_quantized, rows_);
+    const bool index_key = indexes_ && TakesQuantized(step_.options, layer_.indexer.wk);
+    if (!query || !latent || indexes_) norm.out = b_.Plain(b_.normed, rows_);
+    if (query || latent || index_key) norm.quantized = b_.Quantized(b_.normed_quantized, rows_);
     RmsNorm(context_, norm);
   }
 
@@ -115,13 +123,68 @@ class Attention {
     norm.weight = layer_.q_a_layernorm;
     if (step_.views.query_scale) norm.row_scale = *step_.views.query_scale;  // q_b_proj is linear
     norm.eps = static_cast<float>(c_.lora_norm_eps);
-    if (TakesQuantized(step_.options, layer_.q_b_proj)) {
-      norm.quantized = b_.Quantized(b_.q_latent_quantized, rows_);
-    } else {
-      norm.out = b_.Plain(b_.q_latent, rows_);
-    }
+    const bool quantized = TakesQuantized(step_.options, layer_.q_b_proj);
+    const bool index_quantized = indexes_ && TakesQuantized(step_.options, layer_.indexer.wq_b);
+    if (quantized || index_quantized) norm.quantized = b_.Quantized(b_.q_latent_quantized, rows_);
+    if (!quantized || (indexes_ && !index_quantized)) norm.out = b_.Plain(b_.q_latent, rows_);
     RmsNorm(context_, norm);
     Linear(context_, {Input(layer_.q_b_proj, b_.q_latent, b_.q_latent_quantized), layer_.q_b_proj, q}, "q_b_proj");
+  }
+
+  // The indexer's keys of all rows go into its pages, whether or not this step chooses.
+  void WriteIndexKeys() {
+    const FloatOutput<2> key = b_.Plain(b_.index_key, rows_);
+    Linear(context_, {Input(layer_.indexer.wk, b_.normed, b_.normed_quantized), layer_.indexer.wk, key}, "indexer.wk");
+    IndexKeyArgs args;
+    args.x = AsInput(key);
+    args.weight = layer_.indexer.k_norm;
+    args.bias = layer_.indexer.k_norm_bias;
+    args.eps = kIndexKeyNormEps;
+    args.cos = step_.cos;
+    args.sin = step_.sin;
+    args.interleaved = c_.indexer.interleaved;
+    args.out = Flatten(b_.IndexKeyPages(index_), 0);
+    args.out_index = step_.views.slots;
+    IndexKey(context_, args);
+  }
+
+  // The tokens that rows with longer contexts attend to. The queries rotate where they are.
+  void ChooseTokens() {
+    const int64_t rows = step_.shape.absorbed_rows;
+    const IndexerConfig& c = c_.indexer;
+    const FloatOutput<2> product = b_.Plain(b_.index_query, rows);
+    const auto input = [&](const LinearWeight& weight, const PlainBuffer& plain, const QuantizedBuffer& quantized) {
+      if (TakesQuantized(step_.options, weight)) return AsActivation(b_.Quantized(quantized, rows));
+      return AsActivation(b_.Plain(plain, rows));
+    };
+    Linear(context_, {input(layer_.indexer.wq_b, b_.q_latent, b_.q_latent_quantized), layer_.indexer.wq_b, product},
+           "indexer.wq_b");
+    const FloatOutput<3> query = Split(product, 1, c.heads, c.head_dim);
+    const FloatOutput<3> rotated = Slice(query, 2, 0, c_.qk_rope_head_dim);
+    RopeArgs rope;
+    rope.x = AsInput(rotated);
+    rope.cos = step_.cos.Rows(0, rows);
+    rope.sin = step_.sin.Rows(0, rows);
+    rope.interleaved = c.interleaved;
+    rope.out = rotated;
+    Rope(context_, rope);
+    const View<float, 2> weights = b_.Float(b_.index_weights, rows);
+    Linear(context_, {AsActivation(b_.Plain(b_.normed, rows)), layer_.indexer.weights_proj, weights},
+           "indexer.weights_proj");
+    IndexTopKArgs top;
+    top.query = AsInput(query);
+    top.weights = weights;
+    top.key_pages = AsInput(b_.IndexKeyPages(index_));
+    top.block_table = step_.views.block_table;
+    top.row_sequence = step_.views.row_sequence.Rows(0, rows);
+    top.row_length = step_.views.row_length.Rows(0, rows);
+    top.chosen = Chosen(rows);
+    IndexTopK(context_, top);
+  }
+
+  // Written by this layer, or by the last before it that has an indexer.
+  View<int32_t, 2> Chosen(int64_t rows) const {
+    return b_.Ints(b_.chosen, rows * c_.indexer.topk).Split(0, rows, c_.indexer.topk);
   }
 
   // (rows, heads, qk_nope_head_dim + qk_rope_head_dim)
@@ -175,6 +238,7 @@ class Attention {
     attend.kv_lora_rank = c_.kv_lora_rank;
     attend.softmax_scale = step_.softmax_scale;
     attend.out = attended;
+    if (step_.shape.sparse) attend.chosen = Chosen(rows);
     DecodeAttention(context_, attend);
 
     ProjectValues(attended, rows);
@@ -258,16 +322,17 @@ class Attention {
   const LayerWeights& layer_;
   const AbsorbedWeights& absorbed_;
   const JoinedWeights& joined_;
-  const KvOutput<3>& kv_pages_;
+  const int64_t index_;  // of the layer
+  const bool indexes_;   // the layer has an indexer, and the session a use for it
+  const KvOutput<3> kv_pages_;
   const int64_t rows_;
 };
 
 }  // namespace
 
 void AttentionLayer(const ExecContext& context, const Step& step, const LayerWeights& layer,
-                    const AbsorbedWeights& absorbed, const JoinedWeights& joined, const KvOutput<3>& kv_pages,
-                    bool first_layer) {
-  Attention(context, step, layer, absorbed, joined, kv_pages).Run(first_layer);
+                    const AbsorbedWeights& absorbed, const JoinedWeights& joined, int64_t index) {
+  Attention(context, step, layer, absorbed, joined, index).Run();
 }
 
 }  // namespace mxmla

@@ -7,10 +7,9 @@
 
 namespace mxmla {
 
-// The layer's attention of the rows in `buffers.residual` (+= `buffers.delta` unless it is the first layer); the result
-// is left in `buffers.delta`.
+// The attention of layer `index` over the rows in `buffers.residual` (+= `buffers.delta` unless it is the first layer);
+// the result is left in `buffers.delta`.
 void AttentionLayer(const ExecContext& context, const Step& step, const LayerWeights& layer,
-                    const AbsorbedWeights& absorbed, const JoinedWeights& joined, const KvOutput<3>& kv_pages,
-                    bool first_layer);
+                    const AbsorbedWeights& absorbed, const JoinedWeights& joined, int64_t index);
 
 }  // namespace mxmla

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "checkpoint/config.h"
 #include "core/scaled.h"
 
 namespace mxmla {
@@ -51,6 +52,12 @@ struct ModelOptions {
   // Whether requests share the pages of equal prompt prefixes, whole prefill chunks of them.
   bool prefix_cache = true;
 };
+
+// Whether a session with these options may meet a context that attention reads only in part. Where it may not, the
+// indexer does not run and takes no memory.
+inline bool UsesIndexer(const ModelConfig& config, const ModelOptions& options) {
+  return config.indexer.topk > 0 && options.max_context > config.indexer.topk;
+}
 
 // Whether a product with `weight` takes quantised activations.
 inline bool TakesQuantized(const ModelOptions& options, const LinearWeight& weight) {

@@ -166,6 +166,11 @@ void StepPlan::Fill(std::span<const SequenceInput> inputs, const AttentionCost& 
                      options_.max_sequences, options_.max_logit_rows),
          fmt::format("{}, {} and {}", batch.rows, sequences, wanted_logits_));
   }
+  shape_.sparse = false;
+  for (const SequenceRows& sequence : batch.sequences) {
+    const int64_t length = sequence.first_position + sequence.rows;
+    if (cost.index_topk > 0 && sequence.rows > 0 && length > cost.index_topk) shape_.sparse = true;
+  }
   const bool padded = !options_.row_buckets.empty();
   shape_.absorbed_rows = RowBucket(options_, batch.absorbed_rows);
   shape_.expanded_rows = RowBucket(options_, batch.rows - batch.absorbed_rows);

@@ -22,6 +22,7 @@ struct StepShape {
   int64_t segments = 0;       // of the expanded rows, a sequence each
   int64_t sequences = 0;      // rows of the block table
   int64_t logit_rows = 0;
+  bool sparse = false;    // some row sees more tokens than it may attend to
   bool sampled = false;   // tokens are chosen from the logits
   bool logprobs = false;  // with their log-probabilities
 

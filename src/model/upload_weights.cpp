@@ -38,9 +38,11 @@ class Planes {
     visit_(layer.kv_a_layernorm);
     visit_(layer.e_score_correction_bias);
     visit_(layer.post_mlp_layernorm);
-    for (LinearWeight* weight :
-         {&layer.q_proj, &layer.q_a_proj, &layer.q_b_proj, &layer.kv_a_proj_with_mqa, &layer.kv_b_proj,
-          &layer.w_kc.tensor, &layer.w_vc.tensor, &layer.o_proj, &layer.router}) {
+    visit_(layer.indexer.k_norm);
+    visit_(layer.indexer.k_norm_bias);
+    for (LinearWeight* weight : {&layer.q_proj, &layer.q_a_proj, &layer.q_b_proj, &layer.kv_a_proj_with_mqa,
+                                 &layer.kv_b_proj, &layer.w_kc.tensor, &layer.w_vc.tensor, &layer.o_proj, &layer.router,
+                                 &layer.indexer.wq_b, &layer.indexer.wk, &layer.indexer.weights_proj}) {
       Walk(*weight);
     }
     Walk(layer.mlp);

@@ -35,9 +35,16 @@ int64_t TokensRead(View<const int32_t, 1> row_sequence, View<const int32_t, 1> r
   return tokens + longest;
 }
 
+int64_t TokensRead(const DecodeAttentionArgs& args) {
+  if (!args.chosen) return TokensRead(args.row_sequence, args.row_length);
+  int64_t tokens = 0;
+  for (int64_t r = 0; r < args.row_length.shape[0]; ++r) tokens += TokensOf(args, r);
+  return tokens;
+}
+
 void DecodeAttention(const ExecContext& context, const DecodeAttentionArgs& args) {
   using namespace internal;
-  constexpr std::string_view kOp = "decode_attention";
+  const std::string_view kOp = args.chosen ? "sparse_attention" : "decode_attention";
   const int64_t rows = Extent(args.query, 0);
   const int64_t heads = Extent(args.query, 1);
   const int64_t width = Extent(args.query, 2);
@@ -49,6 +56,10 @@ void DecodeAttention(const ExecContext& context, const DecodeAttentionArgs& args
   CheckExtent(kOp, "out extent 0 (rows of query)", rows, Extent(args.out, 0));
   CheckExtent(kOp, "out extent 1 (heads of query)", heads, Extent(args.out, 1));
   CheckExtent(kOp, "out extent 2 (kv_lora_rank)", args.kv_lora_rank, Extent(args.out, 2));
+  if (args.chosen) {
+    CheckExtent(kOp, "chosen extent 0 (rows of query)", rows, args.chosen->shape[0]);
+    CheckTrue(kOp, "chosen", args.chosen->shape[1] >= 1, "at least 1 token a row", "none");
+  }
   if (rows == 0 || heads == 0) return;
   OperandList operands;
   operands.Add("query", args.query);
@@ -57,7 +68,9 @@ void DecodeAttention(const ExecContext& context, const DecodeAttentionArgs& args
   operands.Add("row_sequence", args.row_sequence);
   operands.Add("row_length", args.row_length);
   operands.Add("out", args.out);
-  Dispatch(context, context.kernels->decode_attention, kOp, args, operands, Bytes(args.query) + Bytes(args.out));
+  if (args.chosen) operands.Add("chosen", *args.chosen);
+  Dispatch(context, args.chosen ? context.kernels->sparse_attention : context.kernels->decode_attention, kOp, args,
+           operands, Bytes(args.query) + Bytes(args.out) + Bytes(args.chosen));
 }
 
 void PrefillAttention(const ExecContext& context, const PrefillAttentionArgs& args) {

@@ -4,6 +4,7 @@
 #include "ops/attention.h"
 #include "ops/embedding.h"
 #include "ops/head_product.h"
+#include "ops/indexer.h"
 #include "ops/kernel_table.h"
 #include "ops/linear.h"
 #include "ops/moe.h"
@@ -30,7 +31,10 @@ struct KernelSet {
   KernelTable<RopeArgs> rope;
   KernelTable<RopeAnglesArgs> rope_angles;
   KernelTable<DecodeAttentionArgs> decode_attention;
+  KernelTable<DecodeAttentionArgs> sparse_attention;  // with `chosen`
   KernelTable<PrefillAttentionArgs> prefill_attention;
+  KernelTable<IndexKeyArgs> index_key;
+  KernelTable<IndexTopKArgs> index_top_k;
   KernelTable<RouterArgs> router;
   KernelTable<GroupExpertsArgs> group_experts;
   KernelTable<SiluMulArgs> silu_mul;

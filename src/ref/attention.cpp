@@ -48,7 +48,7 @@ void DecodeAttention(const ExecContext& context, const DecodeAttentionArgs& args
   const int64_t width = Extent(args.query, 2);
   const int64_t kv_lora_rank = args.kv_lora_rank;
   if (context.profiler) {
-    context.profiler->AddBytes(TokensRead(args.row_sequence, args.row_length) * KvRowBytes(args.kv_pages));
+    context.profiler->AddBytes(TokensRead(args) * KvRowBytes(args.kv_pages));
   }
   const auto body = [&](int64_t task, int worker) {
     const int64_t r = task / heads;
@@ -62,8 +62,8 @@ void DecodeAttention(const ExecContext& context, const DecodeAttentionArgs& args
     const View<const int32_t, 1> block_table = args.block_table.Select(0, args.row_sequence(r));
     double maximum = -std::numeric_limits<double>::infinity();
     double total = 0;
-    for (int64_t t = 0; t < args.row_length(r); ++t) {
-      LoadToken(args.kv_pages, block_table, t, 0, width, token);
+    for (int64_t i = 0; i < TokensOf(args, r); ++i) {
+      LoadToken(args.kv_pages, block_table, TokenAt(args, r, i), 0, width, token);
       const double score = static_cast<double>(args.softmax_scale) * Dot(query, token, width);
       if (!(score <= maximum)) {
         const double correction = std::exp(maximum - score);

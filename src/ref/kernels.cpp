@@ -22,6 +22,9 @@ const KernelSet& RefKernels() {
     set.rope = {{"ref", {}, ref::Rope}};
     set.decode_attention = {{"ref", {}, ref::DecodeAttention, ref::DecodeAttentionWorkspace}};
     set.prefill_attention = {{"ref", {}, ref::PrefillAttention, ref::PrefillAttentionWorkspace}};
+    set.sparse_attention = set.decode_attention;
+    set.index_key = {{"ref", {}, ref::IndexKey}};
+    set.index_top_k = {{"ref", {}, ref::IndexTopK, ref::IndexTopKWorkspace}};
     set.router = {{"ref", {}, ref::Router}};
     set.group_experts = {{"ref", {}, ref::GroupExperts}};
     set.silu_mul = {{"ref", {}, ref::SiluMul}};

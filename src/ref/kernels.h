@@ -29,6 +29,9 @@ void DecodeAttention(const ExecContext& context, const DecodeAttentionArgs& args
 void PrefillAttention(const ExecContext& context, const PrefillAttentionArgs& args);
 WorkspaceSize DecodeAttentionWorkspace(const DecodeAttentionArgs& args, int workers);
 WorkspaceSize PrefillAttentionWorkspace(const PrefillAttentionArgs& args, int workers);
+void IndexKey(const ExecContext& context, const IndexKeyArgs& args);
+void IndexTopK(const ExecContext& context, const IndexTopKArgs& args);
+WorkspaceSize IndexTopKWorkspace(const IndexTopKArgs& args, int workers);
 void Router(const ExecContext& context, const RouterArgs& args);
 void GroupExperts(const ExecContext& context, const GroupExpertsArgs& args);
 void SiluMul(const ExecContext& context, const SiluMulArgs& args);

@@ -56,7 +56,9 @@ class Channel final : public Responder, public std::enable_shared_from_this<Chan
     if (begun_ || gone_) return;
     begun_ = ended_ = true;
     AppendHead(status, headers);
-    pending_ += fmt::format("content-length: {}\r\n\r\n", body.size());
+    // RFC 9110, 8.6: these two have no content, and no length of it.
+    if (status != 204 && status != 304) pending_ += fmt::format("content-length: {}\r\n", body.size());
+    pending_ += "\r\n";
     if (!head_only_) pending_ += body;
     Wake();
   }

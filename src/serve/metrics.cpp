@@ -50,6 +50,9 @@ struct Metrics::Impl {
   prometheus::Gauge& cached_pages = AddGauge("mxmla_kv_pages_cached", "Of them, free but found by their tokens");
   prometheus::Gauge& preemptions = AddGauge("mxmla_preemptions", "Requests that lost their pages and were recomputed");
   prometheus::Gauge& steps = AddGauge("mxmla_steps", "Forward passes");
+  prometheus::Gauge& step_prompt_tokens =
+      AddGauge("mxmla_step_prompt_tokens", "Rows of prompts in them, recomputed ones too");
+  prometheus::Gauge& step_new_tokens = AddGauge("mxmla_step_new_tokens", "Tokens that they chose");
   prometheus::Gauge& step_seconds = AddGauge("mxmla_step_seconds", "Time of all forward passes");
 
   prometheus::Counter& AddCounter(const char* name, const char* help) {
@@ -89,6 +92,8 @@ std::string Metrics::Text(const EngineState& state, int64_t open_requests, int64
   impl_->cached_pages.Set(static_cast<double>(state.cached_pages));
   impl_->preemptions.Set(static_cast<double>(state.preemptions));
   impl_->steps.Set(static_cast<double>(state.steps));
+  impl_->step_prompt_tokens.Set(static_cast<double>(state.prompt_tokens));
+  impl_->step_new_tokens.Set(static_cast<double>(state.new_tokens));
   impl_->step_seconds.Set(state.step_seconds);
   return prometheus::TextSerializer().Serialize(impl_->registry.Collect());
 }

@@ -12,6 +12,7 @@
 #include "core/error.h"
 #include "serve/api_error.h"
 #include "serve/endpoints.h"
+#include "serve/page.h"
 
 namespace mxmla::serve {
 namespace {
@@ -36,6 +37,8 @@ std::string KnownPath(const std::string& path) {
   for (const char* known : kKnownPaths) {
     if (path == known) return path;
   }
+  if (path == "/" || path == "/server_info") return path;
+  if (path.starts_with("/page/")) return "/page/{file}";
   return path.starts_with("/v1/models/") ? "/v1/models/{model}" : "other";
 }
 
@@ -212,6 +215,8 @@ void Server::Route(const HttpRequest& request, const std::shared_ptr<Responder>&
     const char* status = ready ? "ok" : state.phase == EngineState::Phase::kLoading ? "loading" : "failed";
     return RespondJson(*responder, ready ? 200 : 503, {{"status", status}});
   }
+  // Without a key, as a browser sends none: the page asks for it when the API wants one.
+  if (get && RespondPage(request, *responder)) return;
   if (!IsAllowed(request)) {
     throw ApiError(401, "authentication_error",
                    "API key: expected one of the server's in Authorization: Bearer, found "
@@ -233,6 +238,16 @@ void Server::Route(const HttpRequest& request, const std::shared_ptr<Responder>&
       {"/version", true,
        [](Server&, const HttpRequest&, const std::shared_ptr<Responder>& out) {
          RespondJson(*out, 200, {{"version", MXMLA_VERSION}});
+       }},
+      {"/server_info", true,
+       [](Server& server, const HttpRequest&, const std::shared_ptr<Responder>& out) {
+         RespondJson(*out, 200,
+                     {{"version", MXMLA_VERSION},
+                      {"model", server.text_.name},
+                      {"chat", server.text_.chat.has_value()},
+                      {"max_model_len", server.text_.max_context},
+                      {"max_sequences", server.max_sequences_},
+                      {"max_queue", server.options_.max_queue}});
        }},
       {"/metrics", true,
        [](Server& server, const HttpRequest&, const std::shared_ptr<Responder>& out) {

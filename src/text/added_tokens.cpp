@@ -40,12 +40,24 @@ std::optional<size_t> AddedTokens::Trie::Longest(std::string_view text, size_t o
 
 AddedTokens::AddedTokens() : AddedTokens(std::vector<AddedToken>()) {}
 
-AddedTokens::AddedTokens(std::vector<AddedToken> tokens)
+std::vector<std::string> AddedTokens::Contents(const std::vector<AddedToken>& tokens) {
+  std::vector<std::string> contents;
+  for (const AddedToken& token : tokens) contents.push_back(token.content);
+  return contents;
+}
+
+AddedTokens::AddedTokens(std::vector<AddedToken> tokens) : AddedTokens(tokens, Contents(tokens)) {}
+
+AddedTokens::AddedTokens(std::vector<AddedToken> tokens, const std::vector<std::string>& spellings)
     : tokens_(std::move(tokens)),
       word_(R"([\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{200c}\x{200d}])", "the word boundary of added tokens") {
   for (size_t i = 0; i < tokens_.size(); ++i) {
     ids_.emplace(tokens_[i].content, tokens_[i].id);
-    (tokens_[i].is_normalized ? normalized_ : raw_).Insert(tokens_[i].content, i);
+    if (!tokens_[i].is_normalized) {
+      raw_.Insert(tokens_[i].content, i);
+    } else if (!spellings[i].empty()) {
+      normalized_.Insert(spellings[i], i);
+    }
   }
 }
 
@@ -112,10 +124,22 @@ void AddedTokens::SplitBy(const Trie& trie, std::string_view text, size_t offset
   push_text(text.size());
 }
 
-std::vector<AddedTokens::Segment> AddedTokens::Split(std::string_view text, std::span<const Span> ordinary,
-                                                     size_t base) const {
+std::vector<AddedTokens::Segment> AddedTokens::SplitRaw(std::string_view text, std::span<const Span> ordinary,
+                                                        size_t base) const {
   std::vector<Segment> segments;
   SplitBy(raw_, text, 0, ordinary, base, &segments);
+  return segments;
+}
+
+std::vector<AddedTokens::Segment> AddedTokens::SplitNormalized(std::string_view text) const {
+  std::vector<Segment> segments;
+  SplitBy(normalized_, text, 0, {}, 0, &segments);
+  return segments;
+}
+
+std::vector<AddedTokens::Segment> AddedTokens::Split(std::string_view text, std::span<const Span> ordinary,
+                                                     size_t base) const {
+  std::vector<Segment> segments = SplitRaw(text, ordinary, base);
   if (normalized_.is_empty()) return segments;
   std::vector<Segment> both;
   for (const Segment& segment : segments) {

@@ -29,6 +29,8 @@ class AddedTokens {
 
   // Contents are distinct and not empty.
   explicit AddedTokens(std::vector<AddedToken> tokens);
+  // Normalized tokens are looked for as `spellings` has them: of each token, in order.
+  AddedTokens(std::vector<AddedToken> tokens, const std::vector<std::string>& spellings);
 
   // A stretch of the text: an added token, or text between them (id -1).
   struct Segment {
@@ -40,6 +42,10 @@ class AddedTokens {
   // normalized first, then the normalized ones in the rest. No token has a byte in the ranges `ordinary`, which are in
   // order, apart from each other, and counted from `base` bytes before the text.
   std::vector<Segment> Split(std::string_view text, std::span<const Span> ordinary = {}, size_t base = 0) const;
+
+  // The two halves of it, for a tokenizer that normalizes a text in between.
+  std::vector<Segment> SplitRaw(std::string_view text, std::span<const Span> ordinary, size_t base) const;
+  std::vector<Segment> SplitNormalized(std::string_view text) const;
 
   std::optional<int32_t> Find(std::string_view content) const;
 
@@ -72,6 +78,8 @@ class AddedTokens {
   Trie raw_;
   Trie normalized_;
   Regex word_;
+
+  static std::vector<std::string> Contents(const std::vector<AddedToken>& tokens);
 };
 
 }  // namespace mxmla

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <optional>
 
+#include "text/utf8.h"
+
 namespace mxmla {
 namespace {
 
@@ -15,10 +17,7 @@ struct Symbol {
   int32_t next;
 };
 
-struct Joined {
-  int32_t rank;
-  int32_t id;
-};
+using Joined = MergeTable::Ranked;
 
 struct Candidate {
   int32_t rank;
@@ -57,7 +56,7 @@ void MergeAll(Workspace* workspace, const FindJoined& find_joined) {
     const Symbol& right = symbols[static_cast<size_t>(left.next)];
     const std::optional<Joined> joined = find_joined(left, right);
     if (!joined) return std::nullopt;
-    return Candidate{joined->rank, position, left.id, right.id, joined->id};
+    return Candidate{joined->rank, position, left.id, right.id, joined->joined};
   };
   for (size_t i = 0; i + 1 < symbols.size(); ++i) {
     if (const auto c = candidate(static_cast<int32_t>(i))) heap.push_back(*c);
@@ -106,13 +105,21 @@ void PushSymbol(int32_t id, size_t begin, std::vector<Symbol>* symbols) {
 
 }  // namespace
 
-MergeListBpe::MergeListBpe(const Vocabulary* vocabulary, const std::array<int32_t, 256>& byte_ids,
-                           std::span<const Merge> merges, bool ignore_merges)
-    : vocabulary_(vocabulary), byte_ids_(byte_ids), ignore_merges_(ignore_merges) {
+MergeTable::MergeTable(std::span<const Merge> merges) {
   merges_.reserve(merges.size());
   int32_t rank = 0;
   for (const Merge& merge : merges) merges_[PairKey(merge.left, merge.right)] = {rank++, merge.joined};
 }
+
+std::optional<MergeTable::Ranked> MergeTable::Find(int32_t left, int32_t right) const {
+  const auto found = merges_.find(PairKey(left, right));
+  if (found == merges_.end()) return std::nullopt;
+  return found->second;
+}
+
+MergeListBpe::MergeListBpe(const Vocabulary* vocabulary, const std::array<int32_t, 256>& byte_ids,
+                           std::span<const Merge> merges, bool ignore_merges)
+    : vocabulary_(vocabulary), byte_ids_(byte_ids), merges_(merges), ignore_merges_(ignore_merges) {}
 
 void MergeListBpe::Encode(std::string_view piece, std::vector<int32_t>* ids) const {
   if (ignore_merges_) {
@@ -127,11 +134,48 @@ void MergeListBpe::Encode(std::string_view piece, std::vector<int32_t>* ids) con
     const int32_t id = byte_ids_[static_cast<unsigned char>(piece[i])];
     if (id >= 0) PushSymbol(id, i, &workspace.symbols);
   }
-  MergeAll(&workspace, [this](const Symbol& left, const Symbol& right) -> std::optional<Joined> {
-    const auto found = merges_.find(PairKey(left.id, right.id));
-    if (found == merges_.end()) return std::nullopt;
-    return Joined{found->second.rank, found->second.joined};
-  });
+  MergeAll(&workspace, [this](const Symbol& left, const Symbol& right) { return merges_.Find(left.id, right.id); });
+  AppendIds(workspace.symbols, ids);
+}
+
+void CharacterBpe::Encode(std::string_view piece, std::vector<int32_t>* ids) const {
+  std::string key;
+  const auto find = [&](std::string_view text) -> std::optional<int32_t> {
+    key.assign(text);
+    const auto found = options_.tokens.find(key);
+    if (found == options_.tokens.end()) return std::nullopt;
+    return found->second;
+  };
+  if (options_.ignore_merges) {
+    if (const auto id = find(piece)) {
+      ids->push_back(*id);
+      return;
+    }
+  }
+  Workspace& workspace = ThreadWorkspace();
+  workspace.symbols.clear();
+  bool is_unknown = false;  // the characters before are, and wait for what follows
+  const auto push_unknown = [&](size_t at) {
+    if (is_unknown) PushSymbol(*options_.unknown, at, &workspace.symbols);
+    is_unknown = false;
+  };
+  for (size_t at = 0; at < piece.size();) {
+    const std::string_view character = piece.substr(at, CodePointAt(piece, at).length);
+    if (const auto id = find(character)) {
+      push_unknown(at);
+      PushSymbol(*id, at, &workspace.symbols);
+    } else if (options_.byte_ids) {
+      for (const char c : character) {
+        PushSymbol((*options_.byte_ids)[static_cast<unsigned char>(c)], at, &workspace.symbols);
+      }
+    } else if (options_.unknown) {
+      if (!options_.fuses_unknown) push_unknown(at);
+      is_unknown = true;
+    }
+    at += character.size();
+  }
+  push_unknown(piece.size());
+  MergeAll(&workspace, [this](const Symbol& left, const Symbol& right) { return merges_.Find(left.id, right.id); });
   AppendIds(workspace.symbols, ids);
 }
 

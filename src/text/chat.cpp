@@ -6,6 +6,7 @@
 #include <map>
 
 #include "core/error.h"
+#include "text/deepseek_v32.h"
 #include "text/json_fields.h"
 #include "text/template/evaluator.h"
 #include "text/template/json_value.h"
@@ -18,6 +19,7 @@ namespace {
 constexpr std::string_view kAdvice = "format the prompt yourself and pass it as plain text";
 constexpr const char* kDefault = "default";
 constexpr const char* kToolUse = "tool_use";
+constexpr const char* kBuiltIn = "the built-in encoding of DeepSeek-V3.2";
 
 // A template with the name that errors give it.
 struct NamedTemplate {
@@ -97,6 +99,11 @@ Templates FindTemplates(const std::filesystem::path& folder) {
     if (HasField(config, "chat_template")) {
       return ReadTemplates(config["chat_template"], (folder / name).string() + ": chat_template");
     }
+  }
+  if (IsDeepseekV32(folder)) {
+    Templates templates;
+    templates.emplace(kDefault, ParseTemplate(DeepseekV32Template(), kBuiltIn));
+    return templates;
   }
   Fail(ErrorCode::kChatTemplate, folder.string(),
        "a chat template in chat_template.jinja, chat_template.json or tokenizer_config.json", "none", kAdvice);
@@ -190,7 +197,15 @@ struct ChatTemplate::Impl {
         evaluator->SetVariable(name, jinja::FromJson(value, true));
     }
     jinja::Values all;
-    for (const Message& message : messages) all.push_back(MessageValue(message));
+    for (const Message& message : messages) {
+      if (templates.at(kDefault).subject != kBuiltIn) {
+        all.push_back(MessageValue(message));
+        continue;
+      }
+      Message copy = message;
+      ParseToolArguments(&copy.fields);
+      all.push_back(MessageValue(copy));
+    }
     evaluator->SetVariable("messages", Value::List(std::move(all)));
     evaluator->SetVariable("tools", options.tools ? jinja::FromJson(*options.tools, true) : Value());
     evaluator->SetVariable("add_generation_prompt", Value::Bool(options.add_generation_prompt));

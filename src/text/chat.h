@@ -47,7 +47,8 @@ class ChatTemplate {
  public:
   // Reads the folder's template: chat_template.jinja, else chat_template.json, else chat_template of
   // tokenizer_config.json; each of the latter two a string, or named templates, of which "default" is taken, and
-  // "tool_use" where there are tools. Throws kChatTemplate where there is none or it cannot be parsed.
+  // "tool_use" where there are tools. DeepSeek-V3.2, whose folders hold none, has a built-in one. Throws kChatTemplate
+  // where there is none or it cannot be parsed.
   static ChatTemplate Load(const std::filesystem::path& folder);
 
   // The template in the file `path`, with the folder's tokens. Throws as Load does, and kMissingFile.

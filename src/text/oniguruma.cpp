@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "text/json_fields.h"
 #include "text/utf8.h"
 
 namespace mxmla {
@@ -467,6 +468,17 @@ class Translator {
 
 std::string TranslateOniguruma(std::string_view pattern, std::string_view subject) {
   return Translator(pattern, subject).Run();
+}
+
+Regex PatternField(const nlohmann::json& step, const std::string& subject) {
+  const nlohmann::json& pattern = Field(step, "pattern", subject);
+  if (!pattern.is_object()) Fail(ErrorCode::kTokenizer, subject, "a pattern object", pattern.type_name());
+  if (!HasField(pattern, "String")) {
+    return Regex(TranslateOniguruma(StringField(pattern, "Regex", subject), subject), subject);
+  }
+  const std::string text = StringField(pattern, "String", subject);
+  if (text.empty()) Fail(ErrorCode::kTokenizer, subject, "a pattern that is not empty", "an empty one");
+  return Regex::Literal(text, subject);
 }
 
 }  // namespace mxmla

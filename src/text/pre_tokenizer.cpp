@@ -114,10 +114,6 @@ std::vector<Span> Apply(PreTokenizer::Behavior behavior, const std::vector<Part>
 PreTokenizer PreTokenizer::FromJson(const nlohmann::json& json, const std::string& subject) {
   PreTokenizer pre_tokenizer;
   if (!json.is_null()) AppendSteps(json, subject, 0, &pre_tokenizer);
-  if (!pre_tokenizer.is_byte_level_) {
-    Fail(ErrorCode::kTokenizer, subject, "a pre-tokenizer that ends with ByteLevel", "none",
-         "only byte-level vocabularies are supported");
-  }
   return pre_tokenizer;
 }
 
@@ -148,16 +144,7 @@ void PreTokenizer::AppendSteps(const nlohmann::json& json, const std::string& su
   } else if (type == "Split") {
     const Behavior behavior = BehaviorNamed(StringField(json, "behavior", subject), subject);
     const bool is_inverted = BoolField(json, "invert", false, subject);
-    const nlohmann::json& pattern = Field(json, "pattern", subject);
-    if (!pattern.is_object()) Fail(ErrorCode::kTokenizer, subject, "a pattern object", pattern.type_name());
-    if (HasField(pattern, "String")) {
-      const std::string text = StringField(pattern, "String", subject);
-      if (text.empty()) Fail(ErrorCode::kTokenizer, subject, "a pattern that is not empty", "an empty one");
-      to->AddExpression(Regex::Literal(text, subject), behavior, is_inverted);
-    } else {
-      const std::string expression = StringField(pattern, "Regex", subject);
-      to->AddExpression(Regex(TranslateOniguruma(expression, subject), subject), behavior, is_inverted);
-    }
+    to->AddExpression(PatternField(json, subject), behavior, is_inverted);
   } else if (type == "Digits") {
     const bool is_individual = BoolField(json, "individual_digits", false, subject);
     to->AddExpression(Regex("\\p{N}", subject), is_individual ? Behavior::kIsolated : Behavior::kContiguous, false);
@@ -167,12 +154,33 @@ void PreTokenizer::AppendSteps(const nlohmann::json& json, const std::string& su
       to->AddExpression(Regex(TranslateOniguruma(kByteLevelExpression, subject), subject), Behavior::kIsolated, false);
     }
     to->is_byte_level_ = true;
+  } else if (type == "Metaspace") {
+    to->AddMetaspace(json, subject);
   } else {
-    Fail(ErrorCode::kTokenizer, subject, "the pre-tokenizers Sequence, Split, Digits and ByteLevel", type);
+    Fail(ErrorCode::kTokenizer, subject, "the pre-tokenizers Sequence, Split, Digits, Metaspace and ByteLevel", type);
   }
 }
 
-std::vector<std::string_view> PreTokenizer::Split(std::string_view text, std::deque<std::string>* storage) const {
+// Files of older versions have add_prefix_space in the place of prepend_scheme.
+void PreTokenizer::AddMetaspace(const nlohmann::json& json, const std::string& subject) {
+  using Prefix = Metaspace::Prefix;
+  Metaspace metaspace{StringField(json, "replacement", subject), Prefix::kAlways, {}};
+  if (HasField(json, "prepend_scheme")) {
+    const std::string scheme = StringField(json, "prepend_scheme", subject);
+    if (scheme != "always" && scheme != "first" && scheme != "never") {
+      Fail(ErrorCode::kTokenizer, subject, "the prepend_scheme always, first or never", scheme);
+    }
+    metaspace.prefix = scheme == "always" ? Prefix::kAlways : scheme == "first" ? Prefix::kFirst : Prefix::kNever;
+  } else if (!BoolField(json, "add_prefix_space", true, subject)) {
+    metaspace.prefix = Prefix::kNever;
+  }
+  if (metaspace.replacement.empty()) Fail(ErrorCode::kTokenizer, subject, "a replacement of one character", "none");
+  if (BoolField(json, "split", true, subject)) metaspace.splits = Regex::Literal(metaspace.replacement, subject);
+  steps_.emplace_back().metaspace = std::move(metaspace);
+}
+
+std::vector<std::string_view> PreTokenizer::Split(std::string_view text, bool is_first,
+                                                  std::deque<std::string>* storage) const {
   std::vector<std::string_view> pieces;
   if (text.empty()) return pieces;
   pieces.push_back(text);
@@ -181,6 +189,31 @@ std::vector<std::string_view> PreTokenizer::Split(std::string_view text, std::de
   for (const Step& step : steps_) {
     next.clear();
     for (std::string_view piece : pieces) {
+      if (step.metaspace) {
+        const Metaspace& m = *step.metaspace;
+        std::string& changed = storage->emplace_back();
+        for (const char c : piece) {
+          if (c == ' ') {
+            changed += m.replacement;
+          } else {
+            changed += c;
+          }
+        }
+        const bool begins = is_first && piece.data() == pieces.front().data();
+        const bool prefixes =
+            m.prefix == Metaspace::Prefix::kAlways || (m.prefix == Metaspace::Prefix::kFirst && begins);
+        if (prefixes && !changed.starts_with(m.replacement)) changed.insert(0, m.replacement);
+        piece = changed;
+        if (!m.splits) {
+          next.push_back(piece);
+          continue;
+        }
+        m.splits->FindAll(piece, &matches);
+        for (const Span& span : MergeWithNext(PartsOf(piece, matches, false))) {
+          next.push_back(piece.substr(span.begin, span.end - span.begin));
+        }
+        continue;
+      }
       if (!step.expression) {
         if (!piece.starts_with(' ')) piece = storage->emplace_back(" " + std::string(piece));
         next.push_back(piece);

@@ -12,8 +12,8 @@
 
 namespace mxmla {
 
-// What Push and Flush return, joined, is the tokens' bytes decoded as one, each invalid sequence as U+FFFD; every
-// part is valid UTF-8 by itself.
+// What Push and Flush return, joined, is what Tokenizer::Decode gives of the tokens, each invalid sequence as U+FFFD;
+// every part is valid UTF-8 by itself.
 class StreamDecoder {
  public:
   // `tokenizer` outlives the decoder.
@@ -30,6 +30,7 @@ class StreamDecoder {
  private:
   const Tokenizer& tokenizer_;
   bool skip_special_tokens_;
+  bool is_first_ = true;
   std::string pending_;
 };
 

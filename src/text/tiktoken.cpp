@@ -8,6 +8,8 @@
 #include <unordered_set>
 
 #include "core/error.h"
+#include "text/base64.h"
+#include "text/bpe.h"
 #include "text/json_fields.h"
 #include "text/special_tokens.h"
 #include "text/tokenizer_parts.h"
@@ -30,32 +32,6 @@ constexpr std::string_view kKimiExpression =
 
 // Ids behind the ranks that are special tokens, with a name of their own or not.
 constexpr int64_t kReserved = 256;
-
-int Base64Value(char c) {
-  if (c >= 'A' && c <= 'Z') return c - 'A';
-  if (c >= 'a' && c <= 'z') return c - 'a' + 26;
-  if (c >= '0' && c <= '9') return c - '0' + 52;
-  if (c == '+') return 62;
-  if (c == '/') return 63;
-  return -1;
-}
-
-bool DecodeBase64(std::string_view text, std::string* bytes) {
-  bytes->clear();
-  if (text.empty() || text.size() % 4 != 0) return false;
-  const size_t padding = text.ends_with("==") ? 2 : text.ends_with("=") ? 1 : 0;
-  for (size_t at = 0; at < text.size(); at += 4) {
-    const size_t missing = at + 4 == text.size() ? padding : 0;
-    uint32_t group = 0;
-    for (size_t i = 0; i < 4; ++i) {
-      const int value = i < 4 - missing ? Base64Value(text[at + i]) : 0;
-      if (value < 0) return false;
-      group = group << 6 | static_cast<uint32_t>(value);
-    }
-    for (size_t i = 0; i < 3 - missing; ++i) bytes->push_back(static_cast<char>(group >> (16 - 8 * i)));
-  }
-  return true;
-}
 
 std::vector<Vocabulary::Token> ReadRanks(std::string_view text, const std::string& file) {
   std::vector<Vocabulary::Token> tokens;
@@ -184,7 +160,7 @@ std::unique_ptr<TokenizerParts> LoadTiktoken(const std::filesystem::path& path, 
   parts->vocabulary = Vocabulary(tokens, file);
   parts->added_tokens = AddedTokens(std::move(special));
   parts->pre_tokenizer = PreTokenizer::FromExpression(kKimiExpression, file);
-  parts->bpe = std::make_unique<RankBpe>(&parts->vocabulary);
+  parts->model = std::make_unique<RankBpe>(&parts->vocabulary);
   parts->bos_id = NamedId(config, "bos_token", parts->added_tokens);
   parts->eos_id = NamedId(config, "eos_token", parts->added_tokens);
   parts->is_cut_like_kimi = true;

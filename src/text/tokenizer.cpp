@@ -71,8 +71,10 @@ std::unique_ptr<Tokenizer> Tokenizer::Load(const std::filesystem::path& folder) 
   std::error_code error;
   const bool has_json = std::filesystem::exists(json_path, error);
   const bool has_tiktoken = std::filesystem::exists(tiktoken_path, error);
+  const bool has_tekken = std::filesystem::exists(folder / "tekken.json", error);
+  if (!has_json && has_tekken) return std::unique_ptr<Tokenizer>(new Tokenizer(LoadTekken(folder / "tekken.json")));
   if (!has_json && !has_tiktoken) {
-    Fail(ErrorCode::kMissingFile, folder.string(), "tokenizer.json or tiktoken.model", "neither",
+    Fail(ErrorCode::kMissingFile, folder.string(), "tokenizer.json, tekken.json or tiktoken.model", "none of them",
          "copy the tokenizer files of the model into its folder");
   }
   // tokenizer.json stands by itself; tiktoken.model has its special tokens in tokenizer_config.json.
@@ -81,19 +83,46 @@ std::unique_ptr<Tokenizer> Tokenizer::Load(const std::filesystem::path& folder) 
   return std::unique_ptr<Tokenizer>(new Tokenizer(std::move(parts)));
 }
 
-void Tokenizer::AppendOrdinary(std::string_view text, std::vector<int32_t>* ids) const {
+void Tokenizer::AppendOrdinary(std::string_view text, bool is_first, std::vector<int32_t>* ids) const {
   std::deque<std::string> storage;
-  for (std::string_view piece : parts_->pre_tokenizer.Split(text, &storage)) parts_->bpe->Encode(piece, ids);
+  for (std::string_view piece : parts_->pre_tokenizer.Split(text, is_first, &storage)) {
+    parts_->model->Encode(piece, ids);
+  }
+}
+
+// A stretch between added tokens of the text itself, `base` bytes behind what `ordinary` is counted from.
+void Tokenizer::AppendNormalized(std::string_view text, std::span<const Span> ordinary, size_t base, bool is_first,
+                                 std::vector<int32_t>* ids) const {
+  const std::string normalized = parts_->normalizer.Apply(text);
+  const bool is_content = std::any_of(ordinary.begin(), ordinary.end(), [&](const Span& span) {
+    return span.begin < base + text.size() && span.end > base;
+  });
+  if (is_content) return AppendOrdinary(normalized, is_first, ids);
+  for (const AddedTokens::Segment& segment : parts_->added_tokens.SplitNormalized(normalized)) {
+    if (segment.id >= 0) {
+      ids->push_back(segment.id);
+    } else {
+      const Span span = segment.span;
+      AppendOrdinary(std::string_view(normalized).substr(span.begin, span.end - span.begin),
+                     is_first && span.begin == 0, ids);
+    }
+  }
 }
 
 void Tokenizer::AppendMixed(std::string_view text, std::span<const Span> ordinary, std::vector<int32_t>* ids) const {
   const auto append = [&](std::string_view part) {
     const auto base = static_cast<size_t>(part.data() - text.data());
-    for (const AddedTokens::Segment& segment : parts_->added_tokens.Split(part, ordinary, base)) {
+    const bool normalizes = !parts_->normalizer.is_empty();
+    for (const AddedTokens::Segment& segment : normalizes ? parts_->added_tokens.SplitRaw(part, ordinary, base)
+                                                          : parts_->added_tokens.Split(part, ordinary, base)) {
+      const std::string_view between = part.substr(segment.span.begin, segment.span.end - segment.span.begin);
+      const bool is_first = base + segment.span.begin == 0;
       if (segment.id >= 0) {
         ids->push_back(segment.id);
+      } else if (normalizes) {
+        AppendNormalized(between, ordinary, base + segment.span.begin, is_first, ids);
       } else {
-        AppendOrdinary(part.substr(segment.span.begin, segment.span.end - segment.span.begin), ids);
+        AppendOrdinary(between, is_first, ids);
       }
     }
   };
@@ -132,18 +161,40 @@ std::vector<int32_t> Tokenizer::EncodeOrdinary(std::string_view utf8) const {
   const std::string text = ValidText(utf8);
   std::vector<int32_t> ids;
   if (parts_->is_cut_like_kimi) {
-    for (std::string_view part : CutLikeKimi(text)) AppendOrdinary(part, &ids);
+    for (std::string_view part : CutLikeKimi(text)) AppendOrdinary(part, part.data() == text.data(), &ids);
   } else {
-    AppendOrdinary(text, &ids);
+    AppendOrdinary(parts_->normalizer.is_empty() ? text : parts_->normalizer.Apply(text), true, &ids);
   }
   return ids;
 }
 
 std::string Tokenizer::Decode(std::span<const int32_t> ids, bool skip_special_tokens) const {
   std::string bytes;
+  bool is_first = true;
   for (int32_t id : ids) {
     CheckId(id);
-    if (!(skip_special_tokens && IsSpecial(id))) bytes += parts_->vocabulary.Bytes(id);
+    if (skip_special_tokens && IsSpecial(id)) continue;
+    const std::string_view token = parts_->vocabulary.Bytes(id);
+    if (is_first) {
+      bytes = WithoutLeadingSpace(std::string(token));
+    } else {
+      bytes += token;
+    }
+    is_first = false;
+  }
+  return bytes;
+}
+
+std::string Tokenizer::WithoutLeadingSpace(std::string bytes) const {
+  switch (parts_->leading_space) {
+    case TokenDecoder::LeadingSpace::kKept:
+      break;
+    case TokenDecoder::LeadingSpace::kOneStripped:
+      if (bytes.starts_with(' ')) bytes.erase(0, 1);
+      break;
+    case TokenDecoder::LeadingSpace::kOfFirstTokenStripped:
+      std::erase(bytes, ' ');
+      break;
   }
   return bytes;
 }

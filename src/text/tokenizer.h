@@ -20,15 +20,16 @@ struct TokenizerParts;
 // 14); text in characters that Unicode assigned later may be split otherwise than by the reference libraries.
 class Tokenizer {
  public:
-  // Reads tokenizer.json where the folder has one (byte-level BPE, as the tokenizers library writes it), else Kimi's
-  // tiktoken.model, each with the folder's tokenizer_config.json.
+  // Reads tokenizer.json where the folder has one (BPE over bytes or characters, or Unigram, as the tokenizers library
+  // writes it), else Mistral's tekken.json, else Kimi's tiktoken.model; the first and the last with the folder's
+  // tokenizer_config.json.
   //
-  // Throws kMissingFile where there is neither, and kTokenizer for what is malformed or not carried out, naming it:
-  // a model other than BPE; byte_fallback, dropout, an unk_token, a continuing_subword_prefix or an
-  // end_of_word_suffix; a normalizer other than an empty Sequence (NFC too); a pre-tokenizer, decoder or
-  // post-processor that src/text does not know; a merge of tokens that are not in the vocabulary; ids that are
-  // negative, used twice or above 4194303; a begin- or end-of-text token that is to be added but is unknown; a
-  // tiktoken.model whose ranks are not 0 to n - 1 or that lacks a single byte.
+  // Throws kMissingFile where there is none, and kTokenizer for what is malformed or not carried out, naming it:
+  // a model other than BPE and Unigram; dropout, a continuing_subword_prefix or an end_of_word_suffix; byte_fallback
+  // without all 256 bytes; an unk_token of a byte-level model; a normalizer, pre-tokenizer, decoder or post-processor
+  // that src/text does not know; a merge of tokens that are not in the vocabulary; ids that are negative, used twice or
+  // above 4194303; a begin- or end-of-text token that is to be added but is unknown; a tiktoken.model or tekken.json
+  // whose ranks are not 0 to n - 1 or that lacks a single byte.
   static std::unique_ptr<Tokenizer> Load(const std::filesystem::path& folder);
 
   ~Tokenizer();
@@ -50,11 +51,12 @@ class Tokenizer {
   std::vector<int32_t> EncodeOrdinary(std::string_view utf8) const;
 
   // The same with added tokens found outside of the byte ranges `ordinary` only: in order and apart from each other.
-  // For valid UTF-8; the ranges end between characters.
+  // For valid UTF-8; the ranges end between characters. Added tokens that are looked for in normalized text are not
+  // found at all in a stretch, between other added tokens, that a range is a part of.
   std::vector<int32_t> EncodeMixed(std::string_view utf8, std::span<const Span> ordinary) const;
 
-  // The tokens' bytes joined, which need not be whole UTF-8. An id without a token adds nothing. Throws kTokenRange
-  // for a negative id.
+  // The tokens' bytes joined, which need not be whole UTF-8, without the space in front that the tokenizer's decoder
+  // takes away. An id without a token adds nothing. Throws kTokenRange for a negative id.
   std::string Decode(std::span<const int32_t> ids, bool skip_special_tokens = false) const;
 
   // The largest id and one.
@@ -65,6 +67,9 @@ class Tokenizer {
 
   // Only an added token.
   std::optional<int32_t> AddedTokenId(std::string_view content) const;
+
+  // What Decode takes away from the bytes of a text's first token.
+  std::string WithoutLeadingSpace(std::string bytes) const;
 
   // Empty for an id without a token. Throws kTokenRange for a negative id.
   std::string TokenBytes(int32_t id) const;
@@ -80,7 +85,9 @@ class Tokenizer {
   explicit Tokenizer(std::unique_ptr<TokenizerParts> parts);
 
   void AppendMixed(std::string_view text, std::span<const Span> ordinary, std::vector<int32_t>* ids) const;
-  void AppendOrdinary(std::string_view text, std::vector<int32_t>* ids) const;
+  void AppendNormalized(std::string_view text, std::span<const Span> ordinary, size_t base, bool is_first,
+                        std::vector<int32_t>* ids) const;
+  void AppendOrdinary(std::string_view text, bool is_first, std::vector<int32_t>* ids) const;
 
   std::unique_ptr<TokenizerParts> parts_;
 };

@@ -7,10 +7,12 @@
 #include <unordered_map>
 
 #include "core/error.h"
+#include "text/bpe.h"
 #include "text/byte_level.h"
 #include "text/json_fields.h"
 #include "text/special_tokens.h"
 #include "text/tokenizer_parts.h"
+#include "text/unigram.h"
 
 namespace mxmla {
 namespace {
@@ -19,43 +21,21 @@ constexpr int kDeepest = 16;
 
 using Ids = std::unordered_map<std::string, int64_t>;
 
-void CheckNormalizer(const nlohmann::json& normalizer, const std::string& subject) {
-  if (normalizer.is_null()) return;
-  const std::string type = StringField(normalizer, "type", subject);
-  if (type != "Sequence") Fail(ErrorCode::kTokenizer, subject, "no normalizer, or an empty Sequence", type);
-  const nlohmann::json& members = Field(normalizer, "normalizers", subject);
-  if (!members.is_array()) Fail(ErrorCode::kTokenizer, subject, "an array of normalizers", members.type_name());
-  if (!members.empty()) {
-    Fail(ErrorCode::kTokenizer, subject, "no normalizer, or an empty Sequence",
-         fmt::format("a Sequence of {}", StringField(members.front(), "type", subject)));
-  }
-}
-
-bool IsByteLevelDecoder(const nlohmann::json& decoder, const std::string& subject, int depth) {
-  if (depth > kDeepest || !decoder.is_object()) return false;
-  const std::string type = StringField(decoder, "type", subject);
-  if (type == "ByteLevel") return true;
-  if (type != "Sequence") return false;
-  const nlohmann::json& members = Field(decoder, "decoders", subject);
-  return members.is_array() && members.size() == 1 && IsByteLevelDecoder(members.front(), subject, depth + 1);
-}
-
-// Fields that change what a BPE model does, in ways that byte-level models do not use.
-void CheckModel(const nlohmann::json& model, const std::string& subject) {
-  const std::string type = StringField(model, "type", subject);
-  if (type != "BPE") Fail(ErrorCode::kTokenizer, subject, "a model of type BPE", type);
-  if (BoolField(model, "byte_fallback", false, subject)) {
-    Fail(ErrorCode::kTokenizer, subject, "byte_fallback false", "true", "only byte-level vocabularies are supported");
-  }
+// Fields of a BPE model that change what it does in ways that no known model uses.
+void CheckBpe(const nlohmann::json& model, bool is_byte_level, const std::string& subject) {
   for (const char* name : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     if (HasField(model, name) && !StringField(model, name, subject).empty()) {
       Fail(ErrorCode::kTokenizer, subject, fmt::format("no {}", name), StringField(model, name, subject));
     }
   }
   for (const char* name : {"dropout", "unk_token"}) {
+    if (name == std::string_view("unk_token") && !is_byte_level) continue;
     if (HasField(model, name) && model[name] != 0) {
       Fail(ErrorCode::kTokenizer, subject, fmt::format("no {}", name), model[name].dump().substr(0, 60));
     }
+  }
+  if (is_byte_level && BoolField(model, "byte_fallback", false, subject)) {
+    Fail(ErrorCode::kTokenizer, subject, "byte_fallback false", "true", "the byte-level alphabet has every byte");
   }
 }
 
@@ -231,13 +211,17 @@ class AddedTokenTable {
   int64_t next_ = 0;
 };
 
-// A token's bytes: its spelling decoded where it is of the byte-level alphabet, as the ByteLevel decoder does.
-bool BytesOf(const std::string& spelling, std::string* bytes) {
+// A token's bytes as the decoder has them, and whether a text of these bytes can be asked for by them: a token spelt
+// outside the byte-level alphabet is not text, and neither is a byte that the model falls back to.
+bool BytesOf(const std::string& spelling, const TokenDecoder& decoder, std::string* bytes) {
   *bytes = spelling;
-  return ByteLevelDecode(spelling, bytes);
+  if (decoder.is_byte_level()) return ByteLevelDecode(spelling, bytes);
+  *bytes = decoder.Bytes(spelling);
+  return !decoder.IsByte(spelling) && spelling.find(' ') == std::string::npos;
 }
 
-Vocabulary MakeVocabulary(const Ids& ids, const std::vector<AddedToken>& added, const std::string& subject) {
+Vocabulary MakeVocabulary(const Ids& ids, const std::vector<AddedToken>& added, const TokenDecoder& decoder,
+                          const std::string& subject) {
   std::vector<Vocabulary::Token> tokens;
   tokens.reserve(ids.size() + added.size());
   std::unordered_map<std::string_view, Vocabulary::Kind> kinds;
@@ -246,16 +230,96 @@ Vocabulary MakeVocabulary(const Ids& ids, const std::vector<AddedToken>& added, 
     kinds.emplace(token.content, kind);
     if (ids.contains(token.content)) continue;
     std::string bytes;
-    BytesOf(token.content, &bytes);
+    BytesOf(token.content, decoder, &bytes);
     tokens.push_back({token.id, std::move(bytes), kind, false});
   }
   for (const auto& [spelling, id] : ids) {
     std::string bytes;
-    const bool is_text = BytesOf(spelling, &bytes);
+    const bool is_text = BytesOf(spelling, decoder, &bytes);
     const auto kind = kinds.find(spelling);
     tokens.push_back({id, std::move(bytes), kind == kinds.end() ? Vocabulary::Kind::kOrdinary : kind->second, is_text});
   }
   return Vocabulary(tokens, subject);
+}
+
+// The ids of <0x00> to <0xFF>; none where one is missing.
+std::optional<std::array<int32_t, 256>> FallbackBytes(const Ids& ids, const nlohmann::json& model,
+                                                      const std::string& subject) {
+  if (!BoolField(model, "byte_fallback", false, subject)) return std::nullopt;
+  std::array<int32_t, 256> bytes;
+  for (size_t byte = 0; byte < bytes.size(); ++byte) {
+    const std::string spelling = fmt::format("<0x{:02X}>", byte);
+    const auto found = ids.find(spelling);
+    if (found == ids.end()) Fail(ErrorCode::kTokenizer, subject, "a token for each byte", "none for " + spelling);
+    bytes[byte] = static_cast<int32_t>(found->second);
+  }
+  return bytes;
+}
+
+std::unique_ptr<SubwordModel> MakeByteLevelBpe(const nlohmann::json& model, const Ids& ids,
+                                               const Vocabulary& vocabulary, const std::string& subject) {
+  std::array<int32_t, 256> byte_ids;
+  for (size_t byte = 0; byte < byte_ids.size(); ++byte) {
+    const auto found = ids.find(std::string(ByteLevelCharacter(static_cast<unsigned char>(byte))));
+    byte_ids[byte] = found == ids.end() ? -1 : static_cast<int32_t>(found->second);
+  }
+  return std::make_unique<MergeListBpe>(&vocabulary, byte_ids, ReadMerges(model, ids, subject),
+                                        BoolField(model, "ignore_merges", false, subject));
+}
+
+std::unique_ptr<SubwordModel> MakeCharacterBpe(const nlohmann::json& model, const Ids& ids,
+                                               const std::string& subject) {
+  CharacterBpe::Options options;
+  for (const auto& [spelling, id] : ids) options.tokens.emplace(spelling, static_cast<int32_t>(id));
+  options.byte_ids = FallbackBytes(ids, model, subject);
+  if (HasField(model, "unk_token")) {
+    const std::string unknown = StringField(model, "unk_token", subject);
+    const auto found = ids.find(unknown);
+    if (found == ids.end()) Fail(ErrorCode::kTokenizer, subject, "an unk_token of the vocabulary", unknown);
+    options.unknown = static_cast<int32_t>(found->second);
+  }
+  options.fuses_unknown = BoolField(model, "fuse_unk", false, subject);
+  options.ignore_merges = BoolField(model, "ignore_merges", false, subject);
+  return std::make_unique<CharacterBpe>(std::move(options), ReadMerges(model, ids, subject));
+}
+
+// A Unigram's vocabulary: pairs of a text and its score, in order of ids.
+std::vector<Unigram::Token> ReadScores(const nlohmann::json& model, const std::string& subject) {
+  const nlohmann::json& vocab = Field(model, "vocab", subject);
+  if (!vocab.is_array()) Fail(ErrorCode::kTokenizer, subject, "an array in \"vocab\"", vocab.type_name());
+  std::vector<Unigram::Token> tokens;
+  for (const nlohmann::json& entry : vocab) {
+    if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_number()) {
+      Fail(ErrorCode::kTokenizer, fmt::format("{}, token {}", subject, tokens.size()), "a text and its score",
+           entry.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).substr(0, 200));
+    }
+    tokens.push_back({entry[0].get<std::string>(), entry[1].get<double>()});
+  }
+  if (tokens.empty() || static_cast<int64_t>(tokens.size()) > Vocabulary::kLargestId + 1) {
+    Fail(ErrorCode::kTokenizer, subject, fmt::format("1 to {} tokens", Vocabulary::kLargestId + 1),
+         fmt::format("{}", tokens.size()));
+  }
+  return tokens;
+}
+
+Ids IdsOf(const std::vector<Unigram::Token>& tokens, const std::string& subject) {
+  Ids ids;
+  for (size_t id = 0; id < tokens.size(); ++id) {
+    if (!ids.emplace(tokens[id].text, static_cast<int64_t>(id)).second) {
+      Fail(ErrorCode::kTokenizer, subject, "each token once", fmt::format("\"{}\" twice", tokens[id].text));
+    }
+  }
+  return ids;
+}
+
+std::unique_ptr<SubwordModel> MakeUnigram(const nlohmann::json& model, std::vector<Unigram::Token> tokens,
+                                          const Ids& ids, const std::string& subject) {
+  const int64_t unknown = IdField(Field(model, "unk_id", subject), subject + ".unk_id");
+  if (unknown < 0 || unknown >= static_cast<int64_t>(tokens.size())) {
+    Fail(ErrorCode::kTokenizer, subject + ".unk_id", "an id of the vocabulary", fmt::format("{}", unknown));
+  }
+  return std::make_unique<Unigram>(std::move(tokens), static_cast<int32_t>(unknown),
+                                   FallbackBytes(ids, model, subject));
 }
 
 // The ids that a TemplateProcessing puts before and behind a single text.
@@ -340,35 +404,47 @@ void AddAroundText(const nlohmann::json& config, TokenizerParts* parts) {
 std::unique_ptr<TokenizerParts> LoadTokenizerJson(const std::filesystem::path& path, const nlohmann::json& config) {
   const std::string file = path.string();
   const nlohmann::json json = ReadJsonObject(path, ErrorCode::kTokenizer);
-  CheckNormalizer(HasField(json, "normalizer") ? json["normalizer"] : nlohmann::json(), file + ": normalizer");
-  const nlohmann::json& decoder = Field(json, "decoder", file);
-  if (!IsByteLevelDecoder(decoder, file + ": decoder", 0)) {
-    Fail(ErrorCode::kTokenizer, file + ": decoder", "ByteLevel",
-         decoder.is_object() ? StringField(decoder, "type", file + ": decoder") : decoder.type_name());
+  const auto part = [&](const char* name) { return HasField(json, name) ? json[name] : nlohmann::json(); };
+  auto parts = std::make_unique<TokenizerParts>();
+  parts->normalizer = Normalizer::FromJson(part("normalizer"), file + ": normalizer");
+  parts->pre_tokenizer = PreTokenizer::FromJson(part("pre_tokenizer"), file + ": pre_tokenizer");
+  const TokenDecoder decoder = TokenDecoder::FromJson(Field(json, "decoder", file), file + ": decoder");
+  const bool is_byte_level = parts->pre_tokenizer.is_byte_level();
+  if (decoder.is_byte_level() != is_byte_level) {
+    Fail(ErrorCode::kTokenizer, file + ": decoder",
+         is_byte_level ? "ByteLevel, as the pre-tokenizer is" : "no ByteLevel",
+         is_byte_level ? "another" : "ByteLevel, which the pre-tokenizer is not");
   }
+  parts->leading_space = decoder.leading_space();
   const nlohmann::json& model = Field(json, "model", file);
   const std::string model_subject = file + ": model";
-  CheckModel(model, model_subject);
+  const std::string type = StringField(model, "type", model_subject);
+  if (type != "BPE" && (type != "Unigram" || is_byte_level)) {
+    Fail(ErrorCode::kTokenizer, model_subject,
+         is_byte_level ? "a model of type BPE, as the pre-tokenizer is ByteLevel" : "a model of type BPE or Unigram",
+         type);
+  }
+  if (type == "BPE") CheckBpe(model, is_byte_level, model_subject);
+  std::vector<Unigram::Token> scores;
+  if (type == "Unigram") scores = ReadScores(model, model_subject);
 
-  const Ids ids = ReadVocab(model, model_subject);
-  const std::vector<Merge> merges = ReadMerges(model, ids, model_subject);
+  const Ids ids = type == "Unigram" ? IdsOf(scores, model_subject) : ReadVocab(model, model_subject);
   AddedTokenTable table(ids, ReadAddedTokens(json, ids, file + ": added_tokens"));
   table.ApplyDecoder(config);
   table.ApplyNamed(config);
   std::vector<AddedToken> added = table.Take();
+  std::vector<std::string> spellings;
+  for (const AddedToken& token : added) spellings.push_back(parts->normalizer.Apply(token.content));
 
-  auto parts = std::make_unique<TokenizerParts>();
-  parts->vocabulary = MakeVocabulary(ids, added, file);
-  parts->added_tokens = AddedTokens(std::move(added));
-  parts->pre_tokenizer = PreTokenizer::FromJson(
-      HasField(json, "pre_tokenizer") ? json["pre_tokenizer"] : nlohmann::json(), file + ": pre_tokenizer");
-  std::array<int32_t, 256> byte_ids;
-  for (size_t byte = 0; byte < byte_ids.size(); ++byte) {
-    const auto found = ids.find(std::string(ByteLevelCharacter(static_cast<unsigned char>(byte))));
-    byte_ids[byte] = found == ids.end() ? -1 : static_cast<int32_t>(found->second);
+  parts->vocabulary = MakeVocabulary(ids, added, decoder, file);
+  parts->added_tokens = AddedTokens(std::move(added), spellings);
+  if (type == "Unigram") {
+    parts->model = MakeUnigram(model, std::move(scores), ids, model_subject);
+  } else if (is_byte_level) {
+    parts->model = MakeByteLevelBpe(model, ids, parts->vocabulary, model_subject);
+  } else {
+    parts->model = MakeCharacterBpe(model, ids, model_subject);
   }
-  parts->bpe = std::make_unique<MergeListBpe>(&parts->vocabulary, byte_ids, merges,
-                                              BoolField(model, "ignore_merges", false, model_subject));
   ReadPostProcessor(HasField(json, "post_processor") ? json["post_processor"] : nlohmann::json(),
                     file + ": post_processor", 0, parts.get());
   parts->bos_id = NamedId(config, "bos_token", *parts);

@@ -8,8 +8,10 @@
 #include <vector>
 
 #include "text/added_tokens.h"
-#include "text/bpe.h"
+#include "text/normalizer.h"
 #include "text/pre_tokenizer.h"
+#include "text/subword_model.h"
+#include "text/token_decoder.h"
 #include "text/vocabulary.h"
 
 namespace mxmla {
@@ -17,8 +19,10 @@ namespace mxmla {
 struct TokenizerParts {
   Vocabulary vocabulary;
   AddedTokens added_tokens;
+  Normalizer normalizer;
   PreTokenizer pre_tokenizer;
-  std::unique_ptr<Bpe> bpe;
+  std::unique_ptr<SubwordModel> model;
+  TokenDecoder::LeadingSpace leading_space = TokenDecoder::LeadingSpace::kKept;
   std::vector<int32_t> prefix_ids;
   std::vector<int32_t> suffix_ids;
   std::optional<int32_t> bos_id;
@@ -29,6 +33,8 @@ struct TokenizerParts {
 
 // `config` is of ReadTokenizerConfig.
 std::unique_ptr<TokenizerParts> LoadTokenizerJson(const std::filesystem::path& path, const nlohmann::json& config);
+// Mistral's tekken.json.
+std::unique_ptr<TokenizerParts> LoadTekken(const std::filesystem::path& path);
 std::unique_ptr<TokenizerParts> LoadTiktoken(const std::filesystem::path& path, const nlohmann::json& config);
 
 }  // namespace mxmla

@@ -13,7 +13,8 @@ USAGE, NO_MODEL, MISSING_FILE, BAD_CONFIG, ARCHITECTURE, QUANTIZATION, SAFETENSO
 TENSOR, NAN_SCALE, VOCABULARY, PROMPT_TOO_LONG, TOKEN_RANGE, OUTPUT, DEVICE, TOKENIZER = 9, 10, 11, 12, 13, 14, 15, 16
 DATA = 18
 
-COMMANDS = ["run", "chat", "tokenize", "detokenize", "logits", "inspect", "quantize", "eval", "profile", "bench"]
+COMMANDS = ["run", "chat", "tokenize", "detokenize", "logits", "inspect", "quantize", "eval", "profile", "bench",
+            "serve", "completion", "manual"]
 
 
 def expect(status, *args, names=(), **options):

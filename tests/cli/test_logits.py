@@ -9,7 +9,7 @@ from conftest import MODELS, editable_copy, edit_config, golden_info, relative, 
 
 FIXTURES = ["v2-bf16", "v2-groups", "v3-bf16", "kimi-yarn", "kimi-k25", "v3-fp8", "v3-mxfp4", "kimi-mxfp4",
             "v3-real-dims", "glm-lite", "glm-real-dims", "kimi-vl", "gigachat3", "youtu", "minicpm3", "sarvam", "axk1",
-            "mistral-small4", "mistral-large3"]
+            "mistral-small4", "mistral-large3", "v32", "glm-dsa"]
 ACTIVATIONS = [("v3-fp8", "fp8"), ("v3-mxfp4", "mxfp4"), ("v3-mxfp4", "fp8"), ("kimi-mxfp4", "mxfp4"),
                ("v3-real-dims", "mxfp4")]
 

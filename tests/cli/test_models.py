@@ -90,10 +90,13 @@ def test_a_query_scale_begins_at_its_length(tmp_path):
     assert (np.abs(scaled[8:] - flat[8:]).max(axis=1) > 1e-3).all()
 
 
-@pytest.mark.parametrize("name,cut", [("minicpm3-4b", []), ("glm-4.7-flash", ["--experts", 8])])
+@pytest.mark.parametrize("name,cut", [
+    ("minicpm3-4b", ["--layers", 2]), ("glm-4.7-flash", ["--layers", 2, "--experts", 8]),
+    ("glm-5.2", ["--layers", 4, "--experts", 8, "--context", 3000])])
 def test_dummy_weights_of_the_real_shape(name, cut):
-    """Kernels for latents of 256 and 32 rotated dimensions, and for heads of 192 + 64 and 256."""
-    text = run("bench", "decode", "--dummy", REPOSITORY / "configs" / f"{name}.json", "--layers", 2, *cut,
+    """Kernels for latents of 256 and 32 rotated dimensions, for heads of 192 + 64 and 256, and for a context beyond
+    index_topk with a layer that shares its choice."""
+    text = run("bench", "decode", "--dummy", REPOSITORY / "configs" / f"{name}.json", *cut,
                "--steps", 2, "--repeat", 1).stdout
     assert b"tokens/s" in text
 
@@ -106,7 +109,7 @@ def expect(status, model, words):
 
 
 @pytest.mark.parametrize("architecture,words", [
-    ("DeepseekV32ForCausalLM", ["indexer"]), ("GlmMoeDsaForCausalLM", ["indexer"]),
+    ("AXK2ForCausalLM", ["indexer"]), ("HYV4ForCausalLM", ["indexer"]),
     ("KimiLinearForCausalLM", ["linear attention"]), ("DeepseekV4ForCausalLM", ["not MLA"]),
     ("LongcatFlashForCausalLM", ["zero experts"])])
 def test_relatives_are_refused_with_the_reason(architecture, words, tmp_path):

@@ -131,9 +131,10 @@ TEST_F(MalformedJson, BeyondWhatIsCarriedOut) {
   ExpectRefused("dropout", [](Json& j) { j["model"]["dropout"] = 0.1; });
   ExpectRefused("unk_token", [](Json& j) { j["model"]["unk_token"] = "<unk>"; });
   ExpectRefused("end_of_word_suffix", [](Json& j) { j["model"]["end_of_word_suffix"] = "</w>"; });
-  ExpectRefused("NFC", [](Json& j) { j["normalizer"] = {{"type", "NFC"}}; });
-  ExpectRefused("NFKC", [](Json& j) { j["normalizer"]["normalizers"].push_back({{"type", "NFKC"}}); });
-  ExpectRefused("Metaspace", [](Json& j) { j["pre_tokenizer"] = {{"type", "Metaspace"}}; });
+  ExpectRefused("BertNormalizer", [](Json& j) { j["normalizer"] = {{"type", "BertNormalizer"}}; });
+  ExpectRefused("Nmt", [](Json& j) { j["normalizer"]["normalizers"].push_back({{"type", "Nmt"}}); });
+  ExpectRefused("replacement", [](Json& j) { j["pre_tokenizer"] = {{"type", "Metaspace"}}; });
+  ExpectRefused("BertPreTokenizer", [](Json& j) { j["pre_tokenizer"] = {{"type", "BertPreTokenizer"}}; });
   ExpectRefused("ByteLevel", [](Json& j) { j["pre_tokenizer"] = nullptr; });
   ExpectRefused("Digits behind it", [](Json& j) {
     j["pre_tokenizer"]["pretokenizers"].push_back({{"type", "Digits"}});
@@ -200,8 +201,9 @@ TEST_F(MalformedJson, Config) {
 
 TEST(MissingFiles, AreNamed) {
   const ScratchFolder folder;
-  ExpectError(ErrorCode::kMissingFile, "tokenizer.json or tiktoken.model", [&] { Tokenizer::Load(folder.path()); });
-  ExpectError(ErrorCode::kMissingFile, "neither", [&] { Tokenizer::Load(folder.path() / "nowhere"); });
+  ExpectError(ErrorCode::kMissingFile, "tokenizer.json, tekken.json or tiktoken.model",
+              [&] { Tokenizer::Load(folder.path()); });
+  ExpectError(ErrorCode::kMissingFile, "none of them", [&] { Tokenizer::Load(folder.path() / "nowhere"); });
   folder.Write("tiktoken.model", "YQ== 0\n");
   ExpectError(ErrorCode::kMissingFile, "tokenizer_config.json", [&] { Tokenizer::Load(folder.path()); });
   std::filesystem::create_directory(folder.path() / "tokenizer.json");

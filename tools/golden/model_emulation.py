@@ -12,7 +12,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from model_weights import UNBIASED, dense_layers
+from model_weights import UNBIASED, dense_layers, own_indexer
 
 
 def fake_mxfp4(x):
@@ -102,6 +102,7 @@ class Emulation:
         self.dtype = dtype
         self.margin = None  # (tokens): the closest router decision of each token, over the layers; infinite without
         self.clearance = None  # (tokens): the closest element to a rounding boundary, when asked for
+        self.chosen = None  # (tokens, tokens): what each attends to, by the last indexer; with sparse attention
         self.rows = None  # which tokens an expert's input holds
 
     def rounded(self, x):
@@ -124,8 +125,8 @@ class Emulation:
     def norm(self, x, weight, eps):
         return self.rounded(x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps) * self.w[weight])
 
-    def rope(self, x, cos, sin):
-        if self.c["model_type"] == "minicpm3":  # pairs are halves
+    def rope(self, x, cos, sin, halves=False):
+        if halves or self.c["model_type"] == "minicpm3":
             a, b = x.chunk(2, dim=-1)
             return self.rounded(torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1))
         even, odd = x[..., 0::2], x[..., 1::2]
@@ -137,6 +138,26 @@ class Emulation:
         position = torch.arange(tokens, dtype=self.dtype)
         steps = torch.floor(position / yarn.get("original_max_position_embeddings", 1))
         return (1 + yarn.get("llama_4_scaling_beta", 0.0) * torch.log(1 + steps))[:, None]
+
+    def choose(self, x, q_a, cos, sin, prefix):
+        """What each token attends to: the index_topk tokens of the largest scores; notes how close the choice was."""
+        c, tokens, rope = self.c, x.shape[0], self.c["qk_rope_head_dim"]
+        heads, width, topk = c["index_n_heads"], c["index_head_dim"], min(c["index_topk"], x.shape[0])
+        halves = not c.get("indexer_rope_interleave", False)
+        q = self.linear(q_a, prefix + "wq_b.weight").view(tokens, heads, width)
+        k = self.linear(x, prefix + "wk.weight")
+        k = F.layer_norm(k, (width,), self.w[prefix + "k_norm.weight"], self.w[prefix + "k_norm.bias"], 1e-6)
+        q = torch.cat([self.rope(q[..., :rope], cos[:, None], sin[:, None], halves), q[..., rope:]], dim=-1)
+        k = self.rounded(torch.cat([self.rope(k[..., :rope], cos, sin, halves), k[..., rope:]], dim=-1))
+        weights = x @ self.w[prefix + "weights_proj.weight"].T
+        scores = torch.einsum("th,ths->ts", weights, torch.einsum("thd,sd->ths", q, k).relu())
+        causal = torch.ones(tokens, tokens, dtype=torch.bool).tril()
+        order = scores.masked_fill(~causal, -torch.inf).sort(dim=-1, descending=True)
+        if topk < tokens:
+            spread = torch.stack([row[: t + 1].std() if t else row[0].abs() for t, row in enumerate(scores)])
+            margin = (order.values[:, topk - 1] - order.values[:, topk]) / spread
+            self.note_margin(torch.where(torch.arange(tokens) < topk, torch.inf, margin).to(self.dtype))
+        return torch.zeros_like(causal).scatter(1, order.indices[:, :topk], True) & causal
 
     def attention(self, x, prefix):
         c, eps = self.c, 1e-6  # the latents' norms keep the class's default, whatever rms_norm_eps says
@@ -151,6 +172,8 @@ class Emulation:
             q_a = self.rounded(q_a * self.query_scale(tokens))
             q = self.linear(q_a, prefix + "q_b_proj.weight")
         q = q.view(tokens, heads, nope + rope)
+        if "index_topk" in c and own_indexer(c, int(prefix.split(".")[2])):
+            self.chosen = self.choose(x, q_a, cos, sin, prefix + "indexer.")
         kv = self.linear(x, prefix + "kv_a_proj_with_mqa.weight")
         c_kv = self.norm(kv[:, :latent], prefix + "kv_a_layernorm.weight", eps)
         k_pe = self.rope(kv[:, latent:], cos, sin)
@@ -162,6 +185,8 @@ class Emulation:
         q_latent = self.rounded(torch.einsum("thn,hnl->thl", q_nope, w_kc))
         scores = (torch.einsum("thl,sl->hts", q_latent, c_kv) + torch.einsum("thr,sr->hts", q_pe, k_pe)) * scale
         scores = scores.masked_fill(torch.ones(tokens, tokens, dtype=torch.bool).triu(1), -torch.inf)
+        if self.chosen is not None:
+            scores = scores.masked_fill(~self.chosen, -torch.inf)
         out = self.rounded(torch.einsum("hts,sl->thl", scores.softmax(-1), c_kv))
         out = self.rounded(torch.einsum("thl,hvl->thv", self.quantised(out, kv_b), w_vc))
         return self.linear(out.reshape(tokens, heads * v), prefix + "o_proj.weight")

@@ -154,6 +154,9 @@ def write_weights(folder, stored, count, stem):
 def spelled(variant):
     named = {variant.spelling.get(key, key): value for key, value in variant.config.items()}
     named.pop(None, None)
+    if named["model_type"] == "glm_moe_dsa":
+        named["rope_parameters"] = {"rope_theta": named.pop("rope_theta"), "rope_type": "default"}
+        named.pop("rope_scaling")
     if named["model_type"] == "mistral4":  # born in transformers 5
         nope, rope = named["qk_nope_head_dim"], named["qk_rope_head_dim"]
         named["rope_parameters"] = dict(named.pop("rope_scaling"), rope_theta=named.pop("rope_theta"),

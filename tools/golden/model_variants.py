@@ -118,6 +118,13 @@ def glm(**dims):
     return common(**{**base, **dims})
 
 
+def sparse(index_topk, index_n_heads, index_head_dim, **dims):
+    """DeepSeek-V3.2: V3 with an indexer."""
+    base = {"architectures": ["DeepseekV32ForCausalLM"], "model_type": "deepseek_v32", "index_topk": index_topk,
+            "index_n_heads": index_n_heads, "index_head_dim": index_head_dim}
+    return v3(**{**base, **dims})
+
+
 def dense(architecture, model_type, **dims):
     config = common(architectures=[architecture], model_type=model_type, **dims)
     for key in ("first_k_dense_replace", "moe_layer_freq"):
@@ -434,6 +441,36 @@ VARIANTS = [
         vocab_prefix="language_model.",
         wrapper="mistral3",
         fused_experts=True,
+    ),
+    Variant(
+        # Rows see up to 60 tokens and attend to 16.
+        "v32",
+        sparse(
+            16, 6, 20,
+            vocab_size=48, hidden_size=24, intermediate_size=24, moe_intermediate_size=8, num_attention_heads=3,
+            q_lora_rank=16, kv_lora_rank=40, qk_nope_head_dim=12, qk_rope_head_dim=8, v_head_dim=12,
+            n_routed_experts=4, n_shared_experts=1, num_experts_per_tok=2, n_group=2, topk_group=1,
+            routed_scaling_factor=2.5, num_hidden_layers=2, rope_scaling=yarn(40, 16),
+        ),
+        seed=30,
+        tokens=60,
+        every=4,
+    ),
+    Variant(
+        # Layer 2 shares the choice of layer 1.
+        "glm-dsa",
+        sparse(
+            16, 4, 12,
+            architectures=["GlmMoeDsaForCausalLM"], model_type="glm_moe_dsa", eos_token_id=[1, 2],
+            vocab_size=40, hidden_size=20, intermediate_size=16, moe_intermediate_size=8, num_attention_heads=2,
+            q_lora_rank=16, kv_lora_rank=28, qk_nope_head_dim=8, qk_rope_head_dim=8, v_head_dim=12,
+            n_routed_experts=3, n_shared_experts=1, num_experts_per_tok=2, n_group=1, topk_group=1,
+            routed_scaling_factor=2.5, num_hidden_layers=4, first_k_dense_replace=3, rms_norm_eps=1e-5,
+            rope_theta=8000000, index_topk_freq=2, index_skip_topk_offset=2, indexer_rope_interleave=True,
+        ),
+        seed=31,
+        tokens=60,
+        every=4,
     ),
     Variant(
         "mistral-large3",

@@ -71,6 +71,14 @@ def dequantize_fp8_block(q, scale):
 UNBIASED = ("deepseek_v2", "mistral4", "axk1")  # their routers have no e_score_correction_bias
 
 
+def own_indexer(config, layer):
+    """Whether the layer chooses the tokens that it attends to itself."""
+    if "index_topk" not in config:
+        return False
+    freq, offset = config.get("index_topk_freq", 1), config.get("index_skip_topk_offset", 2)
+    return max(layer - offset + 1, 0) % freq == 0
+
+
 def dense_layers(config):
     """How many of the first layers are dense."""
     return config["first_k_dense_replace"] if config.get("n_routed_experts") else config["num_hidden_layers"]
@@ -179,6 +187,8 @@ class Checkpoint:
         self._matrix(attention + "kv_b_proj.weight", heads * (c["qk_nope_head_dim"] + c["v_head_dim"]), latent,
                      v.attention)
         self._matrix(attention + "o_proj.weight", hidden, heads * c["v_head_dim"], v.attention)
+        if own_indexer(c, layer):
+            self._indexer(attention + "indexer.")
         if layer < dense_layers(c):
             self._mlp(prefix + "mlp.", hidden, c["intermediate_size"], v.mlp)
             return
@@ -191,6 +201,15 @@ class Checkpoint:
         for expert in range(c["n_routed_experts"]):
             self._mlp(f"{prefix}mlp.experts.{expert}.", hidden, inner, v.experts)
         self._mlp(prefix + "mlp.shared_experts.", hidden, inner * c["n_shared_experts"], v.mlp)
+
+    def _indexer(self, prefix):
+        v, c = self.variant, self.variant.config
+        heads, width = c["index_n_heads"], c["index_head_dim"]
+        self._matrix(prefix + "wq_b.weight", heads * width, c["q_lora_rank"], v.attention)
+        self._matrix(prefix + "wk.weight", width, c["hidden_size"], v.attention)
+        self._norm(prefix + "k_norm.weight", width)
+        self._store(prefix + "k_norm.bias", random_vector(v.seed, prefix + "k_norm.bias", width, 0.0, 0.2), "bf16")
+        self._matrix(prefix + "weights_proj.weight", heads, c["hidden_size"], "bf16")
 
     def _text_tensors(self):
         c = self.variant.config
