@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/json_file.h"
+#include "grammar/tool_grammar.h"
 #include "serve/api_error.h"
 
 namespace mxmla::serve {
@@ -45,11 +46,30 @@ void CheckToolsKnown(const ServedText& text, const std::string& field) {
   }
 }
 
-void CheckChoice(const ToolChoice& choice) {
-  if (choice.kind == ToolChoice::Kind::kRequired || choice.kind == ToolChoice::Kind::kNamed) {
-    RefuseField(choice.field, "auto or none, which this server carries out",
-                choice.kind == ToolChoice::Kind::kNamed ? choice.name : "required");
+// Holds the model to calls that the request can use, where it wants any or says strict.
+void ConstrainCalls(const ServedText& text, const Json& tools, const std::string& field, const ToolChoice& choice,
+                    ChatRequest* request) {
+  const bool is_named = choice.kind == ToolChoice::Kind::kNamed;
+  ToolGrammar calls;
+  calls.format = text.format.tools->name;
+  calls.required = is_named || choice.kind == ToolChoice::Kind::kRequired;
+  calls.one_call = is_named || !request->parallel_tool_calls;
+  std::string said = calls.required ? choice.field : std::string();  // where the request asks for it
+  for (size_t i = 0; i < tools.size(); ++i) {
+    const Json& function = tools[i]["function"];
+    const auto name = function["name"].get<std::string>();
+    if (is_named && name != choice.name) continue;
+    const bool strict = BoolField(function, "strict").value_or(false);
+    const Json* parameters = FindField(function, "parameters");
+    calls.tools.push_back({name, parameters ? *parameters : Json(), strict});
+    if (strict && said.empty()) said = fmt::format("{}[{}].function.strict", field, i);
   }
+  if (calls.tools.empty()) RefuseField(choice.field, "the name of one of the tools", choice.name);
+  if (said.empty()) return;
+  auto& structured = request->generation.structured;
+  if (structured) RefuseField(structured->field, "no other form of the answer beside " + said, "both");
+  structured = StructuredOutput{ToolCallGrammar(calls, *text.tokenizer), said};
+  request->parallel_tool_calls = !calls.one_call;
 }
 
 int64_t MaxTokens(const ServedText& text, int64_t prompt, std::optional<int64_t> asked, int64_t otherwise) {
@@ -103,16 +123,14 @@ void OfferTools(const ServedText& text, const Json& tools, const std::string& fi
       RefuseField(where + ".function.parameters", "a JSON schema, an object", ShowField(*parameters));
     }
     const Json* strict = FindField(*function, "strict");
-    if (strict && *strict != false) {
-      RefuseField(where + ".function.strict", "false: schemas are not enforced", ShowField(*strict));
-    }
+    if (strict && !strict->is_boolean()) RefuseField(where + ".function.strict", "true or false", ShowField(*strict));
     if (!schemas.emplace(name->get<std::string>(), parameters ? *parameters : Json()).second) {
       RefuseField(where + ".function.name", "a name that no other tool has", ShowField(*name));
     }
   }
   if (tools.empty() || choice.kind == ToolChoice::Kind::kNone) return;
   CheckToolsKnown(text, field);
-  CheckChoice(choice);
+  ConstrainCalls(text, tools, field, choice, request);
   request->schemas = std::move(schemas);
   request->options.tools = tools;
 }

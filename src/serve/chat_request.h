@@ -31,8 +31,8 @@ struct ChatRequest {
 Json FunctionTool(const Json& name, const Json& description, const Json& parameters);
 
 // Offers `tools`, a list as OpenAI's chat API has it, to the model. `field` names it in errors. Refused (ApiError 400,
-// naming the field): what is malformed; tools of a model whose template or format of calls is not known; choices other
-// than auto and none, and strict schemas, which are not carried out.
+// naming the field): what is malformed; tools of a model whose template or format of calls is not known. A choice other
+// than auto and none, and strict schemas, become request->generation.structured, which must be read before.
 void OfferTools(const ServedText& text, const Json& tools, const std::string& field, const ToolChoice& choice,
                 ChatRequest* request);
 

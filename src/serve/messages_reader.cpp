@@ -114,11 +114,9 @@ Json ChatTools(const Json& tools) {
     if (!tools[i].is_object()) RefuseField(field, "an object", ShowField(tools[i]));
     const std::string type = TextField(tools[i], "type").value_or("custom");
     if (type != "custom") RefuseField(field + ".type", "custom: this server has no tools of its own", type);
-    if (BoolField(tools[i], "strict").value_or(false)) {
-      RefuseField(field + ".strict", "false: schemas are not enforced", "true");
-    }
     nested.push_back(FunctionTool(tools[i].value("name", Json()), tools[i].value("description", Json()),
                                   tools[i].value("input_schema", Json())));
+    if (BoolField(tools[i], "strict").value_or(false)) nested.back()["function"]["strict"] = true;
   }
   return nested;
 }

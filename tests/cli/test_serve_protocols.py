@@ -110,6 +110,31 @@ def test_tools_reach_the_prompt(served):
     post(served, "/v1/chat/completions", {"messages": turns, "tools": tools, "max_tokens": 3})
 
 
+def test_a_wanted_call_is_made(tmp_path):
+    """tiny-gsm knows of no tools: the grammar alone makes it call one."""
+    template = tmp_path / "template.jinja"
+    template.write_text(TEMPLATE)
+    server = Served(TINY_GSM, "--chat-template", template)
+    try:
+        parameters = {"type": "object", "properties": {"n": {"enum": [3, 12]}}, "required": ["n"],
+                      "additionalProperties": False}  # fmt: skip
+        tools = [{"type": "function", "function": {"name": name, "parameters": parameters, "strict": True}}
+                 for name in ("add", "lookup")]  # fmt: skip
+        body = {"messages": [{"role": "user", "content": ASK}], "tools": tools, "max_tokens": 200, "temperature": 1,
+                "seed": 5}  # fmt: skip
+        body["tool_choice"] = {"type": "function", "function": {"name": "lookup"}}
+        status, answer = server.ask("POST", "/v1/chat/completions", body)
+        if status == 400 and "xgrammar" in answer["error"]["message"]:
+            pytest.skip(answer["error"]["message"])
+        assert status == 200, answer
+        choice = answer["choices"][0]
+        assert choice["finish_reason"] == "tool_calls", choice
+        (call,) = choice["message"]["tool_calls"]
+        assert call["function"]["name"] == "lookup" and json.loads(call["function"]["arguments"])["n"] in (3, 12)
+    finally:
+        assert server.stop()[0] == 0
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "kind"),
     [

@@ -4,8 +4,11 @@
 
 #include <future>
 
+#include "grammar/tool_grammar.h"
 #include "scripted_text.h"
-#include "serve/chat_request.h"
+#include "serve/chat_completions.h"
+#include "serve/messages.h"
+#include "serve/responses.h"
 #include "serve/server.h"
 
 namespace mxmla::serve {
@@ -504,7 +507,8 @@ TEST_F(Protocols, RefusalsNameTheField) {
   tool("name", "weather", "tools[1].function.name");
   tool("parameters", "x", "tools[1].function.parameters");
   tool("description", 1, "tools[1].function.description");
-  tool("strict", true, "tools[1].function.strict");
+  tool("strict", "x", "tools[1].function.strict");
+  tool("strict", true, "tools[1].function.strict");  // of a server without grammars, and so with the choices below
   chat("tool_choice", "required", "tool_choice");
   chat("tool_choice", "sometimes", "tool_choice");
   chat("tool_choice", {{"type", "function"}, {"function", {{"name", "time"}}}}, "tool_choice");
@@ -564,6 +568,44 @@ TEST_F(Protocols, RefusalsNameTheField) {
   messages("output_config", {{"format", {{"type", "yaml"}}}}, "output_config.format.type");
   messages("stop_sequences", "x", "stop_sequences");
   messages("mcp_servers", Json::array({1}), "mcp_servers");
+}
+
+TEST_F(Protocols, WantedCallsAndStrictSchemasAreGrammars) {
+  const ServedText text = MakeScriptedText();
+  ToolGrammar calls{.format = "glm47"};
+  calls.tools = {{"weather", kParameters, false}, {"time", Json(), false}};
+  Json body = ChatBody();
+  EXPECT_FALSE(ReadChatCompletion(text, body).generation.structured);
+  body["tool_choice"] = "required";
+  ChatRequest request = ReadChatCompletion(text, body);
+  EXPECT_EQ(request.generation.structured->source, ToolCallGrammar(calls, *text.tokenizer));
+  EXPECT_EQ(request.generation.structured->field, "tool_choice");
+  EXPECT_TRUE(request.parallel_tool_calls);
+  body["response_format"] = {{"type", "json_object"}};
+  EXPECT_THROW(ReadChatCompletion(text, body), ApiError);
+  body = ChatBody();
+  body["tool_choice"] = {{"type", "function"}, {"function", {{"name", "time"}}}};
+  calls.tools = {{"time", Json(), false}};
+  calls.one_call = true;
+  request = ReadChatCompletion(text, body);
+  EXPECT_EQ(request.generation.structured->source, ToolCallGrammar(calls, *text.tokenizer));
+  EXPECT_FALSE(request.parallel_tool_calls);
+  Json messages = MessagesBody();
+  messages["tool_choice"] = {{"type", "tool"}, {"name", "time"}};
+  EXPECT_EQ(ReadMessagesRequest(text, messages, false).generation.structured->source,
+            request.generation.structured->source);
+  Json response = ResponseBody();
+  response["tool_choice"] = {{"type", "function"}, {"name", "time"}};
+  EXPECT_EQ(ReadResponse(text, response).generation.structured->source, request.generation.structured->source);
+  response["tool_choice"] = {{"type", "function"}, {"name", "date"}};
+  EXPECT_THROW(ReadResponse(text, response), ApiError);
+  // Strict, and the model may still answer by text.
+  body = ChatBody();
+  body["tools"][0]["function"]["strict"] = true;
+  calls = {.format = "glm47"};
+  calls.tools = {{"weather", kParameters, true}, {"time", Json(), false}};
+  calls.required = false;
+  EXPECT_EQ(ReadChatCompletion(text, body).generation.structured->source, ToolCallGrammar(calls, *text.tokenizer));
 }
 
 TEST_F(Protocols, ToolsAreRefusedWhereTheModelIsNotKnownToCallThem) {
