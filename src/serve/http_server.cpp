@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <poll.h>
+#include <sys/socket.h>
 
 #include <atomic>
 #include <boost/asio.hpp>
@@ -37,6 +38,13 @@ bool PeerClosed(tcp::socket& socket) {
   pollfd descriptor{socket.native_handle(), POLLRDHUP, 0};
   return poll(&descriptor, 1, 0) > 0 && (descriptor.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0;
 }
+
+// What of the bytes the system takes without waiting; failures show when the rest is written.
+size_t SendAtOnce(Plain& stream, std::string_view bytes) {
+  const ssize_t count = send(stream.socket().native_handle(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  return count > 0 ? static_cast<size_t>(count) : 0;
+}
+size_t SendAtOnce(Secure&, std::string_view) { return 0; }  // records are the stream's to make
 
 std::string StatusLine(int status, unsigned version) {
   const auto reason = http::obsolete_reason(static_cast<http::status>(status));
@@ -119,10 +127,18 @@ class Channel final : public Responder, public std::enable_shared_from_this<Chan
     *overflowed = overflowed_;
     return std::exchange(pending_, {});
   }
-  bool IsQuiet() {
+  // Whether there is nothing to send; then whoever brings something wakes the coroutine.
+  bool WaitsForMore() {
     const std::lock_guard lock(mutex_);
-    return pending_.empty() && !ended_ && !overflowed_;
+    waiting_ = pending_.empty() && !ended_ && !overflowed_;
+    return waiting_;
   }
+  // The client has sent something, or closed its side. On the coroutine's strand, like the next.
+  void Readable() {
+    readable_ = true;
+    signal_.cancel();
+  }
+  bool is_readable() const { return readable_; }
   void Gone() {
     std::function<void()> call;
     {
@@ -157,6 +173,7 @@ class Channel final : public Responder, public std::enable_shared_from_this<Chan
 
   // With the mutex held. The timer is the coroutine's, so it is cancelled on the coroutine's strand.
   void Wake() {
+    if (!std::exchange(waiting_, false)) return;
     asio::post(signal_.get_executor(), [self = shared_from_this()] { self->signal_.cancel(); });
   }
 
@@ -169,6 +186,8 @@ class Channel final : public Responder, public std::enable_shared_from_this<Chan
   const bool head_only_;
   const size_t most_;
   bool begun_ = false, ended_ = false, chunked_ = false, gone_ = false, overflowed_ = false;
+  bool waiting_ = false;   // the coroutine is about to wait, or does
+  bool readable_ = false;  // the coroutine's
 };
 
 std::shared_ptr<asio::ssl::context> ReadTls(const HttpServerOptions& options) {
@@ -369,40 +388,50 @@ struct HttpServer::Impl {
       } catch (const std::exception& error) {
         channel->Respond(500, {{"content-type", "text/plain"}}, PrintableLine(error.what()) + "\n");
       }
-      const bool sent = co_await Send(stream, *channel);
+      const bool sent = co_await Send(stream, channel);
       sent ? channel->Done() : channel->Gone();
       if (!sent || !channel->keep_alive()) co_return;
     }
   }
 
-  // Sends the answer as it comes; false when the client went away or is too slow.
+  // Sends the answer as it comes; false when the client went away or is too slow. A token costs one system call and one
+  // wake-up: one wait for what the client may send serves the whole answer.
   template <class Stream>
-  asio::awaitable<bool> Send(Stream& stream, Channel& channel) {
+  asio::awaitable<bool> Send(Stream& stream, const std::shared_ptr<Channel>& channel) {
     auto& lowest = beast::get_lowest_layer(stream);
     auto& socket = SocketOf(stream);
-    bool readable = false;  // the client has sent more, which waits for the next request
+    bool watched = false;
     for (;;) {
-      while (channel.IsQuiet()) {
-        if (PeerClosed(socket)) co_return false;
-        auto& signal = channel.signal();
-        if (readable) {
-          signal.expires_after(kGonePoll);
-          co_await signal.async_wait(kWait);
-        } else {
-          signal.expires_at(std::chrono::steady_clock::time_point::max());
-          if (!channel.IsQuiet()) break;
-          const auto woken = co_await (signal.async_wait(kWait) || socket.async_wait(tcp::socket::wait_read, kWait));
-          readable = woken.index() == 1;
+      while (channel->WaitsForMore()) {
+        if (!watched) {
+          watched = true;
+          socket.async_wait(tcp::socket::wait_read,
+                            asio::bind_executor(stream.get_executor(), [channel](boost::system::error_code error) {
+                              if (!error) channel->Readable();
+                            }));
         }
+        if (channel->is_readable() && PeerClosed(socket)) co_return false;
+        auto& signal = channel->signal();
+        // What the client has sent waits for the next request; whether the client is still there is asked now and then.
+        const auto now = std::chrono::steady_clock::now();
+        signal.expires_at(channel->is_readable() ? now + kGonePoll : std::chrono::steady_clock::time_point::max());
+        co_await signal.async_wait(kWait);
       }
       bool last = false, overflowed = false;
-      const std::string bytes = channel.Take(&last, &overflowed);
+      const std::string bytes = channel->Take(&last, &overflowed);
       if (overflowed) co_return false;
-      lowest.expires_after(options.write_timeout);
-      const auto [error, count] = co_await asio::async_write(stream, asio::buffer(bytes), kWait);
-      lowest.expires_never();
-      if (error) co_return false;
-      if (last) co_return true;
+      const size_t sent = SendAtOnce(stream, bytes);
+      if (sent < bytes.size()) {
+        lowest.expires_after(options.write_timeout);
+        const auto [error, count] = co_await asio::async_write(stream, asio::buffer(bytes) + sent, kWait);
+        lowest.expires_never();
+        if (error) co_return false;
+      }
+      if (last) {
+        boost::system::error_code ignored;
+        if (watched) socket.cancel(ignored);
+        co_return true;
+      }
     }
   }
 };

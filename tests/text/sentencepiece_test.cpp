@@ -102,14 +102,14 @@ class Tekken : public testing::Test {
     return Tokenizer::Load(folder.path());
   }
   static void ExpectRefused(const char* part, const std::function<void(Json&)>& change) {
-    Json file = ReadFixture("tekken.json")["file"];
+    Json file = ReadFixture("mistral-tekken.json")["file"];
     change(file);
     ExpectError(ErrorCode::kTokenizer, part, [&] { Load(file); });
   }
 };
 
 TEST_F(Tekken, IsThatOfTheReference) {
-  const Json fixture = ReadFixture("tekken.json");
+  const Json fixture = ReadFixture("mistral-tekken.json");
   const auto tokenizer = Load(fixture["file"]);
   for (const Json& row : fixture["rows"]) {
     const auto text = row[0].get<std::string>();
@@ -125,7 +125,7 @@ TEST_F(Tekken, IsThatOfTheReference) {
 }
 
 TEST_F(Tekken, OfVersion3HasTheNamesOfThatTime) {
-  Json file = ReadFixture("tekken.json")["file"];
+  Json file = ReadFixture("mistral-tekken.json")["file"];
   file.erase("special_tokens");
   EXPECT_EQ(Load(file)->AddedTokenId("[TOOL_CALLS]"), 9);
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes tests/text/fixtures/sentencepiece.json and tekken.json: small tokenizers in the shapes of the published ones
+"""Writes tests/text/fixtures/sentencepiece.json and mistral-tekken.json: small tokenizers in the shapes of the published ones
 that are not byte-level (and Mistral's), and what the reference libraries make of hard text.
 
     python tools/golden/sentencepiece_fixtures.py
@@ -187,7 +187,7 @@ def main():
             rows.append([ids, None if decoded == text else decoded])
         cases.append({"name": name, "tokenizer": spec, "rows": rows})
     write("sentencepiece.json", {"texts": texts, "cases": cases, "normalizers": normalizer_cases(texts, charsmap)})
-    write("tekken.json", tekken(texts))
+    write("mistral-tekken.json", tekken(texts))
 
 
 if __name__ == "__main__":
