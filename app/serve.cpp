@@ -17,6 +17,7 @@
 
 #include "common.h"
 #include "generation.h"
+#include "serve/engine_thread.h"
 #include "serve/server.h"
 
 namespace mxmla::app {
@@ -24,6 +25,7 @@ namespace {
 
 struct ServeFlags {
   std::string model, name, access_log, key_file;
+  std::string chat_template, tool_parser = "auto", reasoning_parser = "auto";
   serve::ServerOptions server;
   int64_t max_context = 0, max_sequences = 32, max_batch_tokens = 512;
   double kv_gigabytes = 0;
@@ -98,10 +100,19 @@ serve::ServedText ReadText(const ServeFlags& flags, const std::string& folder, c
   }
   text.max_context = flags.max_context > 0 ? flags.max_context : std::min(longest, kLongestDefaultContext);
   text.tokenizer = OpenTokenizer(folder, config);
-  try {
-    text.chat = ChatTemplate::Load(folder);
-  } catch (const Error& error) {
-    Note(fmt::format("chat is refused: {}", error.what()));
+  if (!flags.chat_template.empty()) {
+    text.chat = ChatTemplate::LoadWithTokensOf(folder, flags.chat_template);
+  } else {
+    try {
+      text.chat = ChatTemplate::Load(folder);
+    } catch (const Error& error) {
+      Note(fmt::format("chat is refused: {}", error.what()));
+    }
+  }
+  if (text.chat) {
+    text.tool_form = ProbeToolMessages(*text.chat);
+    text.format.tools = FindToolFormat(flags.tool_parser, *text.tokenizer, text.tool_form);
+    text.format.reasoning = FindReasoningFormat(flags.reasoning_parser, *text.tokenizer, *text.chat);
   }
   text.suggested = ReadSuggestedSampling(folder);
   text.end_tokens = StopTokens(config, text.tokenizer.get(), false);
@@ -208,27 +219,27 @@ void Serve(ServeFlags flags) {
   const std::string name = text.name;
   const int64_t max_context = text.max_context;
   std::exception_ptr failure;
-  serve::Server server(
-      std::move(options), std::move(text), flags.max_sequences,
-      [&] {
-        auto served = std::make_unique<serve::ServedModel>();
-        try {
-          served->model = OpenModel(folder, flags.common.device);
-          served->options = SchedulerSizes(flags, served->model, max_context);
-        } catch (...) {
-          failure = std::current_exception();
-          throw;
-        }
-        return served;
-      },
-      [&](const serve::EngineState& state) {
-        if (state.phase == serve::EngineState::Phase::kReady) {
-          Note(fmt::format("{} is ready: up to {} requests at once, {} tokens of context each, {} pages of cache", name,
-                           flags.max_sequences, max_context, state.pages));
-        } else {
-          kill(getpid(), SIGUSR1);  // wakes the wait below
-        }
-      });
+  const auto load = [&] {
+    auto served = std::make_unique<serve::ServedModel>();
+    try {
+      served->model = OpenModel(folder, flags.common.device);
+      served->options = SchedulerSizes(flags, served->model, max_context);
+    } catch (...) {
+      failure = std::current_exception();
+      throw;
+    }
+    return served;
+  };
+  const auto on_loaded = [&](const serve::EngineState& state) {
+    if (state.phase == serve::EngineState::Phase::kReady) {
+      Note(fmt::format("{} is ready: up to {} requests at once, {} tokens of context each, {} pages of cache", name,
+                       flags.max_sequences, max_context, state.pages));
+    } else {
+      kill(getpid(), SIGUSR1);  // wakes the wait below
+    }
+  };
+  serve::Server server(std::move(options), std::move(text), flags.max_sequences,
+                       [&] { return std::make_unique<serve::EngineThread>(load, on_loaded); });
   const std::string& host = flags.server.http.host;
   fmt::print("listening on {}://{}:{}\n", flags.server.http.tls_certificate.empty() ? "http" : "https",
              host.find(':') == std::string::npos ? host : "[" + host + "]", server.port());
@@ -259,6 +270,15 @@ void AddServe(CLI::App& app) {
   command->add_option("--host", http.host, "address to listen on")->capture_default_str();
   command->add_option("--port", http.port, "0 takes a free one, which is printed")->capture_default_str();
   command->add_option("--name", flags->name, "the model's name for clients; the folder's without it");
+  command->add_option("--chat-template", flags->chat_template, "a Jinja file in place of the model's own template");
+  const auto parser = [&](const char* flag, std::string* value, std::vector<std::string> names, const char* help) {
+    names.insert(names.begin(), {"auto", "none"});
+    command->add_option(flag, *value, help)->check(CLI::IsMember(names))->capture_default_str();
+  };
+  parser("--tool-parser", &flags->tool_parser, ToolFormatNames(),
+         "how the model writes calls of tools; auto: as its chat template does");
+  parser("--reasoning-parser", &flags->reasoning_parser, ReasoningFormatNames(),
+         "how it marks its thoughts; auto: as its vocabulary and template show");
   command
       ->add_option("--max-context", flags->max_context,
                    "tokens of a request, prompt and answer; 0: the model's, at most 32768")

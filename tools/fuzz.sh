@@ -7,7 +7,7 @@ seconds=$2
 root=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-for target in safetensors gguf json template tokenizer; do
+for target in safetensors gguf json template tokenizer http requests tool_calls; do
   cp -r "$root/tests/fuzz/corpus/$target" "$work/$target"
   echo "== fuzz_$target, $seconds s"
   "$build/tests/fuzz/fuzz_$target" -max_total_time="$seconds" -max_len=65536 -timeout=10 -rss_limit_mb=2048 \

@@ -13,6 +13,7 @@ packages=(
 [[ "${MXMLA_SETUP:-}" == *ccache* ]] && packages+=(ccache)
 [[ "${MXMLA_SETUP:-}" == *fuzz* ]] && packages+=(clang libclang-rt-14-dev)
 [[ "${MXMLA_SETUP:-}" == *gfx950* ]] && packages+=(clang-22 lld-22 llvm-22)
+[[ "${MXMLA_SETUP:-}" == *clients* ]] && packages+=(python3-venv)
 [[ "${MXMLA_SETUP:-}" == *bench* ]] && packages+=(libbenchmark-dev)
 [[ "${MXMLA_SETUP:-}" == *browser* ]] && packages+=(chromium chromium-driver python3-selenium)
 

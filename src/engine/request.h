@@ -20,6 +20,16 @@ struct LogitBias {
   float value = 0;
 };
 
+// Log-probabilities at one position, as ops/sample.h defines them.
+struct TokenLogprobs {
+  struct Choice {
+    int32_t token;
+    float logprob;
+  };
+  float chosen = 0;
+  std::vector<Choice> top;  // the likeliest, in falling order
+};
+
 struct GenerateRequest {
   std::vector<int32_t> prompt;  // at least one token
   int64_t max_tokens = 0;       // new tokens at most
@@ -34,6 +44,8 @@ struct GenerateRequest {
   // For measuring long contexts: so many of the prompt's first tokens, not all of it, are not computed; random numbers
   // stand for their cache rows, which are shared with nobody.
   int64_t random_rows = 0;
+  // Called before on_token with the token's log-probabilities, where `logprobs` asks for them. May be empty.
+  std::function<void(const TokenLogprobs& logprobs)> on_logprobs;
   // Called with each new token as it is chosen; false ends the request. What it throws ends this request alone. May be
   // empty.
   std::function<bool(int32_t token)> on_token;
@@ -53,16 +65,6 @@ enum class FinishReason {
   kLength,     // max_tokens
   kCancelled,  // Scheduler::Cancel
   kError,      // see GenerateResult::error
-};
-
-// Log-probabilities at one position, as ops/sample.h defines them.
-struct TokenLogprobs {
-  struct Choice {
-    int32_t token;
-    float logprob;
-  };
-  float chosen = 0;
-  std::vector<Choice> top;  // the likeliest, in falling order
 };
 
 struct GenerateResult {

@@ -398,7 +398,10 @@ void Scheduler::Accept(Active& request, int32_t token, TokenLogprobs logprobs) {
     }
     request.tokens.push_back(token);
     request.result.tokens.push_back(token);
-    if (request.request.logprobs) request.result.logprobs.push_back(std::move(logprobs));
+    if (request.request.logprobs) {
+      request.result.logprobs.push_back(std::move(logprobs));
+      if (request.request.on_logprobs) request.request.on_logprobs(request.result.logprobs.back());
+    }
     if (request.penalised()) request.See(token, 1);
     ++stats_.new_tokens;
     bool goes_on = !request.request.on_token || request.request.on_token(token);

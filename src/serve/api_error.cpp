@@ -6,7 +6,31 @@
 
 namespace mxmla::serve {
 
-nlohmann::ordered_json ApiError::Json() const {
+namespace {
+
+const char* AnthropicType(int status) {
+  switch (status) {
+    case 401:
+      return "authentication_error";
+    case 404:
+      return "not_found_error";
+    case 413:
+      return "request_too_large";
+    case 429:
+      return "rate_limit_error";
+    case 503:
+      return "overloaded_error";
+    default:
+      return status < 500 ? "invalid_request_error" : "api_error";
+  }
+}
+
+}  // namespace
+
+nlohmann::ordered_json ApiError::Json(ErrorForm form) const {
+  if (form == ErrorForm::kAnthropic) {
+    return {{"type", "error"}, {"error", {{"type", AnthropicType(status)}, {"message", message}}}};
+  }
   const auto or_null = [](const std::string& text) -> nlohmann::ordered_json {
     return text.empty() ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(text);
   };
@@ -48,15 +72,18 @@ ApiError ToApiError(const std::exception_ptr& error) {
 
 void RespondJson(Responder& responder, int status, const nlohmann::ordered_json& json, HttpHeaders headers) {
   headers.emplace_back("content-type", "application/json");
-  responder.Respond(status, std::move(headers),
-                    json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+  responder.Respond(status, std::move(headers), DumpJson(json));
 }
 
-void RespondError(Responder& responder, const ApiError& error) {
+std::string DumpJson(const nlohmann::ordered_json& json) {
+  return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
+
+void RespondError(Responder& responder, const ApiError& error, ErrorForm form) {
   HttpHeaders headers;
   if (error.status == 429 || error.status == 503) headers.emplace_back("retry-after", "1");
   if (error.status == 401) headers.emplace_back("www-authenticate", "Bearer");
-  RespondJson(responder, error.status, error.Json(), std::move(headers));
+  RespondJson(responder, error.status, error.Json(form), std::move(headers));
 }
 
 }  // namespace mxmla::serve

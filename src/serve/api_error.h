@@ -1,4 +1,4 @@
-// A request's failure in the form that OpenAI's clients expect.
+// A request's failure, in the forms that clients expect.
 #pragma once
 
 #include <exception>
@@ -9,6 +9,8 @@
 #include "serve/http.h"
 
 namespace mxmla::serve {
+
+enum class ErrorForm { kOpenAi, kAnthropic };
 
 struct ApiError : std::exception {
   int status = 400;
@@ -26,8 +28,9 @@ struct ApiError : std::exception {
         code(std::move(error_code)) {}
   const char* what() const noexcept override { return message.c_str(); }
 
-  // {"error": {"message", "type", "param", "code"}}
-  nlohmann::ordered_json Json() const;
+  // OpenAI's {"error": {"message", "type", "param", "code"}}, or Anthropic's {"type": "error", "error": {"type",
+  // "message"}}, whose type follows from the status.
+  nlohmann::ordered_json Json(ErrorForm form = ErrorForm::kOpenAi) const;
 };
 
 // Status 400 for `field`: "FIELD: expected EXPECTED, found FOUND".
@@ -38,6 +41,8 @@ struct ApiError : std::exception {
 ApiError ToApiError(const std::exception_ptr& error);
 
 void RespondJson(Responder& responder, int status, const nlohmann::ordered_json& json, HttpHeaders headers = {});
-void RespondError(Responder& responder, const ApiError& error);
+void RespondError(Responder& responder, const ApiError& error, ErrorForm form = ErrorForm::kOpenAi);
+// The text; what is no UTF-8 in it is replaced.
+std::string DumpJson(const nlohmann::ordered_json& json);
 
 }  // namespace mxmla::serve

@@ -2,10 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <chrono>
 #include <ctime>
 #include <random>
+#include <set>
 
-#include "serve/api_error.h"
+#include "serve/chat_request.h"
 
 namespace mxmla::serve {
 namespace {
@@ -16,23 +18,38 @@ double SecondsBetween(Clock::time_point begin, Clock::time_point end) {
   return std::chrono::duration<double>(end - begin).count();
 }
 
-std::string Dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+void MoveTo(std::vector<TokenLogprob>* to, std::vector<TokenLogprob> from) {
+  to->insert(to->end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
+}
+
+// Joins a text to one of its kind.
+void AppendPart(AnsweredPart part, std::vector<AnsweredPart>* parts) {
+  const bool joins =
+      part.part.kind != AnswerPart::Kind::kToolCall && !parts->empty() && parts->back().part.kind == part.part.kind;
+  if (!joins) return parts->push_back(std::move(part));
+  parts->back().part.text += part.part.text;
+  MoveTo(&parts->back().logprobs, std::move(part.logprobs));
+}
 
 // Lives until the last of its choices has ended; all of it but Prepare, Start and Abandon runs on the engine's thread.
 class Completion : public std::enable_shared_from_this<Completion> {
  public:
-  Completion(CompletionJob job, std::unique_ptr<CompletionFormat> format, EngineThread& engine, Metrics& metrics,
-             std::shared_ptr<Responder> responder)
+  Completion(CompletionJob job, std::unique_ptr<AnswerWriter> writer, const ServedText& text, Engine& engine,
+             Metrics& metrics, std::shared_ptr<Responder> responder)
       : job_(std::move(job)),
-        format_(std::move(format)),
+        writer_(std::move(writer)),
+        text_(text),
         engine_(engine),
         metrics_(metrics),
         responder_(std::move(responder)),
-        id_(RandomId(format_->id_prefix())),
-        created_(std::time(nullptr)),
+        head_{RandomId(writer_->id_prefix()), std::time(nullptr), text.name},
         begin_(Clock::now()),
-        open_(job_.requests.size()),
-        choices_(job_.requests.size()) {}
+        open_(job_.requests.size()) {
+    for (const GenerateRequest& request : job_.requests) {
+      choices_.emplace_back(*text.tokenizer, text.format, job_.parsing);
+      choices_.back().prompt_tokens = static_cast<int64_t>(request.prompt.size());
+    }
+  }
 
   // Compiles what the choices have to match, then starts them.
   void Prepare() {
@@ -44,7 +61,8 @@ class Completion : public std::enable_shared_from_this<Completion> {
         return self->Finish();
       }
       for (GenerateRequest& request : self->job_.requests) {
-        request.restrict_tokens = GrammarConstraint(outcome.grammar, ThinkingAfter(*request.tokenizer, request.prompt));
+        request.restrict_tokens =
+            GrammarConstraint(outcome.grammar, ThinkingAfter(*self->text_.tokenizer, request.prompt));
       }
       self->Start();
     };
@@ -59,158 +77,160 @@ class Completion : public std::enable_shared_from_this<Completion> {
     const auto self = shared_from_this();
     for (size_t i = 0; i < job_.requests.size(); ++i) {
       GenerateRequest request = std::move(job_.requests[i]);
-      choices_[i].prompt_tokens = static_cast<int64_t>(request.prompt.size());
-      request.on_token = [self, i](int32_t) {
-        self->OnToken(self->choices_[i]);
-        return true;
-      };
-      if (job_.stream) {
-        request.on_text = [self, i](std::string_view text) {
-          self->OnText(i, text);
-          return true;
+      request.on_token = [self, i](int32_t token) { return self->OnToken(i, token); };
+      if (request.logprobs) {
+        request.on_logprobs = [self, i](const TokenLogprobs& logprobs) {
+          self->choices_[i].logprobs.push_back({-1, logprobs});
         };
       }
-      tickets_.push_back(engine_.Submit(
-          std::move(request), [self, i](RequestId, const GenerateResult& result) { self->OnDone(i, result); }));
+      tickets_.push_back(engine_.Submit(std::move(request),
+                                        [self, i](int64_t, const GenerateResult& result) { self->OnDone(i, result); }));
     }
     responder_->OnGone([weak = weak_from_this()] {
       if (const auto alive = weak.lock()) alive->Abandon();
     });
   }
 
-  struct Choice {
-    bool begun = false;  // an event of it was sent
-    int64_t tokens = 0, prompt_tokens = 0, cached_tokens = 0;
+  struct Running {
+    Running(const Tokenizer& tokenizer, const AnswerFormat& format, const AnswerParserOptions& options)
+        : parser(std::make_unique<AnswerParser>(tokenizer, format, options)) {}
+
+    std::unique_ptr<AnswerParser> parser;
+    int64_t tokens = 0, prompt_tokens = 0, cached_tokens = 0, reasoning_tokens = 0;
     Clock::time_point first_token, last_token;
-    Json json;
+    std::vector<TokenLogprob> logprobs;  // of tokens that no part was given out with yet
+    std::set<std::string> call_ids;
+    Choice choice;  // without its parts in a stream
   };
 
   void Abandon() {
-    for (const EngineThread::Ticket ticket : tickets_) engine_.Cancel(ticket);
+    for (const Engine::Ticket ticket : tickets_) engine_.Cancel(ticket);
   }
 
-  void OnToken(Choice& choice) {
-    choice.last_token = Clock::now();
-    if (choice.tokens++ > 0) return;
-    choice.first_token = choice.last_token;
-    metrics_.ObserveFirstToken(SecondsBetween(begin_, choice.first_token));
+  bool OnToken(size_t i, int32_t token) {
+    Running& running = choices_[i];
+    running.last_token = Clock::now();
+    if (running.tokens++ == 0) {
+      running.first_token = running.last_token;
+      metrics_.ObserveFirstToken(SecondsBetween(begin_, running.first_token));
+    }
+    if (!running.logprobs.empty() && running.logprobs.back().token < 0) running.logprobs.back().token = token;
+    if (running.parser->is_reasoning()) ++running.reasoning_tokens;
+    for (AnswerPart& part : running.parser->Push(token)) Emit(i, std::move(part));
+    return !running.parser->is_done();
   }
 
-  Json Event(Json choices) const {
-    return {{"id", id_},
-            {"object", format_->event_object()},
-            {"created", created_},
-            {"model", job_.model},
-            {"choices", std::move(choices)}};
+  // Every call has an id that no other of its answer has: the model's own where it wrote one.
+  std::string CallId(size_t i, const std::string& written) {
+    std::set<std::string>& known = choices_[i].call_ids;
+    if (!written.empty() && known.insert(written).second) return written;
+    const std::string id = CallIdFor(text_, fmt::format("{}/{}/{}", head_.id, i, known.size()));
+    known.insert(id);
+    return id;
   }
 
-  void SendEvent(const Json& event) { responder_->Write("data: " + Dump(event) + "\n\n"); }
+  void Emit(size_t i, AnswerPart part) {
+    Running& running = choices_[i];
+    if (part.kind == AnswerPart::Kind::kToolCall) {
+      part.call.id = CallId(i, part.call.id);
+      running.choice.end.has_calls = true;
+    }
+    AnsweredPart answered{std::move(part), std::exchange(running.logprobs, {})};
+    if (!job_.stream) return AppendPart(std::move(answered), &running.choice.parts);
+    BeginStream();
+    responder_->Write(writer_->Part(i, answered));
+  }
 
   void BeginStream() {
     if (std::exchange(streaming_, true)) return;
     responder_->Begin(200, {{"content-type", "text/event-stream"}, {"cache-control", "no-cache"}});
-  }
-
-  void OnText(size_t i, std::string_view text) {
-    BeginStream();
-    Choice& choice = choices_[i];
-    SendEvent(Event(Json::array({format_->Delta(static_cast<int64_t>(i), std::string(text), !choice.begun)})));
-    choice.begun = true;
+    responder_->Write(writer_->Begin(head_, CountUsage()));
   }
 
   void OnDone(size_t i, const GenerateResult& result) {
-    Choice& choice = choices_[i];
-    const auto index = static_cast<int64_t>(i);
-    choice.cached_tokens = result.cached_tokens;
+    Running& running = choices_[i];
+    running.cached_tokens = result.cached_tokens;
     if (result.error) {
       if (!failed_) failed_ = result.error;
-    } else if (job_.stream) {
-      BeginStream();
-      if (!choice.begun) SendEvent(Event(Json::array({format_->Delta(index, "", true)})));
-      SendEvent(Event(Json::array({format_->End(index, result)})));
     } else {
-      choice.json = format_->Choice(index, result);
+      End(i, result);
     }
-    if (choice.tokens > 1) {
-      metrics_.ObserveTokenTime(SecondsBetween(choice.first_token, choice.last_token) /
-                                static_cast<double>(choice.tokens - 1));
+    if (running.tokens > 1) {
+      metrics_.ObserveTokenTime(SecondsBetween(running.first_token, running.last_token) /
+                                static_cast<double>(running.tokens - 1));
     }
-    metrics_.ObserveAnswer(SecondsBetween(begin_, Clock::now()), choice.prompt_tokens, choice.cached_tokens,
+    metrics_.ObserveAnswer(SecondsBetween(begin_, Clock::now()), running.prompt_tokens, running.cached_tokens,
                            static_cast<int64_t>(result.tokens.size()));
-    choice.tokens = static_cast<int64_t>(result.tokens.size());
+    running.tokens = static_cast<int64_t>(result.tokens.size());
     if (--open_ == 0) Finish();
   }
 
-  Json Usage() const {
-    int64_t prompt = 0, cached = 0, generated = 0;
+  void End(size_t i, const GenerateResult& result) {
+    Running& running = choices_[i];
+    for (AnswerPart& part : running.parser->Flush(result.stopped())) Emit(i, std::move(part));
+    ChoiceEnd& end = running.choice.end;
+    end.reason = result.reason;
+    if (const auto stop = running.parser->stopped_by()) end.stop_string = job_.parsing.stop_strings[*stop];
+    end.logprobs = std::move(running.logprobs);
+    if (!job_.stream) return;
+    BeginStream();
+    responder_->Write(writer_->End(i, end));
+  }
+
+  Usage CountUsage() const {
+    Usage usage;
     // A prompt counts once, however many choices it has.
     const size_t each = choices_.size() / static_cast<size_t>(job_.prompts);
     for (size_t i = 0; i < choices_.size(); ++i) {
-      if (i % each == 0) prompt += choices_[i].prompt_tokens;
-      if (i % each == 0) cached += choices_[i].cached_tokens;
-      generated += choices_[i].tokens;
+      if (i % each == 0) usage.prompt += choices_[i].prompt_tokens;
+      if (i % each == 0) usage.cached += choices_[i].cached_tokens;
+      usage.generated += choices_[i].tokens;
+      usage.reasoning += choices_[i].reasoning_tokens;
     }
-    return {{"prompt_tokens", prompt},
-            {"completion_tokens", generated},
-            {"total_tokens", prompt + generated},
-            {"prompt_tokens_details", {{"cached_tokens", cached}}}};
+    return usage;
   }
 
   void Finish() {
     if (failed_) {
       const ApiError error = ToApiError(failed_);
-      if (!streaming_) return RespondError(*responder_, error);
-      SendEvent(error.Json());  // the status is sent already
+      if (!streaming_) return RespondError(*responder_, error, writer_->error_form());
+      responder_->Write(writer_->Fail(error));  // the status is sent already
     } else if (job_.stream) {
-      if (job_.include_usage) {
-        Json event = Event(Json::array());
-        event["usage"] = Usage();
-        SendEvent(event);
-      }
+      responder_->Write(writer_->Finish(CountUsage()));
     } else {
-      Json choices = Json::array();
-      for (Choice& choice : choices_) choices.push_back(std::move(choice.json));
-      return RespondJson(*responder_, 200,
-                         {{"id", id_},
-                          {"object", format_->object()},
-                          {"created", created_},
-                          {"model", job_.model},
-                          {"choices", std::move(choices)},
-                          {"usage", Usage()}});
+      std::vector<Choice> choices;
+      for (Running& running : choices_) choices.push_back(std::move(running.choice));
+      return RespondJson(*responder_, 200, writer_->Whole(head_, choices, CountUsage()));
     }
-    responder_->Write("data: [DONE]\n\n");
     responder_->End();
   }
 
   CompletionJob job_;
-  const std::unique_ptr<CompletionFormat> format_;
-  EngineThread& engine_;
+  const std::unique_ptr<AnswerWriter> writer_;
+  const ServedText& text_;
+  Engine& engine_;
   Metrics& metrics_;
   const std::shared_ptr<Responder> responder_;
-  const std::string id_;
-  const int64_t created_;
+  const AnswerHead head_;
   const Clock::time_point begin_;
   size_t open_;
-  std::vector<Choice> choices_;
-  std::vector<EngineThread::Ticket> tickets_;
+  std::vector<Running> choices_;
+  std::vector<Engine::Ticket> tickets_;
   std::exception_ptr failed_;
   bool streaming_ = false;
 };
 
 }  // namespace
 
-const char* FinishReasonName(const GenerateResult& result) {
-  return result.reason == FinishReason::kLength ? "length" : "stop";
-}
-
 std::string RandomId(const std::string& prefix) {
   static thread_local std::mt19937_64 random{std::random_device()()};
   return fmt::format("{}{:016x}{:08x}", prefix, random(), random() & 0xffffffffu);
 }
 
-void RunCompletion(CompletionJob job, std::unique_ptr<CompletionFormat> format, EngineThread& engine, Metrics& metrics,
-                   std::shared_ptr<Responder> responder) {
-  std::make_shared<Completion>(std::move(job), std::move(format), engine, metrics, std::move(responder))->Prepare();
+void RunCompletion(CompletionJob job, std::unique_ptr<AnswerWriter> writer, const ServedText& text, Engine& engine,
+                   Metrics& metrics, std::shared_ptr<Responder> responder) {
+  std::make_shared<Completion>(std::move(job), std::move(writer), text, engine, metrics, std::move(responder))
+      ->Prepare();
 }
 
 }  // namespace mxmla::serve

@@ -1,4 +1,4 @@
-// The endpoints that read a JSON body: chat, completions, tokens. Each throws ApiError or an Error for what it refuses.
+// The endpoints that read a JSON body. Each throws ApiError or an Error for what it refuses.
 #pragma once
 
 #include <memory>
@@ -9,13 +9,18 @@
 
 namespace mxmla::serve {
 
-// POST /v1/chat/completions
-void ChatCompletions(const ServedText& text, std::string_view body, EngineThread& engine, Metrics& metrics,
+// POST /v1/chat/completions, /v1/completions, /v1/responses and /v1/messages.
+void ChatCompletions(const ServedText& text, std::string_view body, Engine& engine, Metrics& metrics,
                      std::shared_ptr<Responder> responder);
-// POST /v1/completions: a prompt as text or token ids, or a list of either.
-void Completions(const ServedText& text, std::string_view body, EngineThread& engine, Metrics& metrics,
+void Completions(const ServedText& text, std::string_view body, Engine& engine, Metrics& metrics,
                  std::shared_ptr<Responder> responder);
-// POST /tokenize: {"prompt": text, "add_special_tokens": true} or {"messages": [...]}.
+void Responses(const ServedText& text, std::string_view body, Engine& engine, Metrics& metrics,
+               std::shared_ptr<Responder> responder);
+void Messages(const ServedText& text, std::string_view body, Engine& engine, Metrics& metrics,
+              std::shared_ptr<Responder> responder);
+// POST /v1/messages/count_tokens: {"input_tokens"} of what /v1/messages would be asked.
+Json CountMessageTokens(const ServedText& text, std::string_view body);
+// POST /tokenize: {"prompt": text, "add_special_tokens": true} or what /v1/chat/completions is asked.
 Json Tokenize(const ServedText& text, std::string_view body);
 // POST /detokenize: {"tokens": [...]}.
 Json Detokenize(const ServedText& text, std::string_view body);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "engine/scheduler.h"
+#include "serve/engine.h"
 
 namespace mxmla::serve {
 
@@ -20,39 +21,20 @@ struct ServedModel {
   ModelOptions options;  // of the scheduler
 };
 
-// Numbers of one moment.
-struct EngineState {
-  enum class Phase { kLoading, kReady, kFailed };
-  Phase phase = Phase::kLoading;
-  std::string failure;  // kFailed: the error's line
-  int64_t running = 0, waiting = 0, preemptions = 0;
-  int64_t pages = 0, used_pages = 0, cached_pages = 0;
-  int64_t prompt_tokens = 0, new_tokens = 0, steps = 0;  // since the start
-  double step_seconds = 0;                               // of all steps
-};
-
-class EngineThread {
+class EngineThread final : public Engine {
  public:
-  using Ticket = int64_t;
-  using OnDone = Scheduler::OnDone;
-
   // `load` runs on the new thread; what it throws makes the engine fail, and `on_loaded` hears of either.
   EngineThread(std::function<std::unique_ptr<ServedModel>()> load, std::function<void(const EngineState&)> on_loaded);
   // Ends all requests (kCancelled) and joins the thread.
-  ~EngineThread();
+  ~EngineThread() override;
   EngineThread(const EngineThread&) = delete;
   EngineThread& operator=(const EngineThread&) = delete;
 
-  EngineState State() const;
-
-  // Queues a request; its callbacks and on_done are called on the engine's thread and must not block. on_done is called
-  // once whatever happens: what Scheduler::Submit refuses arrives as kError, too.
-  Ticket Submit(GenerateRequest request, OnDone on_done);
-  // The request ends with what it has; nothing happens when it has ended.
-  void Cancel(Ticket ticket);
-
-  // Requests handed in that have not ended.
-  int64_t open_requests() const;
+  EngineState State() const override;
+  // on_done is called once whatever happens: what Scheduler::Submit refuses arrives as kError, too.
+  Ticket Submit(GenerateRequest request, OnDone on_done) override;
+  void Cancel(Ticket ticket) override;
+  int64_t open_requests() const override;
 
  private:
   struct Entry {

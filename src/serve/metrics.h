@@ -4,7 +4,7 @@
 #include <memory>
 #include <string>
 
-#include "serve/engine_thread.h"
+#include "serve/engine.h"
 
 namespace mxmla::serve {
 

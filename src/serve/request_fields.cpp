@@ -13,21 +13,12 @@
 namespace mxmla::serve {
 namespace {
 
-std::string Show(const Json& value) {
-  if (value.is_array()) return fmt::format("a list of {}", value.size());
-  if (value.is_object()) return "an object";
-  std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
-  if (text.size() > 80) text.replace(80, std::string::npos, "...");
-  return text;
-}
-
 constexpr int64_t kMostChoices = 128;
 constexpr size_t kMostStops = 64;
 constexpr size_t kLongestStop = 4096;
 
 // Fields of other servers that change what is answered.
 constexpr std::array kRefused = {
-    "tools",
     "functions",
     "function_call",
     "audio",
@@ -58,14 +49,14 @@ std::vector<std::string> ReadStops(const Json& stop) {
   const auto add = [&](const Json& value) {
     if (!value.is_string() || value.get_ref<const std::string&>().empty() ||
         value.get_ref<const std::string&>().size() > kLongestStop) {
-      RefuseField("stop", fmt::format("texts of 1 to {} bytes", kLongestStop), Show(value));
+      RefuseField("stop", fmt::format("texts of 1 to {} bytes", kLongestStop), ShowField(value));
     }
     strings.push_back(value.get<std::string>());
   };
   if (!stop.is_array()) {
     add(stop);
   } else {
-    if (stop.size() > kMostStops) RefuseField("stop", fmt::format("at most {} texts", kMostStops), Show(stop));
+    if (stop.size() > kMostStops) RefuseField("stop", fmt::format("at most {} texts", kMostStops), ShowField(stop));
     for (const Json& value : stop) add(value);
   }
   return strings;
@@ -73,7 +64,7 @@ std::vector<std::string> ReadStops(const Json& stop) {
 
 std::vector<LogitBias> ReadBiases(const Json& biases, int64_t vocab_size) {
   std::vector<LogitBias> read;
-  if (!biases.is_object()) RefuseField("logit_bias", "an object of token ids and numbers", Show(biases));
+  if (!biases.is_object()) RefuseField("logit_bias", "an object of token ids and numbers", ShowField(biases));
   if (static_cast<int64_t>(biases.size()) > kMaxBiases) {
     RefuseField("logit_bias", fmt::format("at most {} tokens", kMaxBiases), fmt::format("{}", biases.size()));
   }
@@ -84,7 +75,7 @@ std::vector<LogitBias> ReadBiases(const Json& biases, int64_t vocab_size) {
       RefuseField("logit_bias", fmt::format("token ids in 0..{}", vocab_size - 1), key);
     }
     if (!value.is_number() || !(std::abs(value.get<double>()) <= 1000)) {
-      RefuseField("logit_bias", "numbers in -1000..1000", Show(value));
+      RefuseField("logit_bias", "numbers in -1000..1000", ShowField(value));
     }
     read.push_back({static_cast<int32_t>(token), static_cast<float>(value.get<double>())});
   }
@@ -92,6 +83,14 @@ std::vector<LogitBias> ReadBiases(const Json& biases, int64_t vocab_size) {
 }
 
 }  // namespace
+
+std::string ShowField(const Json& value) {
+  if (value.is_array()) return fmt::format("a list of {}", value.size());
+  if (value.is_object()) return "an object";
+  std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  if (text.size() > 80) text = text.substr(0, 80) + "...";
+  return text;
+}
 
 const Json* FindField(const Json& body, const char* name) {
   const auto found = body.find(name);
@@ -102,7 +101,8 @@ std::optional<double> NumberField(const Json& body, const char* name, double low
   const Json* value = FindField(body, name);
   if (!value) return std::nullopt;
   const double number = value->is_number() ? value->get<double>() : std::nan("");
-  if (!(number >= low && number <= high)) RefuseField(name, fmt::format("a number in {}..{}", low, high), Show(*value));
+  if (!(number >= low && number <= high))
+    RefuseField(name, fmt::format("a number in {}..{}", low, high), ShowField(*value));
   return number;
 }
 
@@ -112,7 +112,7 @@ std::optional<int64_t> IntegerField(const Json& body, const char* name, int64_t 
   const bool fits = value->is_number_integer() &&
                     !(value->is_number_unsigned() && value->get<uint64_t>() > static_cast<uint64_t>(INT64_MAX));
   if (!fits || value->get<int64_t>() < low || value->get<int64_t>() > high) {
-    RefuseField(name, fmt::format("a whole number in {}..{}", low, high), Show(*value));
+    RefuseField(name, fmt::format("a whole number in {}..{}", low, high), ShowField(*value));
   }
   return value->get<int64_t>();
 }
@@ -120,14 +120,14 @@ std::optional<int64_t> IntegerField(const Json& body, const char* name, int64_t 
 std::optional<bool> BoolField(const Json& body, const char* name) {
   const Json* value = FindField(body, name);
   if (!value) return std::nullopt;
-  if (!value->is_boolean()) RefuseField(name, "true or false", Show(*value));
+  if (!value->is_boolean()) RefuseField(name, "true or false", ShowField(*value));
   return value->get<bool>();
 }
 
 std::optional<std::string> TextField(const Json& body, const char* name) {
   const Json* value = FindField(body, name);
   if (!value) return std::nullopt;
-  if (!value->is_string()) RefuseField(name, "a text", Show(*value));
+  if (!value->is_string()) RefuseField(name, "a text", ShowField(*value));
   return value->get<std::string>();
 }
 
@@ -137,13 +137,10 @@ void RefuseUnknownFields(const Json& body) {
     if (value && !IsNothing(*value)) RefuseField(name, "no such field, which this server does not carry out", "it");
   }
   if (const Json* modalities = FindField(body, "modalities"); modalities && *modalities != Json::array({"text"})) {
-    RefuseField("modalities", "[\"text\"]", Show(*modalities));
-  }
-  if (const Json* choice = FindField(body, "tool_choice"); choice && *choice != "none" && *choice != "auto") {
-    RefuseField("tool_choice", "none, as this server offers no tools", Show(*choice));
+    RefuseField("modalities", "[\"text\"]", ShowField(*modalities));
   }
   if (IntegerField(body, "best_of", 1, 1 << 20).value_or(1) > IntegerField(body, "n", 1, 1 << 20).value_or(1)) {
-    RefuseField("best_of", "at most n", Show(body["best_of"]));
+    RefuseField("best_of", "at most n", ShowField(body["best_of"]));
   }
 }
 
@@ -168,19 +165,19 @@ GenerationFields ReadGenerationFields(const Json& body, const SuggestedSampling&
   if (const Json* biases = FindField(body, "logit_bias")) request.logit_bias = ReadBiases(*biases, vocab_size);
   const auto seed = IntegerField(body, "seed", INT64_MIN, INT64_MAX);
   request.seed = seed ? static_cast<uint64_t>(*seed) : std::random_device()();
-  if (const Json* stop = FindField(body, "stop")) request.stop_strings = ReadStops(*stop);
+  if (const Json* stop = FindField(body, "stop")) fields.stop_strings = ReadStops(*stop);
   if (const Json* stops = FindField(body, "stop_token_ids")) {
     if (!stops->is_array() || stops->size() > kMostStops) {
-      RefuseField("stop_token_ids", fmt::format("a list of at most {} token ids", kMostStops), Show(*stops));
+      RefuseField("stop_token_ids", fmt::format("a list of at most {} token ids", kMostStops), ShowField(*stops));
     }
     for (const Json& id : *stops) {
       if (!id.is_number_integer() || id < 0 || id >= vocab_size) {
-        RefuseField("stop_token_ids", fmt::format("token ids in 0..{}", vocab_size - 1), Show(id));
+        RefuseField("stop_token_ids", fmt::format("token ids in 0..{}", vocab_size - 1), ShowField(id));
       }
       request.stop_tokens.push_back(id.get<int32_t>());
     }
   }
-  request.skip_special_tokens = BoolField(body, "skip_special_tokens").value_or(true);
+  fields.skip_special_tokens = BoolField(body, "skip_special_tokens").value_or(true);
   fields.max_tokens = IntegerField(body, "max_completion_tokens", 0, int64_t{1} << 40);
   if (!fields.max_tokens) fields.max_tokens = IntegerField(body, "max_tokens", 0, int64_t{1} << 40);
   fields.n = IntegerField(body, "n", 1, kMostChoices).value_or(1);
@@ -191,7 +188,7 @@ GenerationFields ReadGenerationFields(const Json& body, const SuggestedSampling&
     RefuseField("ignore_eos", "false beside " + fields.structured->field, "true");
   }
   if (const Json* options = FindField(body, "stream_options")) {
-    if (!options->is_object()) RefuseField("stream_options", "an object", Show(*options));
+    if (!options->is_object()) RefuseField("stream_options", "an object", ShowField(*options));
     fields.include_usage = BoolField(*options, "include_usage").value_or(false);
   }
   return fields;

@@ -25,12 +25,17 @@ std::optional<int64_t> IntegerField(const Json& body, const char* name, int64_t 
 std::optional<bool> BoolField(const Json& body, const char* name);
 std::optional<std::string> TextField(const Json& body, const char* name);
 
+// A value as an error shows it: short, one line.
+std::string ShowField(const Json& value);
+
 // Refuses fields that would change the answer and that this server does not carry out, by name. Fields that change
 // nothing about the answer (user, metadata, ...) are nobody's business.
 void RefuseUnknownFields(const Json& body);
 
 struct GenerationFields {
-  GenerateRequest request;  // sampling, biases, seed, stop strings and tokens; no prompt
+  GenerateRequest request;  // sampling, biases, seed and stop tokens; no prompt
+  std::vector<std::string> stop_strings;
+  bool skip_special_tokens = true;
   std::optional<int64_t> max_tokens;
   int64_t n = 1;
   bool stream = false, include_usage = false;

@@ -11,6 +11,7 @@
 #include "engine/generation_config.h"
 #include "grammar/grammar_service.h"
 #include "text/chat.h"
+#include "text/output/template_forms.h"
 #include "text/tokenizer.h"
 
 namespace mxmla::serve {
@@ -22,6 +23,8 @@ struct ServedText {
   int64_t max_context = 0;  // tokens of prompt and answer together
   std::unique_ptr<Tokenizer> tokenizer;
   std::optional<ChatTemplate> chat;  // none: chat is refused
+  ToolMessageForm tool_form;         // what the template wants to be told of tools
+  AnswerFormat format;               // how the model writes thoughts and calls
   SuggestedSampling suggested;
   std::vector<int32_t> end_tokens;           // of text
   std::vector<int32_t> chat_tokens;          // of an answer; holds end_tokens

@@ -27,9 +27,10 @@ std::string Digest(std::string_view key) {
   return digest;
 }
 
-constexpr const char* kKnownPaths[] = {"/health",     "/ready",          "/version",
-                                       "/metrics",    "/v1/models",      "/tokenize",
-                                       "/detokenize", "/v1/completions", "/v1/chat/completions"};
+constexpr const char* kKnownPaths[] = {"/health",       "/ready",          "/version",
+                                       "/metrics",      "/v1/models",      "/tokenize",
+                                       "/detokenize",   "/v1/completions", "/v1/chat/completions",
+                                       "/v1/responses", "/v1/messages",    "/v1/messages/count_tokens"};
 
 // What metrics call the path: one name for all that is unknown, or a client could make them grow without end.
 std::string KnownPath(const std::string& path) {
@@ -39,6 +40,11 @@ std::string KnownPath(const std::string& path) {
   if (path == "/" || path == "/server_info") return path;
   if (path.starts_with("/page/")) return "/page/{file}";
   return path.starts_with("/v1/models/") ? "/v1/models/{model}" : "other";
+}
+
+// Each API's clients expect its own.
+ErrorForm ErrorFormOf(const HttpRequest& request) {
+  return request.path.starts_with("/v1/messages") ? ErrorForm::kAnthropic : ErrorForm::kOpenAi;
 }
 
 }  // namespace
@@ -104,7 +110,7 @@ class Server::LoggedResponder final : public Responder {
 };
 
 Server::Server(ServerOptions options, ServedText text, int64_t max_sequences,
-               std::function<std::unique_ptr<ServedModel>()> load, std::function<void(const EngineState&)> on_loaded)
+               const std::function<std::unique_ptr<Engine>()>& make_engine)
     : options_(std::move(options)), text_(std::move(text)), max_sequences_(max_sequences) {
   SetApiKeys(options_.api_keys);
   std::promise<void> made;
@@ -115,7 +121,7 @@ Server::Server(ServerOptions options, ServedText text, int64_t max_sequences,
                                          ready.wait();
                                          Handle(request, std::move(responder));
                                        });
-  engine_ = std::make_unique<EngineThread>(std::move(load), std::move(on_loaded));
+  engine_ = make_engine();
   made.set_value();
 }
 
@@ -188,18 +194,19 @@ void Server::Handle(const HttpRequest& request, std::shared_ptr<Responder> respo
   try {
     Route(request, logged);
   } catch (...) {
-    RespondError(*logged, ToApiError(std::current_exception()));
+    RespondError(*logged, ToApiError(std::current_exception()), ErrorFormOf(request));
   }
 }
 
 void Server::Route(const HttpRequest& request, const std::shared_ptr<Responder>& responder) {
   const std::string& path = request.path;
   if (request.method == "OPTIONS") {
-    return responder->Respond(204,
-                              {{"access-control-allow-methods", "GET, POST, OPTIONS"},
-                               {"access-control-allow-headers", "authorization, content-type, x-api-key"},
-                               {"access-control-max-age", "86400"}},
-                              "");
+    return responder->Respond(
+        204,
+        {{"access-control-allow-methods", "GET, POST, OPTIONS"},
+         {"access-control-allow-headers", "authorization, content-type, x-api-key, anthropic-version, anthropic-beta"},
+         {"access-control-max-age", "86400"}},
+        "");
   }
   const bool get = request.method == "GET" || request.method == "HEAD";
   if (path == "/health" && get) {
@@ -270,14 +277,29 @@ void Server::Route(const HttpRequest& request, const std::shared_ptr<Responder>&
          server.CheckReady();
          ChatCompletions(server.text_, in.body, *server.engine_, server.metrics_, out);
        }},
+      {"/v1/responses", false,
+       [](Server& server, const HttpRequest& in, const std::shared_ptr<Responder>& out) {
+         server.CheckReady();
+         Responses(server.text_, in.body, *server.engine_, server.metrics_, out);
+       }},
+      {"/v1/messages", false,
+       [](Server& server, const HttpRequest& in, const std::shared_ptr<Responder>& out) {
+         server.CheckReady();
+         Messages(server.text_, in.body, *server.engine_, server.metrics_, out);
+       }},
+      {"/v1/messages/count_tokens", false,
+       [](Server& server, const HttpRequest& in, const std::shared_ptr<Responder>& out) {
+         RespondJson(*out, 200, CountMessageTokens(server.text_, in.body));
+       }},
   };
   for (const Endpoint& endpoint : kEndpoints) {
     if (path != endpoint.path) continue;
     if (endpoint.get ? !get : request.method != "POST") {
       const char* expected = endpoint.get ? "GET" : "POST";
-      return RespondJson(*responder, 405,
-                         ApiError(405, "invalid_request_error", ErrorLine(path, expected, request.method)).Json(),
-                         {{"allow", expected}});
+      return RespondJson(
+          *responder, 405,
+          ApiError(405, "invalid_request_error", ErrorLine(path, expected, request.method)).Json(ErrorFormOf(request)),
+          {{"allow", expected}});
     }
     return endpoint.handle(*this, request, responder);
   }

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "serve/engine_thread.h"
+#include "serve/engine.h"
 #include "serve/http_server.h"
 #include "serve/metrics.h"
 #include "serve/served_text.h"
@@ -26,9 +26,9 @@ struct ServerOptions {
 
 class Server {
  public:
-  // Listens at once; `load` runs on the engine's thread, `on_loaded` hears of its end. Errors: HttpServer's.
+  // Listens at once; `make_engine` is called once, and what it makes may still be loading. Errors: HttpServer's.
   Server(ServerOptions options, ServedText text, int64_t max_sequences,
-         std::function<std::unique_ptr<ServedModel>()> load, std::function<void(const EngineState&)> on_loaded);
+         const std::function<std::unique_ptr<Engine>()>& make_engine);
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
@@ -40,13 +40,14 @@ class Server {
   void ReloadTls() { http_->ReloadTls(); }
   // For keys that changed.
   void SetApiKeys(const std::vector<std::string>& keys);
+  // Answers one request, as the HTTP server has it done.
+  void Handle(const HttpRequest& request, std::shared_ptr<Responder> responder);
   // Refuses new requests (503) and lets those that run end.
   void Drain();
 
  private:
   class LoggedResponder;
 
-  void Handle(const HttpRequest& request, std::shared_ptr<Responder> responder);
   void Route(const HttpRequest& request, const std::shared_ptr<Responder>& responder);
   bool IsAllowed(const HttpRequest& request) const;
   HttpHeaders CorsHeaders(const HttpRequest& request) const;
@@ -62,7 +63,7 @@ class Server {
   std::atomic<bool> draining_{false};
   // The engine's callbacks use responders, which belong to the HTTP server: the engine goes first.
   std::unique_ptr<HttpServer> http_;
-  std::unique_ptr<EngineThread> engine_;
+  std::unique_ptr<Engine> engine_;
 };
 
 }  // namespace mxmla::serve

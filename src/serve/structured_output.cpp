@@ -1,6 +1,7 @@
 #include "serve/structured_output.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <vector>
@@ -119,6 +120,20 @@ std::optional<StructuredOutput> ReadStructuredOutput(const Json& body) {
   if (found.empty()) return std::nullopt;
   if (found.size() > 1) RefuseField(found[1].field, "one field that says what an answer looks like", "two of them");
   return std::move(found.front());
+}
+
+std::optional<StructuredOutput> ReadTypedFormat(const Json& format, const std::string& field,
+                                                std::span<const char* const> types) {
+  if (!format.is_object()) RefuseField(field, "an object", ShowField(format));
+  const std::string type = TextField(format, "type").value_or("none");
+  if (std::find(types.begin(), types.end(), type) == types.end()) {
+    RefuseField(field + ".type", fmt::format("{}", fmt::join(types, ", ")), type);
+  }
+  if (type == "text") return std::nullopt;
+  if (type == "json_object") return StructuredOutput{JsonObjectGrammar(), field};
+  const Json* schema = FindField(format, "schema");
+  if (!schema) RefuseField(field + ".schema", "a JSON schema", "none");
+  return StructuredOutput{ReadSchema(*schema, field + ".schema"), field};
 }
 
 ApiError GrammarError(const StructuredOutput& structured, const GrammarOutcome& outcome) {

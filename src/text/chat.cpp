@@ -25,6 +25,7 @@ constexpr const char* kBuiltIn = "the built-in encoding of DeepSeek-V3.2";
 // A template with the name that errors give it.
 struct NamedTemplate {
   std::string subject;
+  std::string source;
   jinja::Template tree;
 };
 
@@ -32,7 +33,9 @@ using Templates = std::map<std::string, NamedTemplate>;
 
 NamedTemplate ParseTemplate(std::string_view text, const std::string& subject) {
   try {
-    return {subject, jinja::Parse(ReplaceInvalidUtf8(text))};
+    std::string source = ReplaceInvalidUtf8(text);
+    jinja::Template tree = jinja::Parse(source);
+    return {subject, std::move(source), std::move(tree)};
   } catch (const jinja::SyntaxFault& fault) {
     Fail(ErrorCode::kChatTemplate, fmt::format("{}, line {}", subject, fault.line()), "a Jinja template", fault.what(),
          kAdvice);
@@ -270,6 +273,10 @@ ChatTemplate ChatTemplate::Load(const std::filesystem::path& folder) {
   return ChatTemplate(std::make_unique<const Impl>(Impl{FindTemplates(folder), FindSpecialTokens(folder)}));
 }
 
+ChatTemplate ChatTemplate::LoadWithTokensOf(const std::filesystem::path& folder, const std::filesystem::path& path) {
+  return FromText(ReadTextFile(path, ErrorCode::kChatTemplate), path.string(), FindSpecialTokens(folder));
+}
+
 ChatTemplate ChatTemplate::FromText(std::string_view text, const std::string& subject,
                                     const OrderedJson& special_tokens) {
   Templates templates;
@@ -293,6 +300,11 @@ bool ChatTemplate::ReadsThinking() const {
     const auto& reads = entry.second.tree.reads;
     return reads.contains("thinking") || reads.contains("enable_thinking");
   });
+}
+
+bool ChatTemplate::Spells(std::string_view text) const {
+  return std::any_of(impl_->templates.begin(), impl_->templates.end(),
+                     [&](const auto& entry) { return entry.second.source.find(text) != std::string::npos; });
 }
 
 }  // namespace mxmla

@@ -51,6 +51,9 @@ class ChatTemplate {
   // where there is none or it cannot be parsed.
   static ChatTemplate Load(const std::filesystem::path& folder);
 
+  // The template in the file `path`, with the folder's tokens. Throws as Load does, and kMissingFile.
+  static ChatTemplate LoadWithTokensOf(const std::filesystem::path& folder, const std::filesystem::path& path);
+
   // The template of this text; `subject` names it in errors. `special_tokens` is an object of the variables that name
   // the tokenizer's tokens ("bos_token": "<s>"), or null.
   static ChatTemplate FromText(std::string_view text, const std::string& subject,
@@ -72,6 +75,9 @@ class ChatTemplate {
 
   // Whether the template reads `thinking` or `enable_thinking`, so that ChatOptions::thinking can change something.
   bool ReadsThinking() const;
+
+  // Whether the template's source holds this text.
+  bool Spells(std::string_view text) const;
 
  private:
   struct Impl;

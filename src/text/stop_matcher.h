@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "text/pattern.h"
+
 namespace mxmla {
 
 // Takes text in pieces and gives it back up to the first stop string. The first is the one that is complete first, and
@@ -27,16 +29,7 @@ class StopMatcher {
   std::optional<size_t> found() const { return found_; }
 
  private:
-  // Knuth, Morris and Pratt's search.
-  struct Pattern {
-    std::string text;
-    std::vector<size_t> borders;  // of text's first i bytes: the longest proper suffix that is a prefix as well
-    size_t matched = 0;           // bytes of `text` that the text so far ends with
-
-    bool Advance(char next);
-  };
-
-  std::vector<Pattern> patterns_;
+  std::vector<Pattern<char>> patterns_;
   std::string held_;
   std::optional<size_t> found_;
 };

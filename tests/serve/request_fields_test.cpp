@@ -47,7 +47,7 @@ TEST(RequestFields, AreRead) {
   EXPECT_EQ(fields.request.logit_bias[0].token, 7);
   EXPECT_EQ(fields.request.logit_bias[1].value, 2.5f);
   EXPECT_EQ(fields.request.seed, 9u);
-  EXPECT_THAT(fields.request.stop_strings, testing::ElementsAre("a", "b"));
+  EXPECT_THAT(fields.stop_strings, testing::ElementsAre("a", "b"));
   EXPECT_THAT(fields.request.stop_tokens, testing::ElementsAre(3));
   EXPECT_EQ(fields.max_tokens, 5);
   EXPECT_EQ(fields.n, 2);
@@ -77,12 +77,12 @@ TEST(RequestFields, OfOtherTypesAreRefusedByName) {
 
 TEST(RequestFields, ThatChangeTheAnswerAndAreNotCarriedOutAreRefused) {
   for (const char* body :
-       {R"({"tools": [{}]})", R"({"response_format": {"type": "json_schema"}})", R"({"response_format": "text"})",
-        R"({"tool_choice": "required"})", R"({"best_of": 3})", R"({"guided_json": 3})",
-        R"({"regex": "a", "ebnf": "b"})", R"({"regex": "a", "ignore_eos": true})", R"({"modalities": ["audio"]})"}) {
+       {R"({"functions": [{}]})", R"({"response_format": {"type": "json_schema"}})", R"({"response_format": "text"})",
+        R"({"best_of": 3})", R"({"guided_json": 3})", R"({"regex": "a", "ebnf": "b"})",
+        R"({"regex": "a", "ignore_eos": true})", R"({"modalities": ["audio"]})"}) {
     EXPECT_THROW(Read(body), ApiError) << body;
   }
-  EXPECT_NO_THROW(Read(R"({"response_format": {"type": "text"}, "tool_choice": "none", "best_of": 1, "regex": null})"));
+  EXPECT_NO_THROW(Read(R"({"response_format": {"type": "text"}, "best_of": 1, "regex": null})"));
 }
 
 TEST(OrderedJson, KeepsOrderAndIsBounded) {

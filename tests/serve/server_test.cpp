@@ -9,6 +9,8 @@
 
 #include <future>
 
+#include "serve/engine_thread.h"
+
 namespace mxmla::serve {
 namespace {
 
@@ -68,8 +70,9 @@ class ServerTest : public testing::Test {
   ServerTest() {
     ServerOptions options;
     options.http.port = 0;
-    server_ = std::make_unique<Server>(std::move(options), Text(), 8, Load,
-                                       [this](const EngineState&) { loaded_.set_value(); });
+    server_ = std::make_unique<Server>(std::move(options), Text(), 8, [this] {
+      return std::make_unique<EngineThread>(Load, [this](const EngineState&) { loaded_.set_value(); });
+    });
   }
   void WaitUntilLoaded() { loaded_.get_future().wait(); }
   std::string Ask(const std::string& request) const {
