@@ -36,8 +36,8 @@ struct GenerateRequest {
   SamplingOptions sampling;
   std::vector<LogitBias> logit_bias;  // at most kMaxBiases
   bool logprobs = false;              // fill GenerateResult::logprobs, with sampling.top_logprobs others
-  // Called before each choice with the new tokens so far and a bit for each token, all set: bit t % 32 of word t / 32 is
-  // token t's. Clears those that may not follow; what it throws ends this request alone. May be empty.
+  // Called before each choice with the new tokens so far and a bit for each token, all set: bit t % 32 of word t / 32
+  // is token t's. Clears those that may not follow; what it throws ends this request alone. May be empty.
   std::function<void(std::span<const int32_t> generated, std::span<uint32_t> allowed)> restrict_tokens;
   uint64_t seed = 0;
   std::vector<int32_t> stop_tokens;  // end the request; not part of its result

@@ -572,7 +572,8 @@ TEST_F(Protocols, RefusalsNameTheField) {
 
 TEST_F(Protocols, WantedCallsAndStrictSchemasAreGrammars) {
   const ServedText text = MakeScriptedText();
-  ToolGrammar calls{.format = "glm47"};
+  ToolGrammar calls;
+  calls.format = "glm47";
   calls.tools = {{"weather", kParameters, false}, {"time", Json(), false}};
   Json body = ChatBody();
   EXPECT_FALSE(ReadChatCompletion(text, body).generation.structured);
@@ -602,7 +603,7 @@ TEST_F(Protocols, WantedCallsAndStrictSchemasAreGrammars) {
   // Strict, and the model may still answer by text.
   body = ChatBody();
   body["tools"][0]["function"]["strict"] = true;
-  calls = {.format = "glm47"};
+  calls.one_call = false;
   calls.tools = {{"weather", kParameters, true}, {"time", Json(), false}};
   calls.required = false;
   EXPECT_EQ(ReadChatCompletion(text, body).generation.structured->source, ToolCallGrammar(calls, *text.tokenizer));
