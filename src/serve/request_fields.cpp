@@ -88,7 +88,10 @@ std::string ShowField(const Json& value) {
   if (value.is_array()) return fmt::format("a list of {}", value.size());
   if (value.is_object()) return "an object";
   std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
-  if (text.size() > 80) text = text.substr(0, 80) + "...";
+  if (text.size() > 80) {
+    text.resize(80);
+    text += "...";
+  }
   return text;
 }
 
