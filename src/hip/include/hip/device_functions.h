@@ -35,7 +35,7 @@ struct MxmlaBlockSize {
 struct MxmlaGridSize {
   struct X {
     __attribute__((device)) operator unsigned() const {  // NOLINT
-      return *static_cast<const __attribute__((address_space(4))) unsigned*>(__builtin_amdgcn_implicitarg_ptr());
+      return *(const __attribute__((address_space(4))) unsigned*)__builtin_amdgcn_implicitarg_ptr();
     }
   };
   X x;
