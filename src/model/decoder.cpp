@@ -81,20 +81,23 @@ Decoder::Decoder(const ModelConfig& config, const PlacedWeights& placed, const M
   }
 }
 
-// The largest steps of both kinds of attention, not run: every kernel says what memory it would ask for, or no kernel
-// takes the model's views, which is better heard now than at the first token.
+// The largest steps of each kind of attention and of both, not run: every kernel says what memory it would ask for, or
+// no kernel takes the model's views, which is better heard now than at the first token.
 void Decoder::PlanWorkspace() {
   workspace_.Plan(context_, backend_, [&](const ExecContext&) {
     StepShape shape = StepPlan::Largest(options_);
     shape.sparse = UsesIndexer(config_, options_);
-    const int64_t rows = shape.absorbed_rows;
-    for (const bool expanded : {false, true}) {
-      if (expanded && !allow_expanded_) continue;
-      shape.absorbed_rows = expanded ? 0 : rows;
-      shape.expanded_rows = expanded ? rows : 0;
-      shape.segments = expanded ? shape.sequences : 0;
+    const int64_t absorbed = shape.absorbed_rows, both = shape.expanded_rows;
+    const auto plan = [&](int64_t absorbed_rows, int64_t expanded_rows) {
+      shape.absorbed_rows = absorbed_rows;
+      shape.expanded_rows = expanded_rows;
+      shape.segments = expanded_rows > 0 ? shape.sequences : 0;
       Run(shape, plan_.ViewsOf(shape));
-    }
+    };
+    plan(absorbed, 0);
+    if (!allow_expanded_) return;
+    plan(0, absorbed);
+    if (both > 0) plan(absorbed, both);  // in buckets of their own, more rows than either
   });
 }
 
