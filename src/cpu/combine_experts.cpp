@@ -12,10 +12,12 @@ constexpr int64_t kColumns = 1024;  // columns of one row that a task takes
 template <class Pair, class Shared, class Out, class Loader, class Storer>
 MXMLA_INLINE void Columns(const Pair* pairs, int64_t pair_stride, const View<const float, 2>& weights, int64_t r,
                           const Shared* shared, Out* out, const Loader& load, const Storer& store) {
-  F32x16 sum = shared ? load(shared) : Zero();
+  F32x16 sum = Zero();
   for (int64_t s = 0; s < weights.shape[1]; ++s) {
     sum = Fma(Splat(weights(r, s)), load(pairs + s * pair_stride), sum);
   }
+  // Last, as where shared experts stand behind the routed ones.
+  if (shared) sum = sum + load(shared);
   store(out, sum);
 }
 
