@@ -19,7 +19,8 @@ enum TokenType : int64_t { kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused
 template <class T>
 const T& Require(const GgufHeader& header, std::string_view key, std::string_view expected,
                  const std::string& subject) {
-  const std::string full = std::string(kPrefix) + std::string(key);
+  std::string full(kPrefix);
+  full += key;
   if (const T* value = header.Find<T>(full)) return *value;
   Fail(ErrorCode::kTokenizer, subject + ": " + full, expected,
        header.metadata.contains(full) ? "another type" : "none");
