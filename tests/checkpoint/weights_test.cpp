@@ -207,7 +207,9 @@ TEST(Weights, FusedExpertsOfHalves) {
   }
   for (const TensorGroup& group : SummarizeWeights(weights, LoadConfig(folder.path())).groups) {
     EXPECT_FALSE(group.converted);
-    if (group.name == "experts") EXPECT_EQ(group.used, std::vector<std::string>{"f16"});
+    if (group.name == "experts") {
+      EXPECT_EQ(group.used, std::vector<std::string>{"f16"});
+    }
   }
 }
 
