@@ -137,12 +137,13 @@ TEST(ConfigRefusal, Quantization) {
     ExpectRefused(config, ErrorCode::kQuantization, {"folder/config.json: quantization_config", "known are none, fp8"});
   };
   refused(With("quantization_config", json::object()), {"quant_method", "nothing"});
-  for (const char* name : {"compressed-tensors", "gptq", "awq", "mxfp4"}) {
-    refused(With("quantization_config", {{"quant_method", name}}), {"quant_method", "fp8 or quark", name});
+  refused(With("quantization_config", {{"quant_method", "compressed-tensors"}}), {"config_groups", "found nothing"});
+  for (const char* name : {"gptq", "awq", "mxfp4"}) {
+    ExpectRefused(With("quantization_config", {{"quant_method", name}}), ErrorCode::kQuantization,
+                  {"quantization_config.quant_method", "reads in place", name, "mxmla quantize"});
   }
   ExpectRefused(With("quantization_config", "fp8"), ErrorCode::kBadConfig, {"quantization_config", "an object"});
   refused(Quantized(Precision::kFp8, "/weight_block_size", {64, 64}), {"weight_block_size", "[128, 128]", "[64,64]"});
-  refused(Quantized(Precision::kFp8, "/weight_block_size", nullptr), {"weight_block_size", "null"});
   refused(Quantized(Precision::kFp8, "/activation_scheme", "static"), {"activation_scheme", "dynamic", "static"});
   refused(Quantized(Precision::kFp8, "/fmt", "e5m2"), {"fmt", "e4m3", "e5m2"});
   const std::string weight = "/global_quant_config/weight";
@@ -168,6 +169,7 @@ TEST(ConfigRefusal, QuantizationsThatAreFine) {
   const auto method = [](const json& config) { return ParseConfig(config.dump(), {}, "c").quantization.method; };
   EXPECT_EQ(method(With("quantization_config", nullptr)), QuantMethod::kNone);
   EXPECT_EQ(method(Quantized(Precision::kFp8, "/scale_fmt", "ue8m0")), QuantMethod::kFp8);
+  EXPECT_EQ(method(Quantized(Precision::kFp8, "/weight_block_size", nullptr)), QuantMethod::kFp8);  // a scale a tensor
   EXPECT_EQ(method(Quantized(Precision::kMxfp4, "/layer_quant_config", {{"*lm_head", {{"weight", nullptr}}}})),
             QuantMethod::kQuark);
   EXPECT_EQ(method(Quantized(Precision::kMxfp4, "/algo_config", json::array({{{"name", "autosmoothquant"}}}))),
