@@ -95,7 +95,8 @@ TEST(Oniguruma, RefusesWhatPcre2Refuses) {
 }
 
 TEST(Oniguruma, CatastrophicBacktrackingIsAnError) {
-  ExpectError(ErrorCode::kTokenizer, "backtracks too much", [] { Matches("(a+)+$", std::string(60, 'a').append("b")); });
+  ExpectError(ErrorCode::kTokenizer, "backtracks too much",
+              [] { Matches("(a+)+$", std::string(60, 'a').append("b")); });
 }
 
 }  // namespace
