@@ -7,7 +7,7 @@
 #include <cstring>
 #include <filesystem>
 #include <limits>
-#include <regex>
+#include <optional>
 #include <set>
 
 #include "core/error.h"
@@ -189,6 +189,32 @@ GgufTensor ReadTensor(Reader& reader, uint64_t* offset, size_t* bytes) {
   return tensor;
 }
 
+constexpr std::string_view kExtension = ".gguf";
+
+// "STEM-00002-of-00003.gguf", as llama.cpp names the parts of a split model.
+struct PartName {
+  std::string stem;
+  int number = 0, count = 0;
+};
+
+std::optional<PartName> ParsePartName(std::string_view name) {
+  constexpr std::string_view kOf = "-of-";
+  constexpr size_t kDigits = 5, kTail = 1 + kDigits + kOf.size() + kDigits;
+  if (!name.ends_with(kExtension)) return std::nullopt;
+  name.remove_suffix(kExtension.size());
+  if (name.size() < kTail) return std::nullopt;
+  const std::string_view tail = name.substr(name.size() - kTail);
+  const auto number = [](std::string_view digits) {
+    int value = 0;
+    for (const char digit : digits)
+      value = digit >= '0' && digit <= '9' && value >= 0 ? 10 * value + (digit - '0') : -1;
+    return value;
+  };
+  const int part = number(tail.substr(1, kDigits)), count = number(tail.substr(kTail - kDigits));
+  if (tail[0] != '-' || tail.substr(1 + kDigits, kOf.size()) != kOf || part < 0 || count < 0) return std::nullopt;
+  return PartName{std::string(name.substr(0, name.size() - kTail)), part, count};
+}
+
 }  // namespace
 
 std::string GgmlTypeName(GgmlType type) {
@@ -273,17 +299,14 @@ std::shared_ptr<const GgufFile> GgufFile::Open(const std::string& path) {
 }
 
 std::string FindGguf(const std::string& model) {
-  constexpr std::string_view kExtension = ".gguf";
   std::error_code status;
   if (fs::is_regular_file(model, status)) return model.ends_with(kExtension) ? model : "";
   if (!fs::is_directory(model, status) || fs::exists(model + "/config.json", status)) return "";
-  const std::regex later("-(\\d{5})-of-\\d{5}\\.gguf$");
   std::vector<std::string> found;
   for (const fs::directory_entry& entry : fs::directory_iterator(model, status)) {
     const std::string name = entry.path().filename().string();
-    std::smatch match;
     if (!name.ends_with(kExtension) || name.starts_with("mmproj")) continue;
-    if (std::regex_search(name, match, later) && match[1] != "00001") continue;
+    if (const auto part = ParsePartName(name); part && part->number != 1) continue;
     found.push_back(entry.path().string());
   }
   std::ranges::sort(found);
@@ -296,20 +319,18 @@ std::string FindGguf(const std::string& model) {
 }
 
 std::vector<std::string> GgufParts(const std::string& first) {
-  std::smatch match;
-  const std::regex split("^(.*)-(\\d{5})-of-(\\d{5})\\.gguf$");
-  if (!std::regex_match(first, match, split)) return {first};
-  const int count = std::stoi(match[3]);
-  if (std::stoi(match[2]) != 1) {
+  const std::optional<PartName> name = ParsePartName(first);
+  if (!name) return {first};
+  if (name->number != 1) {
     Fail(ErrorCode::kMissingFile, first, "the first part of the model", "another part",
-         fmt::format("name {}-00001-of-{}.gguf", match[1].str(), match[3].str()));
+         fmt::format("name {}-00001-of-{:05}.gguf", name->stem, name->count));
   }
   std::vector<std::string> parts;
-  for (int part = 1; part <= count; ++part) {
-    parts.push_back(fmt::format("{}-{:05}-of-{:05}.gguf", match[1].str(), part, count));
+  for (int part = 1; part <= name->count; ++part) {
+    parts.push_back(fmt::format("{}-{:05}-of-{:05}.gguf", name->stem, part, name->count));
     std::error_code status;
     if (!fs::exists(parts.back(), status)) {
-      Fail(ErrorCode::kMissingFile, parts.back(), fmt::format("part {} of {}", part, count), "no such file",
+      Fail(ErrorCode::kMissingFile, parts.back(), fmt::format("part {} of {}", part, name->count), "no such file",
            "fetch the missing part");
     }
   }

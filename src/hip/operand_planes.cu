@@ -7,7 +7,9 @@ namespace {
 
 template <class V>
 constexpr std::optional<Format> FormatOf() {
-  if constexpr (requires { V::values; }) {
+  if constexpr (std::is_same_v<V, Mxfp8> || std::is_same_v<V, Int4Group> || std::is_same_v<V, Nvfp4>) {
+    return std::nullopt;
+  } else if constexpr (requires { V::values; }) {
     if constexpr (requires { std::declval<V>().values.data->Low(); }) return Format::kMxfp4;
     return Format::kFp8;
   } else if constexpr (std::is_same_v<typename V::Element, const bf16>) {
@@ -39,6 +41,9 @@ bool RowsHonoured(const V& x) {
   } else {
     const auto& values = ValuesOf(x);
     constexpr int64_t kBytes = ElementBytes<V>();
+    if constexpr (std::is_same_v<V, Fp8Block>) {
+      if (!x.in_squares()) return false;  // a scale a row or a tensor: the general kernels'
+    }
     const int last = static_cast<int>(values.shape.size()) - 1;
     if (values.shape[last] * kBytes % 16 != 0 || values.shape[last] == 0) return false;
     if (reinterpret_cast<uintptr_t>(values.data) % 16 != 0) return false;
