@@ -74,23 +74,10 @@ ChatOptions ReadChatOptions(const Json& body) {
   return options;
 }
 
-// "auto", "none", "required", or {"type": "function", "function": {"name": ...}}
-ToolChoice ReadToolChoice(const Json& body) {
-  ToolChoice choice{.field = "tool_choice"};
-  const Json* value = FindField(body, "tool_choice");
-  if (!value || *value == "auto") return choice;
-  if (*value == "none") {
-    choice.kind = ToolChoice::Kind::kNone;
-  } else if (*value == "required") {
-    choice.kind = ToolChoice::Kind::kRequired;
-  } else {
-    const Json* function = value->is_object() ? FindField(*value, "function") : nullptr;
-    const auto name = function && function->is_object() ? TextField(*function, "name") : std::nullopt;
-    if (!name) RefuseField("tool_choice", "auto, none, required or a function's name", ShowField(*value));
-    choice.kind = ToolChoice::Kind::kNamed;
-    choice.name = *name;
-  }
-  return choice;
+// Of {"type": "function", "function": {"name": ...}}
+std::optional<std::string> ChosenFunction(const Json& choice) {
+  const Json* function = FindField(choice, "function");
+  return function && function->is_object() ? TextField(*function, "name") : std::nullopt;
 }
 
 class ChatCompletionWriter final : public AnswerWriter {
@@ -230,12 +217,9 @@ ChatRequest ReadChatCompletion(const ServedText& text, const Json& body) {
   generate.sampling.top_logprobs = static_cast<int32_t>(top.value_or(0));
   request.options = ReadChatOptions(body);
   request.parallel_tool_calls = BoolField(body, "parallel_tool_calls").value_or(true);
-  const ToolChoice choice = ReadToolChoice(body);
+  const ToolChoice choice = ReadToolChoice(body, ChosenFunction);
   const Json* tools = FindField(body, "tools");
   OfferTools(text, tools ? *tools : Json::array(), "tools", choice, &request);
-  if (request.schemas.empty() && choice.kind >= ToolChoice::Kind::kRequired) {
-    RefuseField("tool_choice", "tools beside it", "none");
-  }
   request.messages = ReadMessages(text, body);
   return request;
 }

@@ -92,6 +92,23 @@ Json FunctionTool(const Json& name, const Json& description, const Json& paramet
   return {{"type", "function"}, {"function", std::move(function)}};
 }
 
+ToolChoice ReadToolChoice(const Json& body, std::optional<std::string> (*name_of)(const Json& choice)) {
+  ToolChoice choice{.field = "tool_choice"};
+  const Json* value = FindField(body, "tool_choice");
+  if (!value || *value == "auto") return choice;
+  if (*value == "none") {
+    choice.kind = ToolChoice::Kind::kNone;
+  } else if (*value == "required") {
+    choice.kind = ToolChoice::Kind::kRequired;
+  } else {
+    const auto name = value->is_object() ? name_of(*value) : std::nullopt;
+    if (!name) RefuseField("tool_choice", "auto, none, required or a function's name", ShowField(*value));
+    choice.kind = ToolChoice::Kind::kNamed;
+    choice.name = *name;
+  }
+  return choice;
+}
+
 void OfferTools(const ServedText& text, const Json& tools, const std::string& field, const ToolChoice& choice,
                 ChatRequest* request) {
   if (!tools.is_array() || tools.size() > kMostTools) {
@@ -127,6 +144,9 @@ void OfferTools(const ServedText& text, const Json& tools, const std::string& fi
     if (!schemas.emplace(name->get<std::string>(), parameters ? *parameters : Json()).second) {
       RefuseField(where + ".function.name", "a name that no other tool has", ShowField(*name));
     }
+  }
+  if (tools.empty() && choice.kind >= ToolChoice::Kind::kRequired) {
+    RefuseField(choice.field, "tools beside it", "none");
   }
   if (tools.empty() || choice.kind == ToolChoice::Kind::kNone) return;
   CheckToolsKnown(text, field);

@@ -2,6 +2,7 @@
 // into what the engine runs.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,9 +31,14 @@ struct ChatRequest {
 // parameters that are null are left out.
 Json FunctionTool(const Json& name, const Json& description, const Json& parameters);
 
+// OpenAI's `tool_choice`: "auto", "none", "required", or an object whose function's name `name_of` finds. Refused
+// (ApiError 400): anything else.
+ToolChoice ReadToolChoice(const Json& body, std::optional<std::string> (*name_of)(const Json& choice));
+
 // Offers `tools`, a list as OpenAI's chat API has it, to the model. `field` names it in errors. Refused (ApiError 400,
-// naming the field): what is malformed; tools of a model whose template or format of calls is not known. A choice other
-// than auto and none, and strict schemas, become request->generation.structured, which must be read before.
+// naming the field): what is malformed; a choice that wants a call without tools; tools of a model whose template or
+// format of calls is not known. A choice other than auto and none, and strict schemas, become
+// request->generation.structured, which must be read before.
 void OfferTools(const ServedText& text, const Json& tools, const std::string& field, const ToolChoice& choice,
                 ChatRequest* request);
 

@@ -190,9 +190,6 @@ ChatRequest ReadMessagesRequest(const ServedText& text, const Json& body, bool c
   const ToolChoice choice = ReadToolChoice(body, &request);
   const Json* tools = FindField(body, "tools");
   OfferTools(text, ChatTools(tools ? *tools : Json::array()), "tools", choice, &request);
-  if (request.schemas.empty() && choice.kind >= ToolChoice::Kind::kRequired) {
-    RefuseField("tool_choice", "tools beside it", "none");
-  }
   if (const Json* system = FindField(body, "system")) {
     request.messages.push_back({"system", ReadText(*system, "system"), Json::object()});
   }

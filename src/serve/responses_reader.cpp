@@ -155,23 +155,9 @@ Json ChatTools(const Json& tools) {
   return nested;
 }
 
-// "auto", "none", "required", or {"type": "function", "name": ...}
-ToolChoice ReadToolChoice(const Json& body) {
-  ToolChoice choice{.field = "tool_choice"};
-  const Json* value = FindField(body, "tool_choice");
-  if (!value || *value == "auto") return choice;
-  if (*value == "none") {
-    choice.kind = ToolChoice::Kind::kNone;
-  } else if (*value == "required") {
-    choice.kind = ToolChoice::Kind::kRequired;
-  } else {
-    const auto name =
-        value->is_object() && value->value("type", Json()) == "function" ? TextField(*value, "name") : std::nullopt;
-    if (!name) RefuseField("tool_choice", "auto, none, required or a function's name", ShowField(*value));
-    choice.kind = ToolChoice::Kind::kNamed;
-    choice.name = *name;
-  }
-  return choice;
+// Of {"type": "function", "name": ...}
+std::optional<std::string> ChosenFunction(const Json& choice) {
+  return choice.value("type", Json()) == "function" ? TextField(choice, "name") : std::nullopt;
 }
 
 std::vector<Message> ReadInput(const ServedText& text, const Json& body) {
@@ -234,12 +220,9 @@ ChatRequest ReadResponse(const ServedText& text, const Json& body) {
     if (const auto effort = TextField(*reasoning, "effort")) request.options.variables["reasoning_effort"] = *effort;
   }
   request.parallel_tool_calls = BoolField(body, "parallel_tool_calls").value_or(true);
-  const ToolChoice choice = ReadToolChoice(body);
+  const ToolChoice choice = ReadToolChoice(body, ChosenFunction);
   const Json* tools = FindField(body, "tools");
   OfferTools(text, ChatTools(tools ? *tools : Json::array()), "tools", choice, &request);
-  if (request.schemas.empty() && choice.kind >= ToolChoice::Kind::kRequired) {
-    RefuseField("tool_choice", "tools beside it", "none");
-  }
   request.messages = ReadInput(text, body);
   return request;
 }
