@@ -34,7 +34,7 @@ Activations::Activations(const ModelConfig& config, const ModelOptions& options,
     : format_(options.activations),
       dtype_(dtype),
       kv_dtype_(options.kv_dtype),
-      kv_pages_(options.kv_pages + 1),
+      kv_pages_(options.kv_pages + PaddingPages(options)),
       page_size_(options.page_size),
       kv_lora_rank_(config.kv_lora_rank),
       qk_rope_head_dim_(config.qk_rope_head_dim) {

@@ -53,6 +53,10 @@ struct ModelOptions {
   bool prefix_cache = true;
 };
 
+// Pages behind the cache's last, which nobody reads, so that every padding row of a step (of its absorbed rows and of
+// its expanded ones) has a slot of its own to write to.
+int64_t PaddingPages(const ModelOptions& options);
+
 // Whether a session with these options may meet a context that attention reads only in part. Where it may not, the
 // indexer does not run and takes no memory.
 inline bool UsesIndexer(const ModelConfig& config, const ModelOptions& options) {

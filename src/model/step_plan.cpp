@@ -49,6 +49,15 @@ int64_t RowBucket(const ModelOptions& options, int64_t rows) {
   return bucket == options.row_buckets.end() ? rows : *bucket;
 }
 
+int64_t PaddingPages(const ModelOptions& options) {
+  int64_t most = 0, previous = 0;
+  for (const int64_t bucket : options.row_buckets) {
+    most = std::max(most, bucket - previous - 1);
+    previous = bucket;
+  }
+  return std::max<int64_t>((2 * most + options.page_size - 1) / options.page_size, 1);
+}
+
 StepShape StepPlan::Largest(const ModelOptions& options) {
   const int64_t rows = RowBucket(options, options.max_batch_tokens);
   const bool padded = !options.row_buckets.empty();
@@ -187,9 +196,12 @@ void StepPlan::Fill(std::span<const SequenceInput> inputs, const AttentionCost& 
   const int64_t max_pages = MaxPages(options_);
   const View<int32_t, 2> block_table =
       Staged<int32_t>(block_table_, shape_.sequences * max_pages).Split(0, shape_.sequences, max_pages);
+  int64_t padding_slot = options_.kv_pages * options_.page_size;
   for (int64_t row = 0; row < rows; ++row) {
     tokens(row) = positions(row) = row_sequence(row) = row_length(row) = 0;
-    slots(row) = options_.kv_pages * options_.page_size + row % options_.page_size;
+    const bool filled = row < shape_.absorbed_rows ? row < batch.absorbed_rows
+                                                   : row - shape_.absorbed_rows < batch.rows - batch.absorbed_rows;
+    slots(row) = filled ? 0 : padding_slot++;
     if (query_scale_.length > 0) staging_.Get<float>(row_scale_)[row] = 1;
   }
 

@@ -30,8 +30,8 @@ struct StepShape {
   bool operator==(const StepShape&) const = default;
 };
 
-// The arrays of a step. A padding row has token 0, position 0, length 0 and a slot in the page behind the cache's last,
-// which nobody reads; padding segments are empty; a padding logit row is row 0 of the step.
+// The arrays of a step. A padding row has token 0, position 0, length 0 and a slot of its own in the PaddingPages;
+// padding segments are empty; a padding logit row is row 0 of the step.
 struct StepViews {
   View<const int32_t, 1> tokens;                    // (rows)
   View<const int32_t, 1> positions;                 // (rows)

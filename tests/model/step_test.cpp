@@ -2,6 +2,7 @@
 // next step can be queued on tokens that the host has not seen.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <random>
 
@@ -10,6 +11,7 @@
 #include "engine/scheduler.h"
 #include "engine/session.h"
 #include "model/decoder.h"
+#include "model/step_plan.h"
 
 namespace mxmla {
 namespace {
@@ -306,6 +308,29 @@ INSTANTIATE_TEST_SUITE_P(Models, FarWeights,
                            std::ranges::replace(name, '-', '_');
                            return name;
                          });
+
+// Rows are written by several threads at once, those that nobody reads as well.
+TEST_F(StepTest, EveryRowWritesToASlotOfItsOwn) {
+  options_.page_size = 20;
+  options_.max_context = 20;
+  options_.row_buckets = {1, 2, 64};
+  std::vector<SequenceInput> inputs = Prompts();
+  for (SequenceInput& input : inputs) input.sampling.clear();
+  inputs[1].absorbed = true;  // of either kind there are 44 rows too many
+  const AttentionCost cost{64, 64, 16, 64};
+  StepPlan plan(options_, model_.config.vocab_size, {}, *model_.backend);
+  plan.Fill(inputs, cost, true);
+  ASSERT_EQ(plan.shape().absorbed_rows, 64);
+  ASSERT_EQ(plan.shape().expanded_rows, 64);
+  const View<const int64_t, 1> slots = plan.Views().slots;
+  std::vector<int64_t> sorted(slots.data, slots.data + slots.shape[0]);
+  std::ranges::sort(sorted);
+  EXPECT_EQ(std::ranges::adjacent_find(sorted), sorted.end());
+  EXPECT_GE(sorted.front(), 0);
+  EXPECT_LT(sorted.back(), (options_.kv_pages + PaddingPages(options_)) * options_.page_size);
+  EXPECT_EQ(slots(0), 20);  // the absorbed one's first page is 1, the other's 4
+  EXPECT_EQ(slots(64), 80);
+}
 
 TEST_F(StepTest, SamplingIsForAllRowsOrNone) {
   Decoder decoder = Make(*model_.backend);
