@@ -15,6 +15,9 @@ QuantizationConfig ParseFp8(const JsonFields& fields) {
   result.method = QuantMethod::kFp8;
   RequireOneOf(fields, "fmt", {"e4m3", "float8_e4m3fn"});
   RequireOneOf(fields, "scale_fmt", {"ue8m0", "float"});
+  if (fields.String("scale_fmt", "float") == "ue8m0") {
+    result.fp8_activation_scale_mode = ScaleMode::kCeil;
+  }
   result.exclude = ExcludeList(fields.StringList("modules_to_not_convert"), fields.Subject("modules_to_not_convert"));
   const Json* block = fields.HasValue("weight_block_size") ? fields.Find("weight_block_size") : nullptr;
   RequireOneOf(fields, "activation_scheme", {"dynamic", block ? "dynamic" : "static"});

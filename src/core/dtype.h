@@ -135,7 +135,8 @@ inline constexpr int64_t kNvBlock = 16;    // elements that share one E4M3 scale
 inline constexpr int64_t kFp8Group = 128;  // activation elements that share one float32 scale
 inline constexpr int64_t kFp8Block = 128;  // edge of the square of FP8 weights that share one float32 scale
 
-// How an MX block's exponent follows from its largest magnitude: see QuantizeMxfp4Block in ops/quantize_block.h.
+// How an MX block's exponent follows from its largest magnitude, and whether an FP8 group's scale is a power of two
+// (kCeil): see ops/quantize_block.h.
 enum class ScaleMode { kEven, kFloor, kCeil };
 
 enum class DType { kF32, kBf16, kE4m3, kE8m0, kE2m1x2, kI32, kI64, kF16, kInt4x2, kQ8_0, kQ4K, kQ6K, kGgmlMxfp4 };

@@ -28,6 +28,7 @@ struct Fp8OutRow {
   e4m3* values;   // (n)
   float* scales;  // (n/128), with a stride
   int64_t scale_stride;
+  ScaleMode mode;
 };
 
 template <class T>
@@ -37,17 +38,18 @@ PlainOutRow<T> OutputRow(const View<T, 2>& out, ScaleMode, int64_t r) {
 inline Mxfp4OutRow OutputRow(const Mxfp4<e2m1x2, 2>& out, ScaleMode mode, int64_t r) {
   return {out.values.data + r * out.values.stride[0], out.scales.data + r * out.scales.stride[0], mode};
 }
-inline Fp8OutRow OutputRow(const Fp8Group<e4m3, 2>& out, ScaleMode, int64_t r) {
-  return {out.values.data + r * out.values.stride[0], out.scales.data + r * out.scales.stride[0], out.scales.stride[1]};
+inline Fp8OutRow OutputRow(const Fp8Group<e4m3, 2>& out, ScaleMode mode, int64_t r) {
+  return {out.values.data + r * out.values.stride[0], out.scales.data + r * out.scales.stride[0], out.scales.stride[1],
+          mode};
 }
 // Row r of head h.
 inline Mxfp4OutRow OutputRow(const Mxfp4<e2m1x2, 3>& out, ScaleMode mode, int64_t r, int64_t h) {
   return {out.values.data + r * out.values.stride[0] + h * out.values.stride[1],
           out.scales.data + r * out.scales.stride[0] + h * out.scales.stride[1], mode};
 }
-inline Fp8OutRow OutputRow(const Fp8Group<e4m3, 3>& out, ScaleMode, int64_t r, int64_t h) {
+inline Fp8OutRow OutputRow(const Fp8Group<e4m3, 3>& out, ScaleMode mode, int64_t r, int64_t h) {
   return {out.values.data + r * out.values.stride[0] + h * out.values.stride[1],
-          out.scales.data + r * out.scales.stride[0] + h * out.scales.stride[1], out.scales.stride[2]};
+          out.scales.data + r * out.scales.stride[0] + h * out.scales.stride[1], out.scales.stride[2], mode};
 }
 
 // The bits of the largest magnitude among `count` floats, a multiple of 16; NaN is above all.
@@ -105,13 +107,13 @@ inline e8m0 QuantizeMxfp4(const float* values /* (32) */, ScaleMode mode, e2m1x2
 }
 
 // QuantizeFp8Group; `values` has 0 from `count` to 128.
-inline float QuantizeFp8(const float* values /* (128) */, int64_t count, e4m3* codes /* (count) */) {
+inline float QuantizeFp8(const float* values /* (128) */, int64_t count, ScaleMode mode, e4m3* codes /* (count) */) {
   const uint32_t amax = LargestBits(values, kGroup);
   if (amax >= 0x7f800000u) {
     for (int64_t i = 0; i < count; ++i) codes[i] = e4m3::FromFloat(values[i]);
     return std::numeric_limits<float>::quiet_NaN();
   }
-  const float scale = std::max(std::bit_cast<float>(amax), 1e-10f) / e4m3::kMax;
+  const float scale = Fp8GroupScale(std::bit_cast<float>(amax), mode);
   uint16_t wide[kGroup];
   for (int64_t i = 0; i < kGroup; i += 16) StoreShorts(wide + i, E4m3Codes(Load(values + i) / Splat(scale)));
   for (int64_t i = 0; i < count; ++i) codes[i] = {static_cast<uint8_t>(wide[i])};
@@ -150,7 +152,7 @@ inline void StoreGroup(const float* group, int64_t begin, int64_t count, const M
   }
 }
 inline void StoreGroup(const float* group, int64_t begin, int64_t count, const Fp8OutRow& row) {
-  row.scales[begin / kGroup * row.scale_stride] = QuantizeFp8(group, count, row.values + begin);
+  row.scales[begin / kGroup * row.scale_stride] = QuantizeFp8(group, count, row.mode, row.values + begin);
 }
 
 template <class Row>

@@ -110,7 +110,8 @@ __device__ __forceinline__ void Store(const Params& p, int64_t row, int64_t head
     }
   } else {
     const bool bad = amax >= 0x7f800000u;
-    const float scale = __fdiv_rn(fmaxf(__uint_as_float(bad ? 0 : amax), 1e-10f), 448.0f);
+    float scale = __fdiv_rn(fmaxf(__uint_as_float(bad ? 0 : amax), 1e-10f), 448.0f);
+    if (p.mode == ScaleMode::kCeil) scale = __uint_as_float((__float_as_uint(scale) + 0x7fffffu) & 0x7f800000u);
     uint32_t codes = 0;
 #pragma unroll
     for (int j = 0; j < 4; ++j) {

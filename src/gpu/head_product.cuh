@@ -63,7 +63,7 @@ __device__ __forceinline__ void StoreColumns(const HeadProductParams& p, int row
   for (int c = lane; c < columns; c += 32) amax = max(amax, MagnitudeBits(rounded(c)));
   amax = LargestOfLanes(amax);
   const bool bad = amax >= 0x7f800000u;
-  const float scale = fmaxf(__uint_as_float(bad ? 0 : amax), 1e-10f) / e4m3::kMax;
+  const float scale = bad ? 1.0f : Fp8GroupScale(amax, p.mode);
   for (int c = lane; c < columns; c += 32) {
     out[j0 + c] = e4m3::FromFloat(bad ? rounded(c) : rounded(c) / scale).bits;
   }

@@ -30,4 +30,10 @@ __device__ __forceinline__ float Mxfp4Inverse(uint32_t scale) {
   return scale == 254 ? 0x1p-127f : scale == 0 ? 0x1p127f : __uint_as_float((254u - scale) << 23);
 }
 
+// The scale of an FP8 group of that largest magnitude, which is a number's.
+__device__ __forceinline__ float Fp8GroupScale(uint32_t amax, ScaleMode mode) {
+  const float scale = fmaxf(__uint_as_float(amax), 1e-10f) / e4m3::kMax;
+  return mode == ScaleMode::kCeil ? __uint_as_float((__float_as_uint(scale) + 0x7fffffu) & 0x7f800000u) : scale;
+}
+
 }  // namespace mxmla::gpu

@@ -70,7 +70,7 @@ __device__ __forceinline__ void StoreMxPiece(const QuantizedPlane& out, int64_t 
 __device__ __forceinline__ void StoreFp8Piece(const QuantizedPlane& out, int64_t r, int64_t h, int64_t begin, int count,
                                               uint32_t largest, const float v[kPiece]) {
   const bool poisoned = largest >= 0x7f800000u;
-  const float scale = poisoned ? 1.0f : fmaxf(std::bit_cast<float>(largest), 1e-10f) / e4m3::kMax;
+  const float scale = poisoned ? 1.0f : Fp8GroupScale(largest, out.mode);
   uint8_t* to = out.codes + r * out.row + h * out.head + begin;
   uint32_t codes[2] = {};
   if (poisoned) {

@@ -70,7 +70,7 @@ __device__ __forceinline__ void StoreFp8(const Params& p, int64_t row, bool ther
                                          bool first_wave, const Float4 (&value)[kTilesOfWave]) {
   if (!there) return;
   const bool poisoned = largest >= 0x7f800000u;
-  const float scale = poisoned ? 1.0f : fmaxf(__uint_as_float(largest), 1e-10f) / e4m3::kMax;
+  const float scale = poisoned ? 1.0f : gpu::Fp8GroupScale(largest, p.mode);
   uint8_t* const codes = static_cast<uint8_t*>(p.out) + row * p.out_row + j;
 #pragma unroll
   for (int t = 0; t < kTilesOfWave; ++t) {

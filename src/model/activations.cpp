@@ -32,6 +32,7 @@ Activations::Needs Activations::NeedsOf(const ModelConfig& config, const ModelOp
 
 Activations::Activations(const ModelConfig& config, const ModelOptions& options, DType dtype)
     : format_(options.activations),
+      scale_mode_(format_ == ActivationFormat::kFp8 ? config.quantization.fp8_activation_scale_mode : ScaleMode::kEven),
       dtype_(dtype),
       kv_dtype_(options.kv_dtype),
       kv_pages_(options.kv_pages + PaddingPages(options)),

@@ -38,6 +38,8 @@ class Activations {
   // Views of the first `rows` rows, row-major.
   FloatOutput<2> Plain(const PlainBuffer& buffer, int64_t rows) const;
   QuantizedOutput<2> Quantized(const QuantizedBuffer& buffer, int64_t rows) const;
+  // How the scales of quantised outputs are chosen.
+  ScaleMode scale_mode() const { return scale_mode_; }
   View<float, 2> Float(const PlainBuffer& buffer, int64_t rows) const;
   View<int32_t, 1> Ints(int id, int64_t count) const {
     return View<int32_t, 1>::Contiguous(plan_.Get<int32_t>(id), {count});
@@ -124,6 +126,7 @@ class Activations {
 
   BufferPlan plan_;
   ActivationFormat format_;
+  ScaleMode scale_mode_;
   DType dtype_;
   KvDType kv_dtype_;
   int64_t kv_pages_, page_size_, kv_lora_rank_, qk_rope_head_dim_;

@@ -214,6 +214,7 @@ void Decoder::RunHead(const Step& step) const {
   norm.eps = placed_.norm_eps;
   if (quantized) {
     norm.quantized = buffers_.Quantized(buffers_.head_input_quantized, wanted);
+    norm.scale_mode = buffers_.scale_mode();
   } else {
     norm.out = buffers_.Plain(buffers_.head_input, wanted);
   }

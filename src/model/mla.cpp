@@ -68,6 +68,7 @@ class Attention {
     const bool index_key = indexes_ && TakesQuantized(step_.options, layer_.indexer.wk);
     if (!query || !latent || indexes_) norm.out = b_.Plain(b_.normed, rows_);
     if (query || latent || index_key) norm.quantized = b_.Quantized(b_.normed_quantized, rows_);
+    norm.scale_mode = b_.scale_mode();
     return norm;
   }
 
@@ -144,6 +145,7 @@ class Attention {
     const bool quantized = TakesQuantized(step_.options, layer_.q_b_proj);
     const bool index_quantized = indexes_ && TakesQuantized(step_.options, layer_.indexer.wq_b);
     if (quantized || index_quantized) norm.quantized = b_.Quantized(b_.q_latent_quantized, rows_);
+    norm.scale_mode = b_.scale_mode();
     if (!quantized || (indexes_ && !index_quantized)) norm.out = b_.Plain(b_.q_latent, rows_);
     const LinearArgs product{Input(layer_.q_b_proj, b_.q_latent, b_.q_latent_quantized), layer_.q_b_proj, q,
                              PromptBegin()};
@@ -238,7 +240,7 @@ class Attention {
     const FloatOutput<3> q_nope = Slice(Slice(QueryHeads(), 0, 0, rows), 2, 0, c_.qk_nope_head_dim);
     if (TakesQuantized(step_.options, absorbed_.w_kc.tensor)) {
       const QuantizedOutput<3> quantized = SplitRows(b_.Quantized(b_.q_nope_quantized, rows * heads), rows, heads);
-      Quantize(context_, {AsInput(q_nope), quantized});
+      Quantize(context_, {AsInput(q_nope), quantized, b_.scale_mode()});
       absorb.q_nope = AsActivation(quantized);
     } else {
       absorb.q_nope = AsActivation(q_nope);
@@ -278,12 +280,13 @@ class Attention {
     ValueProjectArgs project;
     if (TakesQuantized(step_.options, absorbed_.w_vc.tensor)) {
       const QuantizedOutput<3> input = SplitRows(b_.Quantized(b_.attention_quantized, rows * heads), rows, heads);
-      Quantize(context_, {AsInput(attended), input});
+      Quantize(context_, {AsInput(attended), input, b_.scale_mode()});
       project.attn = AsActivation(input);
     } else {
       project.attn = AsActivation(attended);
     }
     project.w_vc = absorbed_.w_vc;
+    project.scale_mode = b_.scale_mode();
 
     const FloatOutput<2> flat = b_.Plain(b_.values, rows);
     const FloatOutput<3> token_major = Split(flat, 1, heads, c_.v_head_dim);
@@ -307,7 +310,9 @@ class Attention {
         break;
       }
     }
-    if (quantized) FlattenQuantize(context_, {AsInput(token_major), b_.Quantized(b_.values_quantized, rows)});
+    if (quantized) {
+      FlattenQuantize(context_, {AsInput(token_major), b_.Quantized(b_.values_quantized, rows), b_.scale_mode()});
+    }
   }
 
   // The rows whose keys and values are cheaper expanded: attention writes o_proj's input itself.
@@ -332,7 +337,8 @@ class Attention {
     attend.out = out;
     PrefillAttention(context_, attend);
     if (TakesQuantized(step_.options, layer_.o_proj)) {
-      FlattenQuantize(context_, {AsInput(out), Slice(b_.Quantized(b_.values_quantized, rows_), 0, first, rows)});
+      FlattenQuantize(context_,
+                      {AsInput(out), Slice(b_.Quantized(b_.values_quantized, rows_), 0, first, rows), b_.scale_mode()});
     }
   }
 

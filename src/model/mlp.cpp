@@ -86,6 +86,7 @@ class Mlp {
     norm.weight = layer_.post_attention_layernorm;
     norm.eps = norm_eps_;
     if (formats.quantized) norm.quantized = b_.Quantized(b_.normed_quantized, rows_);
+    norm.scale_mode = b_.scale_mode();
     if (formats.plain) norm.out = b_.Plain(b_.normed, rows_);
     return norm;
   }
@@ -126,6 +127,7 @@ class Mlp {
     SiluMulArgs silu;
     silu.gate = AsInput(Slice(gate_up, 1, 0, width));
     silu.up = AsInput(Slice(gate_up, 1, width, width));
+    silu.scale_mode = b_.scale_mode();
     std::optional<Activation<2>> plain_out, quantized_out;
     if (formats.plain) {
       silu.out = AsDestination(b_.Plain(plain, rows));

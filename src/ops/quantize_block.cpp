@@ -58,14 +58,20 @@ e8m0 QuantizeMxfp4Block(const float* values, ScaleMode mode, e2m1x2* codes) {
   return scale;
 }
 
-float QuantizeFp8Group(const float* values, int64_t count, e4m3* codes) {
+float Fp8GroupScale(float amax, ScaleMode mode) {
+  const float scale = std::max(amax, 1e-10f) / e4m3::kMax;
+  if (mode != ScaleMode::kCeil) return scale;
+  return std::bit_cast<float>((std::bit_cast<uint32_t>(scale) + 0x7fffffu) & kInfinityBits);
+}
+
+float QuantizeFp8Group(const float* values, int64_t count, ScaleMode mode, e4m3* codes) {
   uint32_t amax_bits = 0;
   for (int64_t i = 0; i < count; ++i) amax_bits = std::max(amax_bits, std::bit_cast<uint32_t>(values[i]) & 0x7fffffffu);
   if (amax_bits >= kInfinityBits) {
     for (int64_t i = 0; i < count; ++i) codes[i] = e4m3::FromFloat(values[i]);
     return std::numeric_limits<float>::quiet_NaN();
   }
-  const float scale = std::max(std::bit_cast<float>(amax_bits), 1e-10f) / e4m3::kMax;
+  const float scale = Fp8GroupScale(std::bit_cast<float>(amax_bits), mode);
   for (int64_t i = 0; i < count; ++i) codes[i] = e4m3::FromFloat(values[i] / scale);
   return scale;
 }

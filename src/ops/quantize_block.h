@@ -18,9 +18,12 @@ e8m0 Mxfp4Scale(float amax, ScaleMode mode);
 // the even code, saturating at 6. A block that holds NaN or Inf gets scale 255 and codes 0: poison stays visible.
 e8m0 QuantizeMxfp4Block(const float* values /* (32) */, ScaleMode mode, e2m1x2* codes /* (16) */);
 
-// Quantises `count` <= 128 values to e4m3 under one scale max(amax, 1e-10) / 448, which is returned. The quotient is
-// value / scale in float32, clamped to +-448, rounded to nearest even. NaN values stay NaN; a NaN or infinite amax
-// gives a NaN scale.
-float QuantizeFp8Group(const float* values /* (count) */, int64_t count, e4m3* codes /* (count) */);
+// The scale of an FP8 group whose largest magnitude is `amax`: max(amax, 1e-10) / 448; with kCeil the smallest power of
+// two that is not below it, as checkpoints with scale_fmt "ue8m0" were trained with (DeepSeek-V3.1). Not of NaN or Inf.
+float Fp8GroupScale(float amax, ScaleMode mode);
+
+// Quantises `count` <= 128 values to e4m3 under one Fp8GroupScale, which is returned. The quotient is value / scale in
+// float32, clamped to +-448, rounded to nearest even. NaN values stay NaN; a NaN or infinite amax gives a NaN scale.
+float QuantizeFp8Group(const float* values /* (count) */, int64_t count, ScaleMode mode, e4m3* codes /* (count) */);
 
 }  // namespace mxmla

@@ -114,11 +114,11 @@ inline void Store(const Mxfp4<e2m1x2, 1>& row, int64_t begin, int64_t count, con
 }
 
 // `begin` is a multiple of 128, and `count` too unless the vector ends there.
-inline void Store(const Fp8Group<e4m3, 1>& row, int64_t begin, int64_t count, const float* values, ScaleMode) {
+inline void Store(const Fp8Group<e4m3, 1>& row, int64_t begin, int64_t count, const float* values, ScaleMode mode) {
   for (int64_t i = 0; i < count; i += kFp8Group) {
     const int64_t n = std::min(kFp8Group, count - i);
     e4m3 codes[kFp8Group];
-    row.scales((begin + i) / kFp8Group) = QuantizeFp8Group(values + i, n, codes);
+    row.scales((begin + i) / kFp8Group) = QuantizeFp8Group(values + i, n, mode, codes);
     for (int64_t j = 0; j < n; ++j) row.values(begin + i + j) = codes[j];
   }
 }

@@ -188,26 +188,34 @@ TEST_F(CudaValueProjectTest, QuantisedOutputsAreItsBf16OutputQuantised) {
         for (uint8_t byte : scales.Bytes()) ASSERT_EQ(byte, 0xff);
       }
       if (s.v % 128 != 0) continue;
-      ManagedMemory codes(static_cast<size_t>(s.rows * (n + 12))),
-          scales(static_cast<size_t>((s.rows + 1) * n / 128 * 4));
-      const Fp8Group<e4m3, 2> out{{codes.As<e4m3>(), {s.rows, n}, {n + 12, 1}},
-                                  {scales.As<float>(), {s.rows, n / 128}, {1, s.rows + 1}}};  // column-major
-      Project(c, ActivationOutput<2>(out));
-      for (int64_t r = 0; r < s.rows; ++r) {
-        load(r);
-        for (int64_t b = 0; b < n / 128; ++b) {
-          e4m3 expected[128];
-          const float scale = QuantizeFp8Group(&row[static_cast<size_t>(b * 128)], 128, expected);
-          ASSERT_EQ(std::bit_cast<uint32_t>(out.scales(r, b)), std::bit_cast<uint32_t>(scale));
-          out.scales(r, b) = std::bit_cast<float>(0xffffffffu);
-          for (int64_t j = 0; j < 128; ++j) {
-            ASSERT_EQ(out.values(r, b * 128 + j).bits, expected[j].bits);
-            out.values(r, b * 128 + j) = {0xff};
+      for (ScaleMode mode : {ScaleMode::kEven, ScaleMode::kCeil}) {
+        ManagedMemory codes(static_cast<size_t>(s.rows * (n + 12))),
+            scales(static_cast<size_t>((s.rows + 1) * n / 128 * 4));
+        const Fp8Group<e4m3, 2> out{{codes.As<e4m3>(), {s.rows, n}, {n + 12, 1}},
+                                    {scales.As<float>(), {s.rows, n / 128}, {1, s.rows + 1}}};  // column-major
+        ValueProjectArgs args;
+        args.attn = c.attn;
+        args.w_vc = c.weight;
+        args.out = ActivationOutput<2>(out);
+        args.scale_mode = mode;
+        cuda::ValueProject(args, {});
+        ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+        for (int64_t r = 0; r < s.rows; ++r) {
+          load(r);
+          for (int64_t b = 0; b < n / 128; ++b) {
+            e4m3 expected[128];
+            const float scale = QuantizeFp8Group(&row[static_cast<size_t>(b * 128)], 128, mode, expected);
+            ASSERT_EQ(std::bit_cast<uint32_t>(out.scales(r, b)), std::bit_cast<uint32_t>(scale));
+            out.scales(r, b) = std::bit_cast<float>(0xffffffffu);
+            for (int64_t j = 0; j < 128; ++j) {
+              ASSERT_EQ(out.values(r, b * 128 + j).bits, expected[j].bits);
+              out.values(r, b * 128 + j) = {0xff};
+            }
           }
         }
+        for (uint8_t byte : codes.Bytes()) ASSERT_EQ(byte, 0xff);
+        for (uint8_t byte : scales.Bytes()) ASSERT_EQ(byte, 0xff);
       }
-      for (uint8_t byte : codes.Bytes()) ASSERT_EQ(byte, 0xff);
-      for (uint8_t byte : scales.Bytes()) ASSERT_EQ(byte, 0xff);
     }
   }
 }

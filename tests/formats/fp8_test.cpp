@@ -12,15 +12,18 @@
 namespace mxmla::test {
 namespace {
 
-class Fp8GroupQuantize : public testing::TestWithParam<bool> {};  // whether the scales are column-major
+// Whether the scales are column-major, and how they are chosen.
+class Fp8GroupQuantize : public testing::TestWithParam<std::tuple<bool, ScaleMode>> {};
 
 TEST_P(Fp8GroupQuantize, RowsWithAShortLastGroup) {
   const FixtureArray fixture = LoadFixture("fp8_group_x");
   const int64_t rows = fixture.shape[0];
   const int64_t k = fixture.shape[1];
   const auto x = fixture.As<float>();
-  const auto expected_codes = LoadFixture("fp8_group_codes").As<uint8_t>();
-  const FixtureArray scales_fixture = LoadFixture("fp8_group_scales");
+  const auto [column_major, mode] = GetParam();
+  const std::string suffix = mode == ScaleMode::kCeil ? "_ue8m0" : "";
+  const auto expected_codes = LoadFixture("fp8_group_codes" + suffix).As<uint8_t>();
+  const FixtureArray scales_fixture = LoadFixture("fp8_group_scales" + suffix);
   const auto expected_scales = scales_fixture.As<float>();
   const int64_t groups = scales_fixture.shape[1];
 
@@ -29,12 +32,12 @@ TEST_P(Fp8GroupQuantize, RowsWithAShortLastGroup) {
   const auto x_view = View<const float, 3>::Contiguous(x.data(), {rows, 1, k});
   Fp8Group<e4m3, 3> out{View<e4m3, 3>::Contiguous(codes.data(), {rows, 1, k}),
                         View<float, 3>::Contiguous(scales.data(), {rows, 1, groups})};
-  if (GetParam()) out.scales.stride = {1, 1, rows};
+  if (column_major) out.scales.stride = {1, 1, rows};
   ThreadPool pool(1);
   ExecContext context;
   context.kernels = &RefKernels();
   context.pool = &pool;
-  Quantize(context, {x_view, out, ScaleMode::kEven});
+  Quantize(context, {x_view, out, mode});
 
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t g = 0; g < groups; ++g) {
@@ -54,8 +57,12 @@ TEST_P(Fp8GroupQuantize, RowsWithAShortLastGroup) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Scales, Fp8GroupQuantize, testing::Bool(),
-                         [](const auto& test) { return test.param ? "ColumnMajor" : "RowMajor"; });
+INSTANTIATE_TEST_SUITE_P(Scales, Fp8GroupQuantize,
+                         testing::Combine(testing::Bool(), testing::Values(ScaleMode::kEven, ScaleMode::kCeil)),
+                         [](const auto& test) {
+                           const std::string scales = std::get<0>(test.param) ? "ColumnMajor" : "RowMajor";
+                           return scales + (std::get<1>(test.param) == ScaleMode::kCeil ? "PowersOfTwo" : "");
+                         });
 
 TEST(Fp8Block, DequantisesRaggedSquaresAndSlices) {
   const FixtureArray fixture = LoadFixture("fp8_block_codes");

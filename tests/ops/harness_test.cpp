@@ -19,7 +19,7 @@ std::vector<uint8_t> QuantizedBits(const std::vector<double>& values, int64_t n,
       } else {
         e4m3 group[128];
         const int64_t count = std::min<int64_t>(128, n - i);
-        const float scale = QuantizeFp8Group(floats.data() + row + i, count, group);
+        const float scale = QuantizeFp8Group(floats.data() + row + i, count, mode, group);
         const auto* bytes = reinterpret_cast<const uint8_t*>(&scale);
         scales.insert(scales.end(), bytes, bytes + sizeof(scale));
         for (int64_t j = 0; j < count; ++j) codes.push_back(group[j].bits);

@@ -148,21 +148,24 @@ def fp8_group():
     x[6, 3] = np.nan
     x[6, 200] = np.inf
     groups = -(-k // FP8_GROUP)
-    codes = np.zeros((rows, k), np.uint8)
-    scales = np.zeros((rows, groups), np.float32)
-    for row in range(rows):
-        for group in range(groups):
-            span = slice(group * FP8_GROUP, min(k, (group + 1) * FP8_GROUP))
-            amax = np.abs(x[row, span]).max()
-            if not np.isfinite(amax):
-                scales[row, group] = np.nan
-                continue
-            scale = np.maximum(amax, np.float32(1e-10)) / np.float32(448)
-            scales[row, group] = scale
-            codes[row, span] = saturate(x[row, span] / scale, 448).astype(E4M3).view(np.uint8)
     arrays["fp8_group_x"] = x
-    arrays["fp8_group_codes"] = codes
-    arrays["fp8_group_scales"] = scales
+    for suffix, power_of_two in (("", False), ("_ue8m0", True)):
+        codes = np.zeros((rows, k), np.uint8)
+        scales = np.zeros((rows, groups), np.float32)
+        for row in range(rows):
+            for group in range(groups):
+                span = slice(group * FP8_GROUP, min(k, (group + 1) * FP8_GROUP))
+                amax = np.abs(x[row, span]).max()
+                if not np.isfinite(amax):
+                    scales[row, group] = np.nan
+                    continue
+                scale = np.maximum(amax, np.float32(1e-10)) / np.float32(448)
+                if power_of_two:
+                    scale = np.float32(2.0 ** np.ceil(np.log2(scale.astype(np.float64))))
+                scales[row, group] = scale
+                codes[row, span] = saturate(x[row, span] / scale, 448).astype(E4M3).view(np.uint8)
+        arrays[f"fp8_group_codes{suffix}"] = codes
+        arrays[f"fp8_group_scales{suffix}"] = scales
 
 
 def fp8_block():

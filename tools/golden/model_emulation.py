@@ -5,6 +5,7 @@ transformers, which model_fixtures.py checks first. `activations` is
   None     nothing is rounded,
   "mxfp4"  the input of every product with FP8 or MXFP4 weights is quantised along the contracted axis, blocks of 32,
   "fp8"    the same in e4m3, groups of 128 (the last may be short),
+  "fp8-ue8m0"  the same with scales rounded up to powers of two, as DeepSeek-V3.1's authors do,
   "bf16"   every op's result is rounded to bfloat16: how far a bf16 backend may be from the goldens.
 """
 
@@ -32,11 +33,19 @@ def fake_mxfp4(x):
     return quantised.reshape(*shape[:-1], -1)[..., :n].to(dtype)
 
 
-def fake_fp8(x):
+def fp8_scale(amax, power_of_two):
+    scale = amax.clamp_min(1e-10) / 448.0
+    if not power_of_two:
+        return scale
+    mantissa, exponent = torch.frexp(scale)  # 0.5 <= mantissa < 1
+    return torch.ldexp(torch.ones_like(scale), exponent - (mantissa == 0.5).int())
+
+
+def fake_fp8(x, power_of_two):
     shape, dtype = x.shape, x.dtype
     n = shape[-1]
     groups = F.pad(x.float(), (0, -n % 128)).reshape(*shape[:-1], -1, 128)
-    scale = groups.abs().amax(dim=-1, keepdim=True).clamp_min(1e-10) / 448.0
+    scale = fp8_scale(groups.abs().amax(dim=-1, keepdim=True), power_of_two)
     quantised = (groups / scale).clamp(-448, 448).to(torch.float8_e4m3fn).float() * scale
     return quantised.reshape(*shape[:-1], -1)[..., :n].to(dtype)
 
@@ -54,7 +63,7 @@ def clearance(x, mode):
         edges = torch.tensor([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0])
         distance = (magnitude[..., None] - edges).abs().amin(-1)
     else:
-        scale = amax.clamp_min(1e-10) / 448.0
+        scale = fp8_scale(amax, mode == "fp8-ue8m0")
         magnitude = (blocks / scale).abs()
         step = torch.exp2(torch.floor(torch.log2(magnitude.clamp_min(2.0**-6))) - 3)
         distance = ((magnitude / step) % 1 - 0.5).abs() * step
@@ -110,13 +119,13 @@ class Emulation:
 
     def quantised(self, x, weight):
         if self.forms[weight] in ("fp8", "mxfp4"):
-            if self.clearance is not None and self.activations in ("fp8", "mxfp4"):
+            if self.clearance is not None and self.activations in ("fp8", "fp8-ue8m0", "mxfp4"):
                 rows = torch.arange(len(x)) if self.rows is None else self.rows
                 self.clearance.scatter_reduce_(0, rows, clearance(x, self.activations), "amin")
             if self.activations == "mxfp4":
                 return fake_mxfp4(x)
-            if self.activations == "fp8":
-                return fake_fp8(x)
+            if self.activations in ("fp8", "fp8-ue8m0"):
+                return fake_fp8(x, self.activations == "fp8-ue8m0")
         return x
 
     def linear(self, x, weight):

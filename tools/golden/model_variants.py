@@ -275,7 +275,7 @@ VARIANTS = [
         attention="fp8",
         mlp="fp8",
         experts="fp8",
-        activations=("fp8",),
+        activations=("fp8", "fp8-ue8m0"),
     ),
     Variant(
         "v3-mxfp4",
