@@ -1,13 +1,17 @@
-// mxmla quantize: a folder of any format that is read to one of MXFP4, FP8 blocks or BF16.
+// mxmla quantize: a folder or GGUF file of any format that is read to one of MXFP4, FP8 blocks or BF16.
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <csignal>
+#include <map>
 #include <memory>
+#include <nlohmann/json.hpp>
 
 #include "checkpoint/quantize.h"
 #include "common.h"
+#include "core/gguf.h"
+#include "text/gguf_vocabulary.h"
 
 namespace mxmla::app {
 namespace {
@@ -45,6 +49,21 @@ class ProgressLine {
   int last_ = -1;
 };
 
+// A GGUF file's tokenizer and chat template as the files that other engines read.
+std::map<std::string, std::string> TokenizerFiles(const std::string& gguf) {
+  const auto file = GgufFile::Open(gguf);
+  try {
+    if (IsKimiVocabulary(file->header())) {
+      Fail(ErrorCode::kTokenizer, gguf + ": tokenizer.ggml.pre", "a tokenizer that tokenizer.json can hold", "kimi-k2");
+    }
+    return {{"tokenizer.json", GgufAsTokenizerJson(file->header(), gguf).dump(1) + "\n"},
+            {"tokenizer_config.json", GgufAsTokenizerConfig(file->header(), gguf).dump(1) + "\n"}};
+  } catch (const Error& error) {
+    Note(fmt::format("the folder gets no tokenizer, take the model's own: {}", error.what()));
+    return {};
+  }
+}
+
 void Quantize(const QuantizeFlags& flags) {
   const std::string source = ResolveModel(flags.source);
   ThreadPool pool(flags.threads > 0 ? flags.threads : ThreadPool::AvailableProcessors());
@@ -64,6 +83,7 @@ void Quantize(const QuantizeFlags& flags) {
   options.cancel = &cancelled;
   ProgressLine line;
   options.progress = [&line](const QuantizeProgress& progress) { line.Show(progress); };
+  if (const std::string gguf = FindGguf(source); !gguf.empty()) options.files = TokenizerFiles(gguf);
   const QuantizeResult result = QuantizeCheckpoint(source, flags.destination, options);
   for (const std::string& note : result.notes) Note(note);
   const std::string_view name = flags.format == "bf16" ? "BF16" : flags.format == "fp8" ? "FP8" : "MXFP4";
@@ -80,8 +100,8 @@ void Quantize(const QuantizeFlags& flags) {
 
 void AddQuantize(CLI::App& app) {
   auto flags = std::make_shared<QuantizeFlags>();
-  CLI::App* command = app.add_subcommand("quantize", "Convert a model folder to MXFP4, FP8 or BF16");
-  command->add_option("SRC", flags->source, "model folder, in any format that is read")->required();
+  CLI::App* command = app.add_subcommand("quantize", "Convert a model folder or GGUF file to MXFP4, FP8 or BF16");
+  command->add_option("SRC", flags->source, "model folder or GGUF file, in any format that is read")->required();
   command->add_option("DST", flags->destination, "folder to make; it must not exist")->required();
   command->add_option("--format", flags->format, "weights' format: Quark's MXFP4, DeepSeek's FP8 or BF16")
       ->check(CLI::IsMember({"mxfp4", "fp8", "bf16"}))

@@ -47,6 +47,9 @@ constexpr Renamed kInLayer[] = {
     {"nextn.eh_proj.weight", "eh_proj.weight"},
     {"nextn.enorm.weight", "enorm.weight"},
     {"nextn.hnorm.weight", "hnorm.weight"},
+    {"nextn.embed_tokens.weight", "embed_tokens.weight"},
+    {"nextn.shared_head_norm.weight", "shared_head.norm.weight"},
+    {"nextn.shared_head_head.weight", "shared_head.head.weight"},
 };
 
 // Values of the metadata under "deepseek2.".

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "checkpoint/gguf_model.h"
 #include "checkpoint/json_reader.h"
 #include "checkpoint/quantization_config.h"
 #include "checkpoint/quantize_plan.h"
@@ -52,6 +53,43 @@ class ItemWriter {
   void Write(const QuantizeItem& item, SafetensorsWriter* out) {
     progress_.tensor = item.outputs.front().name;
     if (item.kind == QuantizeItem::Kind::kCopy) return WriteCopy(item, out);
+    if (!item.split) return WriteMatrix(item, out);
+    QuantizeItem joined = item;
+    const std::vector<float> values = Joined(*item.split, item.heads);
+    const int64_t latent = ColumnCount(item.split->values);
+    joined.matrix = View<const float, 2>::Contiguous(values.data(), {std::ssize(values) / latent, latent});
+    WriteMatrix(joined, out);
+  }
+
+  std::vector<QuantizeError> errors() const {
+    std::vector<QuantizeError> result;
+    for (const auto& [group, sums] : groups_) {
+      const double squares = sums.second.squares;
+      result.push_back({group, sums.first, squares > 0 ? std::sqrt(sums.second.difference / squares) : 0});
+    }
+    return result;
+  }
+
+ private:
+  // kv_b_proj (heads * (qk_nope_head_dim + v_head_dim), kv_lora_rank): of each head the keys' transpose, then the
+  // values.
+  std::vector<float> Joined(const SplitHeads& split, int64_t heads) {
+    const int64_t latent = ColumnCount(split.values), nope = ColumnCount(split.keys);
+    const int64_t v = RowCount(split.values) / heads;
+    std::vector<float> joined(static_cast<size_t>(heads * (nope + v) * latent));
+    options_.pool->ParallelFor(heads, [&](int64_t h, int worker) {
+      float* const to = joined.data() + h * (nope + v) * latent;  // (nope + v, latent)
+      float* const row = Scratch(worker, nope);
+      for (int64_t l = 0; l < latent; ++l) {
+        DequantizeRow(split.keys, h * latent + l, row);
+        for (int64_t i = 0; i < nope; ++i) to[i * latent + l] = row[i];
+      }
+      for (int64_t i = 0; i < v; ++i) DequantizeRow(split.values, h * v + i, to + (nope + i) * latent);
+    });
+    return joined;
+  }
+
+  void WriteMatrix(const QuantizeItem& item, SafetensorsWriter* out) {
     const int64_t n = RowCount(item.matrix);
     const int64_t k = ColumnCount(item.matrix);
     // Whole squares of FP8.
@@ -75,16 +113,6 @@ class ItemWriter {
     Count(item, error);
   }
 
-  std::vector<QuantizeError> errors() const {
-    std::vector<QuantizeError> result;
-    for (const auto& [group, sums] : groups_) {
-      const double squares = sums.second.squares;
-      result.push_back({group, sums.first, squares > 0 ? std::sqrt(sums.second.difference / squares) : 0});
-    }
-    return result;
-  }
-
- private:
   // Sums over elements, in the order of rows.
   struct Error {
     double difference = 0, squares = 0;  // of what was written from the source; of the source
@@ -282,10 +310,18 @@ OrderedJson Fp8Config(const std::vector<std::string>& exclude) {
           {"modules_to_not_convert", exclude}};
 }
 
-// The source's config.json with the target's quantization_config.
-std::string QuantizedConfig(const std::string& text, const QuantizeOptions& options,
+// The source's config.json, or what a GGUF file's metadata amount to.
+OrderedJson SourceConfig(const std::string& source, const std::string& gguf) {
+  if (gguf.empty()) return OrderedJson::parse(ReadTextFile(source + "/config.json", ErrorCode::kBadConfig));
+  OrderedJson config = OrderedJson::parse(GgufToConfig(GgufFile::Open(gguf)->header(), gguf).dump());
+  config["hidden_act"] = "silu";
+  config["torch_dtype"] = "bfloat16";
+  return config;
+}
+
+// With the target's quantization_config.
+std::string QuantizedConfig(OrderedJson config, const QuantizeOptions& options,
                             const std::vector<std::string>& exclude) {
-  OrderedJson config = OrderedJson::parse(text);
   if (config.contains("text_config") && config["text_config"].is_object()) {
     config["text_config"].erase("quantization_config");
   }
@@ -317,7 +353,8 @@ void CopySmallFiles(const std::string& source, const std::string& destination) {
 QuantizeResult QuantizeCheckpoint(const std::string& source, const std::string& destination,
                                   const QuantizeOptions& options) {
   const ModelConfig config = LoadConfig(source);
-  if (!fs::exists(source + "/config.json")) {
+  const std::string gguf = FindGguf(source);
+  if (gguf.empty() && !fs::exists(source + "/config.json")) {
     Fail(ErrorCode::kMissingFile, source + "/config.json", "a folder in the layout of Hugging Face",
          "Mistral's params.json alone", "convert the folder with transformers first");
   }
@@ -366,9 +403,9 @@ QuantizeResult QuantizeCheckpoint(const std::string& source, const std::string& 
     const nlohmann::json index = {{"metadata", {{"total_size", result.output_bytes}}}, {"weight_map", weight_map}};
     WriteFile(folder.path() + "/model.safetensors.index.json", index.dump(2) + "\n");
   }
-  CopySmallFiles(source, folder.path());
-  WriteFile(folder.path() + "/config.json",
-            QuantizedConfig(ReadTextFile(source + "/config.json", ErrorCode::kBadConfig), options, result.exclude));
+  if (gguf.empty()) CopySmallFiles(source, folder.path());
+  for (const auto& [name, text] : options.files) WriteFile(folder.path() + "/" + name, text);
+  WriteFile(folder.path() + "/config.json", QuantizedConfig(SourceConfig(source, gguf), options, result.exclude));
   result.errors = writer.errors();
   folder.Commit();
   return result;

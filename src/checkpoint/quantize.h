@@ -1,10 +1,11 @@
-// `mxmla quantize`: a folder of any format that is read becomes one of MXFP4, FP8 blocks or BF16 that other engines
-// read.
+// `mxmla quantize`: a folder or GGUF file of any format that is read becomes one of MXFP4, FP8 blocks or BF16 that
+// other engines read.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -35,6 +36,8 @@ struct QuantizeOptions {
   // matches no matrix is an Error (kUsage).
   std::vector<std::string> exclude;
   ScaleMode scale_mode = ScaleMode::kEven;
+  // Files for the folder beside the weights and the config, by name: a GGUF file's tokenizer.
+  std::map<std::string, std::string> files = {};
   ThreadPool* pool = nullptr;                                  // required
   std::function<void(const QuantizeProgress&)> progress = {};  // from the calling thread; may be empty
   // Set from a signal handler: the work stops within moments with an Error (kOutput), and nothing is left behind.
@@ -64,8 +67,9 @@ struct QuantizeResult {
 // FP8 (one for each square of 128 x 128, the largest magnitude / 448) or BF16. Embeddings, lm_head, routers, norms,
 // vision towers and MTP layers stay as they are, as does a matrix that `exclude` names or, for MXFP4, whose rows are no
 // multiple of 32 elements; what of these is quantised becomes BF16 (its value, rounded once). A source of 4 bits is
-// refused (kQuantization) as a source of MXFP4 unless `requantize` asks for it. Scales of activations are left out. The
-// source is checked whole first. Tensors are streamed: memory holds one matrix at most. `destination` must not exist;
+// refused (kQuantization) as a source of MXFP4 unless `requantize` asks for it. Scales of activations are left out. A
+// GGUF file gets DeepSeek's names and one kv_b_proj, and a config.json of its metadata. The source is checked whole
+// first. Tensors are streamed: memory holds one matrix at most. `destination` must not exist;
 // it appears complete, with the tokenizer and the other small files, or not at all.
 QuantizeResult QuantizeCheckpoint(const std::string& source, const std::string& destination,
                                   const QuantizeOptions& options);

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "checkpoint/tensor_names.h"
 
 namespace mxmla {
@@ -42,6 +44,29 @@ bool HasFourBits(const LinearWeight& weight) {
       weight);
 }
 
+// GGUF's blocks, which safetensors files cannot hold.
+bool IsGgmlBlock(TensorDType dtype) {
+  return dtype == TensorDType::kQ8_0 || dtype == TensorDType::kQ4K || dtype == TensorDType::kQ6K ||
+         dtype == TensorDType::kGgmlMxfp4;
+}
+
+// In the files' order, so that the source is read front to back.
+std::vector<const Tensor*> InFileOrder(const Checkpoint& checkpoint) {
+  std::vector<const Tensor*> tensors;
+  for (const auto& file : checkpoint.files()) {
+    for (const Tensor& tensor : file->tensors()) {
+      if (checkpoint.Find(tensor.name) == &tensor) tensors.push_back(&tensor);
+    }
+  }
+  if (checkpoint.gguf()) {
+    for (const auto& [name, tensor] : checkpoint.tensors()) tensors.push_back(tensor);
+    std::sort(tensors.begin(), tensors.end(), [](const Tensor* a, const Tensor* b) {
+      return std::pair(a->file, a->data) < std::pair(b->file, b->data);
+    });
+  }
+  return tensors;
+}
+
 Item::Kind KindOf(TargetFormat format) {
   switch (format) {
     case TargetFormat::kMxfp4:
@@ -63,12 +88,7 @@ QuantizePlan::QuantizePlan(const Checkpoint& checkpoint, const ModelConfig& conf
   std::map<std::string, const Tensor*> names;
   for (const auto& [name, tensor] : checkpoint.tensors()) names.emplace(CanonicalName(name, config.names), tensor);
   mtp_ = MtpLayers(names, config.num_hidden_layers);
-  // In the files' order, so that the source is read front to back.
-  for (const auto& file : checkpoint_.files()) {
-    for (const Tensor& tensor : file->tensors()) {
-      if (checkpoint_.Find(tensor.name) == &tensor) Add(tensor);
-    }
-  }
+  for (const Tensor* tensor : InFileOrder(checkpoint)) Add(*tensor);
   for (size_t i = 0; i < matched_.size(); ++i) {
     if (!matched_[i]) {
       Fail(ErrorCode::kUsage, "--exclude " + user_[i].patterns().front(),
@@ -129,13 +149,20 @@ void QuantizePlan::Add(const Tensor& tensor) {
   // Goes with its weight.
   if (const std::string scaled = ScaledModule(tensor.name); !scaled.empty() && FindMatrix(scaled, find).weight) return;
   if (ClassifySkipped(canonical, {}) == SkippedKind::kActivationScale) return;
-  if (InTree(canonical) && tensor.shape.size() == 3 && tensor.name.ends_with("_proj")) return AddFused(tensor);
+  const bool gguf = config_.quantization.method == QuantMethod::kGguf;
+  if (tensor.shape.size() == 3 && tensor.name.ends_with("_proj") && (gguf || InTree(canonical))) {
+    return AddFused(tensor, InTree(canonical));
+  }
   const std::string module(ModuleOf(tensor.name));
+  if (gguf && module.ends_with(".v_b_proj")) return;  // goes with k_b_proj
+  if (gguf && module.ends_with(".k_b_proj")) {
+    return AddSplitHeads(module.substr(0, module.size() - std::string_view("k_b_proj").size()), tensor);
+  }
   if (module.empty()) return AddCopy(tensor.name, tensor, {tensor.data, tensor.bytes}, tensor.shape);
   const bool excluded = ExcludedByUser(module);
   if (module.ends_with(".weights_proj")) kept_names_.push_back(module);
   const MatrixTensors tensors = FindMatrix(module, find);
-  const bool quantized = tensors.scale || tensors.scale_inv;
+  const bool quantized = tensors.scale || tensors.scale_inv || IsGgmlBlock(tensor.dtype);
   const auto [n, k] = MatrixExtents(tensors);
   if (n > 0 && InTree(canonical) && IsProjection(module) && Quantizes(module, k, excluded)) {
     return AddProjection(module, tensor, ReadMatrix(tensors, n, k, &scales_));
@@ -147,43 +174,77 @@ void QuantizePlan::Add(const Tensor& tensor) {
   AddCopy(tensor.name, tensor, {tensor.data, tensor.bytes}, tensor.shape);
 }
 
-// Experts in one tensor become one matrix each, under the published names.
-void QuantizePlan::AddFused(const Tensor& tensor) {
+// Experts in one tensor become one matrix each, under the published names. `projections` false: of a layer that is not
+// run, whose matrices are never quantised.
+void QuantizePlan::AddFused(const Tensor& tensor, bool projections) {
   const size_t last = tensor.name.rfind('.') + 1;
   const std::string projection = tensor.name.substr(last);
-  const bool gate_up = projection == "gate_up_proj";
-  const std::vector<std::string> parts =
-      gate_up ? std::vector<std::string>{"gate_proj", "up_proj"} : std::vector<std::string>{projection};
+  const std::vector<std::string> parts = projection == "gate_up_proj" ? std::vector<std::string>{"gate_proj", "up_proj"}
+                                                                      : std::vector<std::string>{projection};
+  const int64_t experts = tensor.shape[0];
   const int64_t rows = tensor.shape[1] / static_cast<int64_t>(parts.size());
   const int64_t k = tensor.shape[2];
-  for (int64_t e = 0; e < tensor.shape[0]; ++e) {
-    LinearWeight whole;
-    if (tensor.dtype == TensorDType::kF32) {
-      whole = tensor.As<float, 3>().Select(0, e);
-    } else if (tensor.dtype == TensorDType::kF16) {
-      whole = tensor.As<f16, 3>().Select(0, e);
-    } else {
-      whole = tensor.As<bf16, 3>().Select(0, e);
-    }
-    const auto row_bytes = static_cast<size_t>(k) * static_cast<size_t>(TensorDTypeBits(tensor.dtype) / 8);
+  Tensor& flat = flat_.emplace_back(tensor);
+  flat.shape = {experts * tensor.shape[1], k};
+  const LinearWeight all = ReadMatrix({&flat}, flat.shape[0], k, &scales_);
+  for (int64_t e = 0; e < experts; ++e) {
     for (size_t part = 0; part < parts.size(); ++part) {
-      const int64_t begin = static_cast<int64_t>(part) * rows;
+      const int64_t begin = e * tensor.shape[1] + static_cast<int64_t>(part) * rows;
       const std::string module = fmt::format("{}{}.{}", tensor.name.substr(0, last), e, parts[part]);
-      if (Quantizes(module, k, ExcludedByUser(module))) {
-        AddProjection(module, tensor, Rows(whole, begin, rows));
+      if (projections && Quantizes(module, k, ExcludedByUser(module))) {
+        AddProjection(module, tensor, Rows(all, begin, rows));
+      } else if (IsGgmlBlock(tensor.dtype)) {
+        ++dequantized_;
+        AddMatrix(Item::Kind::kBf16, module, tensor, Rows(all, begin, rows));
       } else {
-        const std::byte* data = tensor.data + static_cast<size_t>(e * tensor.shape[1] + begin) * row_bytes;
-        AddCopy(module + kWeightSuffix, tensor, {data, static_cast<size_t>(rows) * row_bytes}, {rows, k});
+        const auto row_bytes = static_cast<size_t>(k) * static_cast<size_t>(TensorDTypeBits(tensor.dtype) / 8);
+        AddCopy(module + kWeightSuffix, tensor,
+                {tensor.data + static_cast<size_t>(begin) * row_bytes, static_cast<size_t>(rows) * row_bytes},
+                {rows, k});
       }
     }
   }
 }
 
-void QuantizePlan::AddProjection(const std::string& module, const Tensor& tensor, const LinearWeight& matrix) {
+// GGUF's k_b_proj (heads, kv_lora_rank, qk_nope_head_dim) and v_b_proj (heads, v_head_dim, kv_lora_rank).
+void QuantizePlan::AddSplitHeads(const std::string& attention, const Tensor& keys) {
+  const int64_t heads = config_.num_attention_heads;
+  const int64_t nope = config_.qk_nope_head_dim, latent = config_.kv_lora_rank, v = config_.v_head_dim;
+  const Tensor* values = checkpoint_.Find(attention + "v_b_proj.weight");
+  const auto flat = [&](const Tensor* tensor, int64_t n, int64_t k) -> LinearWeight {
+    if (!tensor || tensor->shape != std::vector<int64_t>{heads, n, k}) {
+      Fail(ErrorCode::kTensor, attention + (tensor == &keys ? "k_b_proj" : "v_b_proj"),
+           fmt::format("({}, {}, {})", heads, n, k), tensor ? tensor->Describe() : "no such tensor");
+    }
+    Tensor& matrix = flat_.emplace_back(*tensor);
+    matrix.shape = {heads * n, k};
+    return ReadMatrix({&matrix}, heads * n, k, &scales_);
+  };
+  const SplitHeads split{flat(&keys, latent, nope), flat(values, v, latent)};
+  const std::string module = attention + "kv_b_proj";
+  const bool quantizes = InTree(module + kWeightSuffix) && Quantizes(module, latent, ExcludedByUser(module));
+  if (quantizes) {
+    CheckBits(keys, split.keys);
+    CheckBits(*values, split.values);
+  } else {
+    ++dequantized_;
+  }
+  Item item = ItemOf(quantizes ? KindOf(options_.format) : Item::Kind::kBf16, module, keys, heads * (nope + v), latent);
+  item.source_bytes = ByteCount(split.keys) + ByteCount(split.values);
+  item.split = split;
+  item.heads = heads;
+  items_.push_back(std::move(item));
+}
+
+void QuantizePlan::CheckBits(const Tensor& tensor, const LinearWeight& matrix) const {
   if (options_.format == TargetFormat::kMxfp4 && HasFourBits(matrix) && !options_.requantize) {
     Fail(ErrorCode::kQuantization, TensorSubject(tensor), "a matrix of more than 4 bits, to become MXFP4",
          std::string(FormatName(matrix)), "two roundings to 4 bits lose more than one; --requantize does it anyway");
   }
+}
+
+void QuantizePlan::AddProjection(const std::string& module, const Tensor& tensor, const LinearWeight& matrix) {
+  CheckBits(tensor, matrix);
   AddMatrix(KindOf(options_.format), module, tensor, matrix);
 }
 
@@ -200,16 +261,22 @@ void QuantizePlan::AddCopy(const std::string& name, const Tensor& tensor, std::s
 
 void QuantizePlan::AddMatrix(Item::Kind kind, const std::string& module, const Tensor& tensor,
                              const LinearWeight& matrix) {
-  const int64_t n = RowCount(matrix);
-  const int64_t k = ColumnCount(matrix);
+  Item item = ItemOf(kind, module, tensor, RowCount(matrix), ColumnCount(matrix));
+  item.matrix = matrix;
+  item.source_bytes = ByteCount(matrix);
+  items_.push_back(std::move(item));
+}
+
+// Of an (n, k) matrix, without its source.
+Item QuantizePlan::ItemOf(Item::Kind kind, const std::string& module, const Tensor& tensor, int64_t n,
+                          int64_t k) const {
   Item item;
   item.kind = kind;
   item.module = module;
   item.source = &tensor;
-  item.matrix = matrix;
-  item.source_bytes = ByteCount(matrix);
   const std::string weight = module + kWeightSuffix;
-  if (kind == KindOf(options_.format)) item.group = GroupOf(CanonicalName(weight, config_.names));
+  const std::string canonical = CanonicalName(weight, config_.names);
+  if (kind == KindOf(options_.format) && InTree(canonical)) item.group = GroupOf(canonical);
   switch (kind) {
     case Item::Kind::kMxfp4:
       item.outputs = {{weight, TensorDType::kU8, {n, k / 2}},
@@ -225,7 +292,7 @@ void QuantizePlan::AddMatrix(Item::Kind kind, const std::string& module, const T
       item.outputs = {{weight, TensorDType::kBf16, {n, k}}};
       break;
   }
-  items_.push_back(std::move(item));
+  return item;
 }
 
 }  // namespace mxmla

@@ -1,7 +1,9 @@
 // What `mxmla quantize` writes: every tensor of the source as an item of the output.
 #pragma once
 
+#include <deque>
 #include <map>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -10,6 +12,7 @@
 #include "checkpoint/config.h"
 #include "checkpoint/quantize.h"
 #include "checkpoint/tensor_reader.h"
+#include "checkpoint/weight_tree.h"
 #include "checkpoint/writer.h"
 
 namespace mxmla {
@@ -22,6 +25,9 @@ struct QuantizeItem {
   const Tensor* source = nullptr;  // for messages
   std::span<const std::byte> raw;  // kCopy
   LinearWeight matrix;             // the others
+  // Instead of `matrix`: kv_b_proj from GGUF's two tensors, of so many heads.
+  std::optional<SplitHeads> split;
+  int64_t heads = 0;
   std::vector<OutputTensor> outputs;
   std::string group;  // for the errors; "" for matrices that are not quantised
   int64_t source_bytes = 0;
@@ -52,11 +58,15 @@ class QuantizePlan {
   bool Quantizes(const std::string& module, int64_t k, bool excluded);
   bool ExcludedByUser(const std::string& module);
   void Add(const Tensor& tensor);
-  void AddFused(const Tensor& tensor);
+  void AddFused(const Tensor& tensor, bool projections);
+  void AddSplitHeads(const std::string& attention, const Tensor& keys);
   void AddProjection(const std::string& module, const Tensor& tensor, const LinearWeight& matrix);
   void AddCopy(const std::string& name, const Tensor& tensor, std::span<const std::byte> raw,
                const std::vector<int64_t>& shape);
   void AddMatrix(QuantizeItem::Kind kind, const std::string& module, const Tensor& tensor, const LinearWeight& matrix);
+  QuantizeItem ItemOf(QuantizeItem::Kind kind, const std::string& module, const Tensor& tensor, int64_t n,
+                      int64_t k) const;
+  void CheckBits(const Tensor& tensor, const LinearWeight& matrix) const;
 
   const Checkpoint& checkpoint_;
   const ModelConfig& config_;
@@ -65,6 +75,7 @@ class QuantizePlan {
   std::vector<bool> matched_;
   std::set<int64_t> mtp_;
   WidenedScales scales_;
+  std::deque<Tensor> flat_;  // stacked matrices seen as one
   std::vector<QuantizeItem> items_;
   std::vector<std::string> ragged_;
   std::vector<std::string> kept_names_;

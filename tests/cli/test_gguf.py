@@ -4,6 +4,7 @@ import json
 import shutil
 import struct
 
+import checkpoint_files
 import gguf_files
 import numpy as np
 import pytest
@@ -130,6 +131,52 @@ def test_damaged_files(tmp_path):
                       (24, struct.pack("<Q", 1 << 62)), (0, b"GGML")):
         file.write_bytes(raw[:at] + value + raw[at + len(value):])
         expect(SAFETENSORS, file, ["x.gguf"])
+
+
+# As a source of `mxmla quantize`.
+
+
+@pytest.mark.parametrize("target", ["mxfp4", "fp8", "bf16"])
+@pytest.mark.parametrize("name,split", [("v2-groups", True), ("kimi-yarn", True), ("kimi-yarn", False), ("glm-lite", True)])
+def test_quantize_is_that_of_the_folder(name, split, target, tmp_path):
+    """The same weights as a GGUF file become the same tensors, kv_b_proj's two parts and stacked experts as well."""
+    gguf_files.convert(MODELS / name, tmp_path / "x.gguf", all_bf16, split)
+    errors = [run("quantize", source, tmp_path / to, "--format", target).stdout.splitlines()[:-1]
+              for source, to in ((MODELS / name, "a"), (tmp_path / "x.gguf", "b"))]
+    assert errors[0] == errors[1]
+    expected, found = (checkpoint_files.read_folder(tmp_path / folder) for folder in "ab")
+    plain = ("norm.weight", "mlp.gate.weight", "e_score_correction_bias")  # float32 in GGUF files
+    assert set(found) == set(expected)
+    for key, tensor in expected.items():
+        if key.endswith(plain):
+            assert found[key].dtype == "F32", key
+        else:
+            assert found[key].dtype == tensor.dtype and found[key].data == tensor.data, key
+    tokens = MODELS / name / "tokens.json"
+    a, b = (run_logits(tmp_path / folder, tmp_path / "x.npy", "--every", 9, "--device", "ref", tokens=tokens)
+            for folder in "ab")
+    assert np.array_equal(a, b)
+
+
+def test_quantize_decodes_every_type(tmp_path):
+    gguf_files.convert(MODELS / derived.GGUF_BASE, tmp_path / "x.gguf", gguf_files.mixed)
+    refused = run("quantize", tmp_path / "x.gguf", tmp_path / "to", "--format", "mxfp4", check=False)
+    assert refused.returncode == 7 and b"--requantize" in refused.stderr and not (tmp_path / "to").exists()
+    result = run("quantize", tmp_path / "x.gguf", tmp_path / "to", "--format", "bf16")
+    assert b"gets no tokenizer" in result.stderr  # the file has none
+    assert {t.dtype for t in checkpoint_files.read_folder(tmp_path / "to").values()} <= {"BF16", "F32", "F16"}
+    tokens = ",".join(map(str, GOLDENS["gguf-mixed-tokens"]))
+    run("logits", tmp_path / "to", "--tokens", tokens, "--every", 4, "--output", tmp_path / "x.npy", "--device", "ref")
+    assert relative(np.load(tmp_path / "x.npy"), GOLDENS["gguf-mixed"]) <= 2e-2
+
+
+def test_quantize_keeps_the_tokenizer(tmp_path):
+    extra = gguf_files.tokenizer_metadata(TEXT / "deepseek-v3", "deepseek-v3")
+    gguf_files.convert(MODELS / "kimi-yarn", tmp_path / "x.gguf", all_bf16, extra=extra)
+    run("quantize", tmp_path / "x.gguf", tmp_path / "to", "--format", "bf16")
+    for sentence in SENTENCES:
+        a, b = (run("tokenize", model, "--ids", sentence).stdout for model in (TEXT / "deepseek-v3", tmp_path / "to"))
+        assert a == b and a.strip(), sentence
 
 
 # Text.
