@@ -1,6 +1,6 @@
 // Attention in the latent space for any sizes and cache format. A row's context is cut into at most 16 splits, by its
-// own length alone; a block takes 8 heads of a row and one split, 32 tokens at a time through shared memory as float32.
-// A second launch merges the splits in their order.
+// own length (or what it attends to of it) alone; a block takes 8 heads of a row and one split, 32 tokens at a time
+// through shared memory as float32. A second launch merges the splits in their order.
 #include "gpu/decode_attention.h"
 
 #include <algorithm>
@@ -36,6 +36,9 @@ struct Params {
   int64_t sequence_step;
   const int32_t* row_length;
   int64_t length_step;
+  const int32_t* chosen;  // (rows, most_chosen), or null: every token
+  int64_t chosen_row, chosen_column;
+  int most_chosen;
   int heads, width, pitch, latents, page_size;
   float scale;
   void* out;
@@ -51,6 +54,12 @@ struct Params {
 __device__ __forceinline__ int TokensOfSplit(int length) {
   const int tiles = (length + kTokens - 1) / kTokens;
   return (tiles + kSplits - 1) / kSplits * kTokens;
+}
+
+// Tokens that the row attends to.
+__device__ __forceinline__ int TokensOf(const Params& p, int row) {
+  const int length = p.row_length[row * p.length_step];
+  return p.chosen ? min(length, p.most_chosen) : length;
 }
 
 __device__ __forceinline__ bool OutsideLimits(const Params& p, int row) {
@@ -100,12 +109,14 @@ __global__ void __launch_bounds__(kThreads) AttendKernel(const Params p) {
   const int row = static_cast<int>(blockIdx.z);
   const int heads = min(kHeads, p.heads - head0);
   if (OutsideLimits(p, row)) return;
-  const int length = p.row_length[row * p.length_step];
+  const int length = TokensOf(p, row);
   const int of_split = TokensOfSplit(length);
   const int begin = split * of_split, end = min(begin + of_split, length);
   if (begin >= end && split > 0) return;
   const bool alone = of_split >= length;  // the only split: its result is the row's
   const int32_t* const table = p.block_table + p.row_sequence[row * p.sequence_step] * p.table_row;
+  // Of a row that sees more tokens than it attends to.
+  const int32_t* const chosen = length < p.row_length[row * p.length_step] ? p.chosen + row * p.chosen_row : nullptr;
 
   // Columns behind the width are 0 and stay so.
   for (int id = tid; id < (kHeads + kTokens) * p.pitch; id += kThreads) shared[id] = 0;
@@ -136,7 +147,7 @@ __global__ void __launch_bounds__(kThreads) AttendKernel(const Params p) {
   for (int t0 = begin; t0 < end; t0 += kTokens) {
     const int tokens = min(kTokens, end - t0);
     if (tid < tokens) {
-      const int t = t0 + tid;
+      const int t = chosen ? chosen[(t0 + tid) * p.chosen_column] : t0 + tid;
       token[tid] = make_int2(table[t / p.page_size * p.table_column], t % p.page_size);
     }
     __syncthreads();
@@ -234,7 +245,7 @@ __global__ void __launch_bounds__(kThreads) AttendKernel(const Params p) {
 __global__ void __launch_bounds__(kThreads) MergeKernel(const Params p) {
   const int row = static_cast<int>(blockIdx.y), head = static_cast<int>(blockIdx.x);
   if (OutsideLimits(p, row)) return;
-  const int length = p.row_length[row * p.length_step];
+  const int length = TokensOf(p, row);
   const int of_split = TokensOfSplit(length);
   if (of_split >= length) return;
   const int splits = (length + of_split - 1) / of_split;
@@ -329,6 +340,11 @@ void RunDecodeAttention(const DecodeAttentionArgs& args, const RowLimits& limits
   p.table_column = args.block_table.stride[1];
   p.sequence_step = args.row_sequence.stride[0];
   p.length_step = args.row_length.stride[0];
+  if (args.chosen) {
+    p.chosen_row = args.chosen->stride[0];
+    p.chosen_column = args.chosen->stride[1];
+    p.most_chosen = static_cast<int>(args.chosen->shape[1]);
+  }
   std::visit(
       [&](const auto& out) {
         p.out_float = std::is_same_v<typename std::decay_t<decltype(out)>::Element, float>;
@@ -348,6 +364,7 @@ void RunDecodeAttention(const DecodeAttentionArgs& args, const RowLimits& limits
     part.row_base = static_cast<int>(limits.row_base + row);
     part.row_sequence = args.row_sequence.data + row * p.sequence_step;
     part.row_length = args.row_length.data + row * p.length_step;
+    if (args.chosen) part.chosen = args.chosen->data + row * p.chosen_row;
     part.sums = reinterpret_cast<float2*>(part.partials + count * p.heads * kSplits * p.latents);
     std::visit([&](const auto& q) { part.query = OperandOf<3>(q.Rows(row, count)); }, args.query);
     std::visit([&](const auto& out) { part.out = out.Rows(row, count).data; }, args.out);

@@ -58,13 +58,15 @@ void AddProductKernels(KernelSet& set) {
                                                                                   Extent(args.attn, 0), 0,
                                                                                   RowCount(args.w_vc.tensor));
                                                                             }}}});
-  set.decode_attention.push_back(
-      {kName,
-       Contiguous({"query", "kv_pages", "out"}),
-       DecodeAttention,
-       DecodeAttentionWorkspace,
-       {{"kv_lora_rank of at most 1024 and rows of at most 1152 columns",
-         [](const DecodeAttentionArgs& args) { return args.kv_lora_rank <= 1024 && Extent(args.query, 2) <= 1152; }}}});
+  const Kernel<DecodeAttentionArgs> attention = {
+      kName,
+      Contiguous({"query", "kv_pages", "out"}),
+      DecodeAttention,
+      DecodeAttentionWorkspace,
+      {{"kv_lora_rank of at most 1024 and rows of at most 1152 columns",
+        [](const DecodeAttentionArgs& args) { return args.kv_lora_rank <= 1024 && Extent(args.query, 2) <= 1152; }}}};
+  set.decode_attention.push_back(attention);
+  set.sparse_attention.push_back(attention);
   set.prefill_attention.push_back(
       {kName,
        Contiguous({"query", "kv_pages", "w_kc", "w_vc", "out"}),

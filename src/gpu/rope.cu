@@ -30,17 +30,6 @@ struct Place {
   }
 };
 
-__device__ __forceinline__ float Element(const FloatPlane<const void>& x, int64_t at) {
-  return x.half ? FromHalf(static_cast<const uint16_t*>(x.data)[at]) : static_cast<const float*>(x.data)[at];
-}
-__device__ __forceinline__ void SetElement(const FloatPlane<void>& out, int64_t at, float value) {
-  if (out.half) {
-    static_cast<uint16_t*>(out.data)[at] = static_cast<uint16_t>(PackHalves(value, 0.0f));
-  } else {
-    static_cast<float*>(out.data)[at] = value;
-  }
-}
-
 // A thread a pair.
 __global__ void __launch_bounds__(kThreads) RopeKernel(const Params p) {
   WaitForPredecessor();

@@ -74,6 +74,18 @@ bool Has(const FloatPlane<Void>& x, Access access, int64_t n) {
 __device__ __forceinline__ float FromHalf(uint32_t bits) { return std::bit_cast<float>(bits << 16); }
 __device__ __forceinline__ float RoundToHalf(float value) { return FromHalf(PackHalves(value, 0.0f)); }
 
+// The element `at` steps behind the plane's first.
+__device__ __forceinline__ float Element(const FloatPlane<const void>& x, int64_t at) {
+  return x.half ? FromHalf(static_cast<const uint16_t*>(x.data)[at]) : static_cast<const float*>(x.data)[at];
+}
+__device__ __forceinline__ void SetElement(const FloatPlane<void>& out, int64_t at, float value) {
+  if (out.half) {
+    static_cast<uint16_t*>(out.data)[at] = static_cast<uint16_t>(PackHalves(value, 0.0f));
+  } else {
+    static_cast<float*>(out.data)[at] = value;
+  }
+}
+
 __device__ __forceinline__ void DecodeHalves(const uint4& words, float v[kPiece]) {
   const uint32_t word[4] = {words.x, words.y, words.z, words.w};
 #pragma unroll

@@ -34,6 +34,9 @@ void AddRowKernels(KernelSet& set) {
                              {{"few rows in float32, normed to bf16 for the router alone", HonoursNormRouter}}});
   set.silu_mul.push_back({kName, {{.operand = "out", .inner_stride_one = true}}, SiluMul});
   set.combine_experts.push_back({kName, {}, CombineExperts});
+  set.index_key.push_back({kName, {}, IndexKey});
+  set.index_top_k.push_back(
+      {kName, {}, IndexTopK, IndexTopKWorkspace, {{"heads * n of at most 16384, n of at most 256", HonoursIndexTopK}}});
   set.embedding.push_back({kName, {{.operand = "table", .dtypes = kFloats}}, Embedding});
   set.sample.push_back(
       {kName,

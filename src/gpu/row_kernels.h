@@ -20,6 +20,11 @@ void GroupExperts(const ExecContext& context, const GroupExpertsArgs& args);
 void SiluMul(const ExecContext& context, const SiluMulArgs& args);
 void CombineExperts(const ExecContext& context, const CombineExpertsArgs& args);
 void Embedding(const ExecContext& context, const EmbeddingArgs& args);
+void IndexKey(const ExecContext& context, const IndexKeyArgs& args);
+// Scores in the workspace, some rows at a time, then a search for the k-th largest.
+void IndexTopK(const ExecContext& context, const IndexTopKArgs& args);
+bool HonoursIndexTopK(const IndexTopKArgs& args);
+WorkspaceSize IndexTopKWorkspace(const IndexTopKArgs& args, int workers);
 void Sample(const ExecContext& context, const SampleArgs& args);
 WorkspaceSize SampleWorkspace(const SampleArgs& args, int workers);
 

@@ -8,6 +8,7 @@
 
 #include "cuda/backend.h"
 #include "harness.h"
+#include "waiting_kernels.h"
 
 namespace mxmla::test {
 namespace {
@@ -66,44 +67,15 @@ Arena& Memories() {
   return *arena;
 }
 
-// The kernels of Args' op as they were, and as they are run: followed by a wait.
-template <class Args>
-KernelTable<Args> originals;
-
-template <class Args, size_t kIndex>
-void RunAndWait(const ExecContext& context, const Args& args) {
-  originals<Args>[kIndex].run(context, args);
+void WaitForDevice(std::string_view kernel) {
   const cudaError_t status = cudaDeviceSynchronize();
   if (status != cudaSuccess) {
-    Fail(ErrorCode::kDevice, originals<Args>[kIndex].name, "kernels that run", cudaGetErrorString(status));
+    Fail(ErrorCode::kDevice, std::string(kernel), "kernels that run", cudaGetErrorString(status));
   }
-}
-
-template <class Args, size_t... kIndex>
-void MakeWait(KernelTable<Args>* table, std::index_sequence<kIndex...>) {
-  constexpr typename Kernel<Args>::Run kRuns[] = {RunAndWait<Args, kIndex>...};
-  originals<Args> = *table;
-  for (size_t i = 0; i < table->size(); ++i) {
-    if (i == std::size(kRuns)) Fail(ErrorCode::kInternal, "kernels of one op", std::to_string(i), "more");
-    (*table)[i].run = kRuns[i];
-  }
-}
-
-template <class... Tables>
-void MakeAllWait(Tables&... tables) {
-  constexpr auto kMostKernels = std::make_index_sequence<8>{};
-  (MakeWait(&tables, kMostKernels), ...);
 }
 
 const KernelSet& GpuKernels() {
-  static const KernelSet kernels = [] {
-    KernelSet set = cuda::Kernels(false);
-    MakeAllWait(set.rms_norm, set.linear, set.grouped_linear, set.query_absorb, set.value_project, set.quantize,
-                set.flatten_quantize, set.copy, set.rope, set.rope_angles, set.decode_attention, set.prefill_attention,
-                set.router, set.group_experts, set.silu_mul, set.combine_experts, set.embedding, set.sample,
-                set.norm_linear, set.latent_query, set.norm_router, set.gated_experts, set.combined_experts);
-    return set;
-  }();
+  static const KernelSet kernels = Waiting<WaitForDevice>(cuda::Kernels(false));
   return kernels;
 }
 
