@@ -100,9 +100,10 @@ class AnswerParserTest : public testing::Test {
   const std::unique_ptr<Tokenizer> tokenizer_ = MakeMarkerTokenizer();
 };
 
-nlohmann::ordered_json ReadTurns() {
-  return ParseOrderedJsonObject(ReadTextFile(FixturePath("tool_calls.json"), ErrorCode::kData), "fixture",
-                                ErrorCode::kData);
+const nlohmann::ordered_json& ReadTurns() {
+  static const nlohmann::ordered_json turns = ParseOrderedJsonObject(
+      ReadTextFile(FixturePath("tool_calls.json"), ErrorCode::kData), "fixture", ErrorCode::kData);
+  return turns;
 }
 
 // Whatever a template wrote is read back as what it was made of.
