@@ -32,6 +32,7 @@ struct ServeFlags {
   int64_t drain_seconds = 30, header_seconds = 30, body_seconds = 60, idle_seconds = 75, write_seconds = 120;
   int64_t grammar_megabytes = 1024;
   GrammarServiceOptions grammars;
+  int64_t stored_megabytes = 64;
   int64_t max_header_kilobytes = 64, max_body_megabytes = 32, max_unsent_kilobytes = 4096;
   CommonFlags common;
 };
@@ -206,6 +207,7 @@ void Serve(ServeFlags flags) {
   flags.server.http.write_timeout = std::chrono::seconds(flags.write_seconds);
   flags.server.http.max_header_bytes = static_cast<size_t>(flags.max_header_kilobytes) << 10;
   flags.server.http.max_body_bytes = static_cast<size_t>(flags.max_body_megabytes) << 20;
+  flags.server.stored_bytes = static_cast<size_t>(flags.stored_megabytes) << 20;
   flags.server.http.max_unsent_bytes = static_cast<size_t>(flags.max_unsent_kilobytes) << 10;
   serve::ServerOptions options = flags.server;
   options.api_keys = ReadKeys(flags);
@@ -311,6 +313,20 @@ void AddServe(CLI::App& app) {
                    "origin of pages that may ask (CORS), or *; may be given more than once")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command
+      ->add_option("--allow-host", flags->server.allowed_hosts,
+                   "a name of this machine that clients may use, or *, where the server has no key and listens to this "
+                   "machine alone; may be given more than once")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command
+      ->add_option("--stored-responses", flags->server.stored_responses,
+                   "answers of /v1/responses that are kept for later requests; 0: none")
+      ->check(CLI::Range(0, 1 << 20))
+      ->capture_default_str();
+  command->add_option("--stored-memory", flags->stored_megabytes, "MB that they may take")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
   command->add_option("--access-log", flags->access_log,
                       "a JSON line a request, without texts, to a file; - is stderr");
   command->add_option("--http-threads", http.threads, "threads for connections")

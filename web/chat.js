@@ -157,11 +157,21 @@ export class Chat {
 function forApi({ role, content, toolCalls }) {
   if (role === "user") return { role, content };
   const { answer } = splitThinking(content);
-  if (toolCalls?.length) {
-    return { role, content: answer, tool_calls: toolCalls.map((call) => ({ id: call.id, type: "function",
+  const whole = (toolCalls ?? []).filter((call) => isJson(call.arguments)); // one that was broken off is no call
+  if (whole.length) {
+    return { role, content: answer, tool_calls: whole.map((call) => ({ id: call.id, type: "function",
       function: { name: call.name, arguments: call.arguments } })) };
   }
   return answer === "" ? null : { role, content: answer };
+}
+
+function isJson(text) {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 // Draws at most once a frame, however fast tokens come.

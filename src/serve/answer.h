@@ -33,7 +33,7 @@ struct ChoiceEnd {
 };
 
 struct Choice {
-  std::vector<AnsweredPart> parts;  // texts of one kind joined
+  std::vector<AnsweredPart> parts;  // kReasoning, kText, and kToolCall with all of its arguments
   ChoiceEnd end;
 };
 

@@ -2,7 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <map>
+
 #include "core/error.h"
+#include "serve/choice_writer.h"
 
 namespace mxmla::serve {
 namespace {
@@ -62,108 +65,74 @@ std::vector<Message> ReadMessages(const ServedText& text, const Json& body) {
   return messages;
 }
 
-ChatOptions ReadChatOptions(const Json& body) {
-  ChatOptions options;
-  options.variables = Json::object();
-  if (const Json* variables = FindField(body, "chat_template_kwargs")) {
-    if (!variables->is_object()) RefuseField("chat_template_kwargs", "an object", variables->type_name());
-    options.variables = *variables;
-  }
-  if (const auto effort = TextField(body, "reasoning_effort")) options.variables["reasoning_effort"] = *effort;
-  options.add_generation_prompt = BoolField(body, "add_generation_prompt").value_or(true);
-  return options;
-}
-
 // Of {"type": "function", "function": {"name": ...}}
 std::optional<std::string> ChosenFunction(const Json& choice) {
   const Json* function = FindField(choice, "function");
   return function && function->is_object() ? TextField(*function, "name") : std::nullopt;
 }
 
-class ChatCompletionWriter final : public AnswerWriter {
+class ChatCompletionWriter final : public ChoiceWriter {
  public:
   ChatCompletionWriter(const Tokenizer& tokenizer, bool with_logprobs, bool with_usage)
-      : tokenizer_(tokenizer), with_logprobs_(with_logprobs), with_usage_(with_usage) {}
-
-  Json Whole(const AnswerHead& head, const std::vector<Choice>& choices, const Usage& usage) override {
-    Json list = Json::array();
-    for (const Choice& choice : choices) list.push_back(ChoiceJson(list.size(), choice));
-    return {{"id", head.id},       {"object", "chat.completion"}, {"created", head.created},
-            {"model", head.model}, {"choices", std::move(list)},  {"usage", UsageJson(usage)}};
-  }
-
-  std::string Begin(const AnswerHead& head, const Usage&) override {
-    head_ = head;
-    return {};
-  }
+      : ChoiceWriter("chat.completion", "chat.completion.chunk", with_usage),
+        tokenizer_(tokenizer),
+        with_logprobs_(with_logprobs) {}
 
   std::string Part(size_t choice, const AnsweredPart& answered) override {
-    State& state = StateOf(choice);
+    const AnswerPart& part = answered.part;
+    // The client sees by the arguments, and by the reason at the end, which calls are whole.
+    if (part.kind == Kind::kCallEnd || part.kind == Kind::kCallBroken) return {};
     Json delta = Json::object();
-    const bool first = !std::exchange(state.begun, true);
-    if (first) delta["role"] = "assistant";
-    switch (answered.part.kind) {
-      case AnswerPart::Kind::kText:
-        delta["content"] = answered.part.text;
+    const bool is_first = IsFirst(choice);
+    if (is_first) delta["role"] = "assistant";
+    switch (part.kind) {
+      case Kind::kReasoning:
+        delta["reasoning_content"] = part.text;
         break;
-      case AnswerPart::Kind::kReasoning:
-        delta["reasoning_content"] = answered.part.text;
-        break;
-      case AnswerPart::Kind::kToolCall:
-        if (first) delta["content"] = nullptr;
-        Json call = CallJson(answered.part.call);
-        call["index"] = state.calls++;
+      case Kind::kToolCall: {
+        if (is_first) delta["content"] = nullptr;
+        Json call = {{"index", calls_[choice]++}};
+        call.update(CallJson(part.call));
         delta["tool_calls"] = Json::array({std::move(call)});
         break;
+      }
+      case Kind::kArguments:
+        delta["tool_calls"] = Json::array({{{"index", calls_[choice] - 1}, {"function", {{"arguments", part.text}}}}});
+        break;
+      default:
+        delta["content"] = part.text;
     }
-    return Event(Json::array({{{"index", choice},
-                               {"delta", std::move(delta)},
-                               {"logprobs", Logprobs(answered.logprobs)},
-                               {"finish_reason", nullptr}}}));
+    return Event(EventChoice(choice, std::move(delta), answered.logprobs, nullptr));
   }
-
-  std::string End(size_t choice, const ChoiceEnd& end) override {
-    std::string events;
-    if (!StateOf(choice).begun) events = Part(choice, {});
-    return events + Event(Json::array({{{"index", choice},
-                                        {"delta", Json::object()},
-                                        {"logprobs", Logprobs(end.logprobs)},
-                                        {"finish_reason", FinishReasonName(end)}}}));
-  }
-
-  std::string Finish(const Usage& usage) override {
-    std::string events;
-    if (with_usage_) {
-      Json event = EventJson(Json::array());
-      event["usage"] = UsageJson(usage);
-      events = ServerSentEvent(event);
-    }
-    return events + "data: [DONE]\n\n";
-  }
-
-  std::string Fail(const ApiError& error) override { return ServerSentEvent(error.Json()) + "data: [DONE]\n\n"; }
 
   const char* id_prefix() const override { return "chatcmpl-"; }
 
  private:
-  struct State {
-    bool begun = false;  // an event of it was sent
-    int64_t calls = 0;
-  };
+  using Kind = AnswerPart::Kind;
 
   static Json CallJson(const ToolCall& call) {
     return {{"id", call.id}, {"type", "function"}, {"function", {{"name", call.name}, {"arguments", call.arguments}}}};
   }
 
-  Json ChoiceJson(size_t index, const Choice& choice) const {
+  Json EventChoice(size_t index, Json delta, const std::vector<TokenLogprob>& logprobs, Json finish_reason) const {
+    return {{"index", index},
+            {"delta", std::move(delta)},
+            {"logprobs", Logprobs(logprobs)},
+            {"finish_reason", std::move(finish_reason)}};
+  }
+  Json LastChoice(size_t index, const ChoiceEnd& end) override {
+    return EventChoice(index, Json::object(), end.logprobs, FinishReasonName(end));
+  }
+
+  Json ChoiceJson(size_t index, const Choice& choice) override {
     std::string content, reasoning;
     Json calls = Json::array();
     std::vector<TokenLogprob> logprobs;
     for (const AnsweredPart& answered : choice.parts) {
       const AnswerPart& part = answered.part;
-      if (part.kind == AnswerPart::Kind::kText) content += part.text;
-      if (part.kind == AnswerPart::Kind::kReasoning) reasoning += part.text;
-      if (part.kind == AnswerPart::Kind::kToolCall) calls.push_back(CallJson(part.call));
+      if (part.kind == Kind::kText) content += part.text;
+      if (part.kind == Kind::kReasoning) reasoning += part.text;
+      if (part.kind == Kind::kToolCall) calls.push_back(CallJson(part.call));
       logprobs.insert(logprobs.end(), answered.logprobs.begin(), answered.logprobs.end());
     }
     logprobs.insert(logprobs.end(), choice.end.logprobs.begin(), choice.end.logprobs.end());
@@ -184,24 +153,9 @@ class ChatCompletionWriter final : public AnswerWriter {
     return {{"content", std::move(content)}};
   }
 
-  Json EventJson(Json choices) const {
-    return {{"id", head_.id},
-            {"object", "chat.completion.chunk"},
-            {"created", head_.created},
-            {"model", head_.model},
-            {"choices", std::move(choices)}};
-  }
-  std::string Event(Json choices) const { return ServerSentEvent(EventJson(std::move(choices))); }
-
-  State& StateOf(size_t choice) {
-    if (choice >= states_.size()) states_.resize(choice + 1);
-    return states_[choice];
-  }
-
   const Tokenizer& tokenizer_;
-  const bool with_logprobs_, with_usage_;
-  AnswerHead head_;
-  std::vector<State> states_;
+  const bool with_logprobs_;
+  std::map<size_t, int64_t> calls_;  // of each choice, so far
 };
 
 }  // namespace
@@ -215,7 +169,11 @@ ChatRequest ReadChatCompletion(const ServedText& text, const Json& body) {
   const auto top = IntegerField(body, "top_logprobs", 0, kMaxTopLogprobs);
   if (top && !generate.logprobs) RefuseField("top_logprobs", "logprobs beside it", "it alone");
   generate.sampling.top_logprobs = static_cast<int32_t>(top.value_or(0));
-  request.options = ReadChatOptions(body);
+  request.options.variables = TemplateVariables(body);
+  if (const auto effort = TextField(body, "reasoning_effort")) {
+    request.options.variables["reasoning_effort"] = *effort;
+  }
+  request.options.add_generation_prompt = BoolField(body, "add_generation_prompt").value_or(true);
   request.parallel_tool_calls = BoolField(body, "parallel_tool_calls").value_or(true);
   const ToolChoice choice = ReadToolChoice(body, ChosenFunction);
   const Json* tools = FindField(body, "tools");

@@ -109,6 +109,13 @@ ToolChoice ReadToolChoice(const Json& body, std::optional<std::string> (*name_of
   return choice;
 }
 
+Json TemplateVariables(const Json& body) {
+  const Json* variables = FindField(body, "chat_template_kwargs");
+  if (!variables) return Json::object();
+  if (!variables->is_object()) RefuseField("chat_template_kwargs", "an object", ShowField(*variables));
+  return *variables;
+}
+
 void OfferTools(const ServedText& text, const Json& tools, const std::string& field, const ToolChoice& choice,
                 ChatRequest* request) {
   if (!tools.is_array() || tools.size() > kMostTools) {

@@ -35,6 +35,10 @@ Json FunctionTool(const Json& name, const Json& description, const Json& paramet
 // (ApiError 400): anything else.
 ToolChoice ReadToolChoice(const Json& body, std::optional<std::string> (*name_of)(const Json& choice));
 
+// `chat_template_kwargs`: the template's variables; an empty object where there are none. Refused (ApiError 400): what
+// is no object.
+Json TemplateVariables(const Json& body);
+
 // Offers `tools`, a list as OpenAI's chat API has it, to the model. `field` names it in errors. Refused (ApiError 400,
 // naming the field): what is malformed; a choice that wants a call without tools; tools of a model whose template or
 // format of calls is not known. A choice other than auto and none, and strict schemas, become

@@ -22,13 +22,16 @@ void MoveTo(std::vector<TokenLogprob>* to, std::vector<TokenLogprob> from) {
   to->insert(to->end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
 }
 
-// Joins a text to one of its kind.
-void AppendPart(AnsweredPart part, std::vector<AnsweredPart>* parts) {
-  const bool joins =
-      part.part.kind != AnswerPart::Kind::kToolCall && !parts->empty() && parts->back().part.kind == part.part.kind;
+// Adds a part to those of a whole answer, as mxmla::JoinPart does.
+void JoinPart(AnsweredPart part, std::vector<AnsweredPart>* parts) {
+  using Kind = AnswerPart::Kind;
+  const Kind kind = part.part.kind;
+  const bool is_text = kind == Kind::kText || kind == Kind::kReasoning;
+  const bool joins = is_text ? !parts->empty() && parts->back().part.kind == kind : kind == Kind::kArguments;
   if (!joins) return parts->push_back(std::move(part));
-  parts->back().part.text += part.part.text;
-  MoveTo(&parts->back().logprobs, std::move(part.logprobs));
+  AnsweredPart& last = parts->back();
+  (is_text ? last.part.text : last.part.call.arguments) += part.part.text;
+  MoveTo(&last.logprobs, std::move(part.logprobs));
 }
 
 // Lives until the last of its choices has ended; all of it but Prepare, Start and Abandon runs on the engine's thread.
@@ -130,15 +133,24 @@ class Completion : public std::enable_shared_from_this<Completion> {
   }
 
   void Emit(size_t i, AnswerPart part) {
+    using Kind = AnswerPart::Kind;
     Running& running = choices_[i];
-    if (part.kind == AnswerPart::Kind::kToolCall) {
-      part.call.id = CallId(i, part.call.id);
-      running.choice.end.has_calls = true;
+    if (part.kind == Kind::kToolCall) part.call.id = CallId(i, part.call.id);
+    if (part.kind == Kind::kCallEnd) running.choice.end.has_calls = true;
+    AnsweredPart answered{std::move(part), {}};
+    const bool is_end = answered.part.kind == Kind::kCallEnd || answered.part.kind == Kind::kCallBroken;
+    if (!is_end) answered.logprobs = std::exchange(running.logprobs, {});
+    if (job_.stream) {
+      BeginStream();
+      responder_->Write(writer_->Part(i, answered));
+    } else if (answered.part.kind == Kind::kCallBroken) {
+      std::vector<AnsweredPart>& parts = running.choice.parts;
+      MoveTo(&parts.back().logprobs, std::exchange(running.logprobs, {}));
+      running.logprobs = std::move(parts.back().logprobs);  // they are its text's
+      parts.pop_back();
+    } else if (!is_end) {
+      JoinPart(std::move(answered), &running.choice.parts);
     }
-    AnsweredPart answered{std::move(part), std::exchange(running.logprobs, {})};
-    if (!job_.stream) return AppendPart(std::move(answered), &running.choice.parts);
-    BeginStream();
-    responder_->Write(writer_->Part(i, answered));
   }
 
   void BeginStream() {

@@ -20,12 +20,13 @@ void Completions(const ServedText& text, std::string_view body_text, Engine& eng
   RunCompletion(std::move(completion.job), std::move(completion.writer), text, engine, metrics, std::move(responder));
 }
 
-void Responses(const ServedText& text, std::string_view body_text, Engine& engine, Metrics& metrics,
-               std::shared_ptr<Responder> responder) {
+void Responses(const ServedText& text, std::string_view body_text, ResponseStore& store, const std::string& owner,
+               Engine& engine, Metrics& metrics, std::shared_ptr<Responder> responder) {
   const Json body = ReadBody(body_text);
-  const ChatRequest request = ReadResponse(text, body);
-  RunCompletion(ChatJob(text, request), MakeResponseWriter(text, body, request), text, engine, metrics,
-                std::move(responder));
+  const Json previous = PreviousItems(body, store, owner);
+  const ChatRequest request = ReadResponse(text, body, previous);
+  RunCompletion(ChatJob(text, request), MakeResponseWriter(text, body, request, KeepIn(store, owner, body, previous)),
+                text, engine, metrics, std::move(responder));
 }
 
 void Messages(const ServedText& text, std::string_view body_text, Engine& engine, Metrics& metrics,

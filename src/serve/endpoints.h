@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "serve/completion.h"
+#include "serve/response_store.h"
 #include "serve/served_text.h"
 
 namespace mxmla::serve {
@@ -14,8 +15,9 @@ void ChatCompletions(const ServedText& text, std::string_view body, Engine& engi
                      std::shared_ptr<Responder> responder);
 void Completions(const ServedText& text, std::string_view body, Engine& engine, Metrics& metrics,
                  std::shared_ptr<Responder> responder);
-void Responses(const ServedText& text, std::string_view body, Engine& engine, Metrics& metrics,
-               std::shared_ptr<Responder> responder);
+// The answer goes into `store`, which outlives the run, as that of `owner`.
+void Responses(const ServedText& text, std::string_view body, ResponseStore& store, const std::string& owner,
+               Engine& engine, Metrics& metrics, std::shared_ptr<Responder> responder);
 void Messages(const ServedText& text, std::string_view body, Engine& engine, Metrics& metrics,
               std::shared_ptr<Responder> responder);
 // POST /v1/messages/count_tokens: {"input_tokens"} of what /v1/messages would be asked.

@@ -252,6 +252,7 @@ struct HttpServer::Impl {
   std::atomic<int64_t> connections{0};
   std::atomic<bool> stopping{false};
   uint16_t port = 0;
+  bool is_loopback = false;
   std::vector<std::thread> threads;
 
   void Listen() {
@@ -273,6 +274,7 @@ struct HttpServer::Impl {
     acceptor.listen(asio::socket_base::max_listen_connections, error);
     check("an address to listen on");
     port = acceptor.local_endpoint().port();
+    is_loopback = acceptor.local_endpoint().address().is_loopback();
   }
 
   asio::awaitable<void> Accept() {
@@ -446,6 +448,7 @@ HttpServer::HttpServer(const HttpServerOptions& options, HttpHandler handler)
 HttpServer::~HttpServer() { Stop(); }
 
 uint16_t HttpServer::port() const { return impl_->port; }
+bool HttpServer::is_loopback() const { return impl_->is_loopback; }
 int64_t HttpServer::connections() const { return impl_->connections; }
 
 void HttpServer::ReloadTls() {

@@ -37,6 +37,7 @@ class HttpServer {
 
   uint16_t port() const;
   int64_t connections() const;
+  bool is_loopback() const;  // whether only this machine can connect
   // Reads the TLS files again, for connections to come. Errors: as the constructor's; the old ones then stay.
   void ReloadTls();
   // No more connections are accepted, and those that are open end after the answer that they wait for.

@@ -181,11 +181,7 @@ ChatRequest ReadMessagesRequest(const ServedText& text, const Json& body, bool c
   }
   request.generation = ReadGenerationFields(generation, text.suggested, text.vocab_size);
   if (!counts_only && !request.generation.max_tokens) RefuseField("max_tokens", "a whole number", "none");
-  request.options.variables = Json::object();
-  if (const Json* variables = FindField(body, "chat_template_kwargs")) {
-    if (!variables->is_object()) RefuseField("chat_template_kwargs", "an object", ShowField(*variables));
-    request.options.variables = *variables;
-  }
+  request.options.variables = TemplateVariables(body);
   ReadThinking(body, &request.options, &request.generation);
   const ToolChoice choice = ReadToolChoice(body, &request);
   const Json* tools = FindField(body, "tools");

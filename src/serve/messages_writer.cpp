@@ -1,3 +1,6 @@
+#include <optional>
+
+#include "core/error.h"
 #include "serve/messages.h"
 
 namespace mxmla::serve {
@@ -45,31 +48,37 @@ class MessagesWriter final : public AnswerWriter {
 
   std::string Part(size_t, const AnsweredPart& answered) override {
     const AnswerPart& part = answered.part;
-    std::string events;
-    if (open_ && (part.kind == Kind::kToolCall || part.kind != kind_)) events += EndBlock();
-    if (!open_) {
-      open_ = true;
-      kind_ = part.kind;
-      events += Event("content_block_start", {{"index", index_}, {"content_block", EmptyBlock(part)}});
-    }
     switch (part.kind) {
       case Kind::kText:
-        return events + Delta({{"type", "text_delta"}, {"text", part.text}});
+        return OpenBlock(part) + Delta({{"type", "text_delta"}, {"text", part.text}});
       case Kind::kReasoning:
-        return events + Delta({{"type", "thinking_delta"}, {"thinking", part.text}});
+        return OpenBlock(part) + Delta({{"type", "thinking_delta"}, {"thinking", part.text}});
       case Kind::kToolCall:
-        events += Delta({{"type", "input_json_delta"}, {"partial_json", part.call.arguments}});
-        return events + EndBlock();
+        call_ = part.call.name;
+        return OpenBlock(part);
+      case Kind::kArguments:
+        return Delta({{"type", "input_json_delta"}, {"partial_json", part.text}});
+      case Kind::kCallEnd:
+        return EndBlock();
+      case Kind::kCallBroken:
+        broken_ = call_;
+        return EndBlock();
     }
-    return events;
+    return {};
   }
 
   std::string End(size_t, const ChoiceEnd& end) override {
     SetStop(end, &delta_);
+    // max_tokens says already that the last call may be cut off.
+    if (end.reason == FinishReason::kLength) broken_.reset();
     return open_ ? EndBlock() : std::string();
   }
 
+  // This API's clients read unfinished JSON as far as it goes, and would call a tool with half of its arguments.
   std::string Finish(const Usage& usage) override {
+    if (broken_) {
+      return Fail({500, "server_error", ErrorLine("call of " + *broken_, "a JSON object, whole", "none", "ask again")});
+    }
     return Event("message_delta", {{"delta", delta_}, {"usage", MessagesUsage(usage)}}) +
            Event("message_stop", Json::object());
   }
@@ -89,10 +98,9 @@ class MessagesWriter final : public AnswerWriter {
       case Kind::kReasoning:
         // Thoughts are sent back as they are, so nothing is signed.
         return {{"type", "thinking"}, {"thinking", ""}, {"signature", ""}};
-      case Kind::kToolCall:
+      default:
         return {{"type", "tool_use"}, {"id", part.call.id}, {"name", part.call.name}, {"input", Json::object()}};
     }
-    return {};
   }
 
   static Json MessageJson(const AnswerHead& head, const Usage& usage) {
@@ -119,6 +127,15 @@ class MessagesWriter final : public AnswerWriter {
   std::string Delta(const Json& delta) const {
     return Event("content_block_delta", {{"index", index_}, {"delta", delta}});
   }
+  // The block that the part belongs to, behind the end of another.
+  std::string OpenBlock(const AnswerPart& part) {
+    std::string events;
+    if (open_ && part.kind == kind_) return events;
+    if (open_) events = EndBlock();
+    open_ = true;
+    kind_ = part.kind;
+    return events + Event("content_block_start", {{"index", index_}, {"content_block", EmptyBlock(part)}});
+  }
   std::string EndBlock() {
     open_ = false;
     std::string events;
@@ -128,6 +145,8 @@ class MessagesWriter final : public AnswerWriter {
 
   Kind kind_ = Kind::kText;  // of the block that is open
   bool open_ = false;
+  std::string call_;                   // the tool of the last call
+  std::optional<std::string> broken_;  // that of a call that is none after all
   int64_t index_ = 0;
   Json delta_ = Json::object();
 };

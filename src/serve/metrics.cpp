@@ -45,6 +45,8 @@ struct Metrics::Impl {
   prometheus::Gauge& waiting = AddGauge("mxmla_requests_waiting", "Requests that wait for pages or a place");
   prometheus::Gauge& open = AddGauge("mxmla_requests_open", "Requests handed to the engine and not ended");
   prometheus::Gauge& connections = AddGauge("mxmla_connections", "Open connections");
+  prometheus::Gauge& stored = AddGauge("mxmla_stored_responses", "Answers of /v1/responses that are kept");
+  prometheus::Gauge& stored_bytes = AddGauge("mxmla_stored_bytes", "Their bytes");
   prometheus::Gauge& pages = AddGauge("mxmla_kv_pages", "Pages of the KV cache");
   prometheus::Gauge& used_pages = AddGauge("mxmla_kv_pages_used", "Of them, held by requests");
   prometheus::Gauge& cached_pages = AddGauge("mxmla_kv_pages_cached", "Of them, free but found by their tokens");
@@ -81,12 +83,15 @@ void Metrics::ObserveAnswer(double seconds, int64_t prompt_tokens, int64_t cache
   impl_->new_tokens.Increment(static_cast<double>(new_tokens));
 }
 
-std::string Metrics::Text(const EngineState& state, int64_t open_requests, int64_t connections) const {
+std::string Metrics::Text(const Moment& moment) const {
+  const EngineState& state = moment.state;
   impl_->ready.Set(state.phase == EngineState::Phase::kReady ? 1 : 0);
   impl_->running.Set(static_cast<double>(state.running));
   impl_->waiting.Set(static_cast<double>(state.waiting));
-  impl_->open.Set(static_cast<double>(open_requests));
-  impl_->connections.Set(static_cast<double>(connections));
+  impl_->open.Set(static_cast<double>(moment.open_requests));
+  impl_->connections.Set(static_cast<double>(moment.connections));
+  impl_->stored.Set(static_cast<double>(moment.stored_responses));
+  impl_->stored_bytes.Set(static_cast<double>(moment.stored_bytes));
   impl_->pages.Set(static_cast<double>(state.pages));
   impl_->used_pages.Set(static_cast<double>(state.used_pages));
   impl_->cached_pages.Set(static_cast<double>(state.cached_pages));

@@ -21,8 +21,13 @@ class Metrics {
   void ObserveTokenTime(double seconds);
   void ObserveAnswer(double seconds, int64_t prompt_tokens, int64_t cached_tokens, int64_t new_tokens);
 
-  // The text format of Prometheus, with the engine's numbers of this moment.
-  std::string Text(const EngineState& state, int64_t open_requests, int64_t connections) const;
+  struct Moment {
+    EngineState state;
+    int64_t open_requests, connections;
+    size_t stored_responses, stored_bytes;
+  };
+  // The text format of Prometheus, with the numbers of this moment.
+  std::string Text(const Moment& moment) const;
 
  private:
   struct Impl;

@@ -11,13 +11,12 @@ namespace {
 constexpr size_t kMostItems = 100'000;
 
 // Those of the answer's fields that this server does not carry out.
-constexpr const char* kRefused[] = {"previous_response_id", "conversation", "prompt",
-                                    "context_management",   "image",        "moderation"};
+constexpr const char* kRefused[] = {"conversation", "prompt", "context_management", "image", "moderation"};
 
 void RefuseUncarried(const Json& body) {
   for (const char* name : kRefused) {
     if (const Json* value = FindField(body, name)) {
-      RefuseField(name, "none: nothing is stored, send the whole conversation as input", ShowField(*value));
+      RefuseField(name, "none, as this server does not carry it out", ShowField(*value));
     }
   }
   if (BoolField(body, "background").value_or(false)) RefuseField("background", "false", "true");
@@ -160,10 +159,13 @@ std::optional<std::string> ChosenFunction(const Json& choice) {
   return choice.value("type", Json()) == "function" ? TextField(choice, "name") : std::nullopt;
 }
 
-std::vector<Message> ReadInput(const ServedText& text, const Json& body) {
+std::vector<Message> ReadInput(const ServedText& text, const Json& body, const Json& previous) {
   Conversation conversation(text);
   if (const auto instructions = TextField(body, "instructions")) {
     conversation.Add({{"role", "system"}, {"content", *instructions}}, "instructions");
+  }
+  for (size_t i = 0; i < previous.size(); ++i) {
+    conversation.Add(previous[i], fmt::format("previous_response_id[{}]", i));
   }
   const Json* input = FindField(body, "input");
   if (!input) RefuseField("input", "a text or a list of items", "none");
@@ -180,7 +182,7 @@ std::vector<Message> ReadInput(const ServedText& text, const Json& body) {
 
 }  // namespace
 
-ChatRequest ReadResponse(const ServedText& text, const Json& body) {
+ChatRequest ReadResponse(const ServedText& text, const Json& body, const Json& previous) {
   CheckModel(text, body);
   RefuseUncarried(body);
   ChatRequest request;
@@ -210,11 +212,7 @@ ChatRequest ReadResponse(const ServedText& text, const Json& body) {
   if (top.value_or(0) > 0 && !request.generation.request.logprobs) {
     RefuseField("top_logprobs", "message.output_text.logprobs in include beside it", "it alone");
   }
-  request.options.variables = Json::object();
-  if (const Json* variables = FindField(body, "chat_template_kwargs")) {
-    if (!variables->is_object()) RefuseField("chat_template_kwargs", "an object", ShowField(*variables));
-    request.options.variables = *variables;
-  }
+  request.options.variables = TemplateVariables(body);
   if (const Json* reasoning = FindField(body, "reasoning")) {
     if (!reasoning->is_object()) RefuseField("reasoning", "an object", ShowField(*reasoning));
     if (const auto effort = TextField(*reasoning, "effort")) request.options.variables["reasoning_effort"] = *effort;
@@ -223,8 +221,38 @@ ChatRequest ReadResponse(const ServedText& text, const Json& body) {
   const ToolChoice choice = ReadToolChoice(body, ChosenFunction);
   const Json* tools = FindField(body, "tools");
   OfferTools(text, ChatTools(tools ? *tools : Json::array()), "tools", choice, &request);
-  request.messages = ReadInput(text, body);
+  request.messages = ReadInput(text, body, previous);
   return request;
+}
+
+Json PreviousItems(const Json& body, ResponseStore& store, const std::string& owner) {
+  const auto id = TextField(body, "previous_response_id");
+  if (!id) return Json::array();
+  const auto found = store.Find(*id, owner);
+  if (!found) {
+    throw ApiError(400, "invalid_request_error",
+                   ErrorLine("previous_response_id", "an answer that is kept", *id, "send the conversation as input"),
+                   "previous_response_id", "previous_response_not_found");
+  }
+  return Json::parse(found->items);
+}
+
+KeepResponse KeepIn(ResponseStore& store, const std::string& owner, const Json& body, const Json& previous) {
+  if (!BoolField(body, "store").value_or(true) || !store.keeps_any()) return {};
+  Json items = previous;
+  if (const Json* input = FindField(body, "input"); input && input->is_string()) {
+    items.push_back({{"type", "message"}, {"role", "user"}, {"content", *input}});
+  } else if (input && input->is_array()) {
+    items.insert(items.end(), input->begin(), input->end());
+  }
+  return [&store, owner, items = std::move(items)](const Json& response) {
+    Json conversation = items;
+    for (const Json& item : response["output"]) {
+      // A call that was broken off stands behind it as text.
+      if (item["type"] != "function_call" || item["status"] == "completed") conversation.push_back(item);
+    }
+    store.Put(response["id"].get<std::string>(), {owner, DumpJson(response), DumpJson(conversation)});
+  };
 }
 
 }  // namespace mxmla::serve

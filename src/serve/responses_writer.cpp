@@ -1,4 +1,5 @@
 #include <ctime>
+#include <utility>
 
 #include "serve/responses.h"
 
@@ -9,8 +10,8 @@ using Kind = AnswerPart::Kind;
 
 class ResponseWriter final : public AnswerWriter {
  public:
-  ResponseWriter(const ServedText& text, const Json& body, const ChatRequest& request)
-      : tokenizer_(*text.tokenizer), with_logprobs_(request.generation.request.logprobs) {
+  ResponseWriter(const ServedText& text, const Json& body, const ChatRequest& request, KeepResponse keep)
+      : tokenizer_(*text.tokenizer), with_logprobs_(request.generation.request.logprobs), keep_(std::move(keep)) {
     const auto repeat = [&](const char* name, const Json& otherwise) {
       const Json* value = FindField(body, name);
       repeated_[name] = value ? *value : otherwise;
@@ -20,9 +21,9 @@ class ResponseWriter final : public AnswerWriter {
     repeat("max_output_tokens", nullptr);
     repeat("metadata", Json::object());
     repeated_["parallel_tool_calls"] = request.parallel_tool_calls;
-    repeated_["previous_response_id"] = nullptr;
+    repeat("previous_response_id", nullptr);
     repeat("reasoning", {{"effort", nullptr}, {"summary", nullptr}});
-    repeated_["store"] = false;
+    repeated_["store"] = static_cast<bool>(keep_);
     repeated_["temperature"] = sampling.temperature;
     repeat("text", {{"format", {{"type", "text"}}}});
     repeat("tool_choice", "auto");
@@ -37,10 +38,12 @@ class ResponseWriter final : public AnswerWriter {
     for (const AnsweredPart& part : choices[0].parts) {
       OpenItem(part.part);
       Extend(part);
-      CloseItem(choices[0].end);
+      CloseItem(StatusOf(choices[0].end));
     }
     AddLastLogprobs(choices[0].end);
-    return ResponseJson(StatusOf(choices[0].end), &usage);
+    Json response = ResponseJson(StatusOf(choices[0].end), &usage);
+    if (keep_ && choices[0].end.reason != FinishReason::kCancelled) keep_(response);
+    return response;
   }
 
   std::string Begin(const AnswerHead& head, const Usage&) override {
@@ -52,9 +55,13 @@ class ResponseWriter final : public AnswerWriter {
 
   std::string Part(size_t, const AnsweredPart& answered) override {
     const AnswerPart& part = answered.part;
+    if (part.kind == Kind::kCallEnd) return EndItem({});
+    if (part.kind == Kind::kCallBroken) return DoneItem("incomplete");  // its text follows
     std::string events;
-    if (item_ && (part.kind == Kind::kToolCall || part.kind != kind_)) events += EndItem({});
-    if (!item_) events += BeginItem(part);
+    if (part.kind != Kind::kArguments) {
+      if (item_ && part.kind != kind_) events += EndItem({});
+      if (!item_) events += BeginItem(part);
+    }
     Extend(answered);
     switch (part.kind) {
       case Kind::kText:
@@ -62,15 +69,16 @@ class ResponseWriter final : public AnswerWriter {
                               InPart({{"delta", part.text}, {"logprobs", Logprobs(answered.logprobs)}}));
       case Kind::kReasoning:
         return events + Event("response.reasoning_text.delta", InPart({{"delta", part.text}}));
-      case Kind::kToolCall:
-        events += Event("response.function_call_arguments.delta", InItem({{"delta", part.call.arguments}}));
-        return events + EndItem({});
+      case Kind::kArguments:
+        return Event("response.function_call_arguments.delta", InItem({{"delta", part.text}}));
+      default:
+        return events;
     }
-    return events;
   }
 
   std::string End(size_t, const ChoiceEnd& end) override {
     status_ = StatusOf(end);
+    is_cancelled_ = end.reason == FinishReason::kCancelled;
     std::string events;
     if (item_) events = EndItem(end);
     AddLastLogprobs(end);
@@ -79,6 +87,7 @@ class ResponseWriter final : public AnswerWriter {
 
   std::string Finish(const Usage& usage) override {
     const Json response = ResponseJson(status_, &usage);
+    if (keep_ && !is_cancelled_) keep_(response);
     return Event(status_ == "completed" ? "response.completed" : "response.incomplete", {{"response", response}});
   }
 
@@ -118,7 +127,7 @@ class ResponseWriter final : public AnswerWriter {
                      {"content", Json::array()},
                      {"status", "in_progress"}};
         break;
-      case Kind::kToolCall:
+      default:
         item_ = Json{{"id", ItemId("fc_")},     {"type", "function_call"}, {"status", "in_progress"},
                      {"call_id", part.call.id}, {"name", part.call.name},  {"arguments", ""}};
         break;
@@ -128,7 +137,7 @@ class ResponseWriter final : public AnswerWriter {
   }
 
   void Extend(const AnsweredPart& answered) {
-    text_ += answered.part.kind == Kind::kToolCall ? answered.part.call.arguments : answered.part.text;
+    text_ += answered.part.text + answered.part.call.arguments;
     for (Json& entry : Logprobs(answered.logprobs)) logprobs_.push_back(std::move(entry));
   }
 
@@ -138,13 +147,13 @@ class ResponseWriter final : public AnswerWriter {
   }
 
   // The item with its text joins the output.
-  void CloseItem(const ChoiceEnd& end) {
+  void CloseItem(const std::string& status) {
     if (kind_ == Kind::kToolCall) {
       (*item_)["arguments"] = text_;
     } else {
       (*item_)["content"].push_back(PartJson(text_, logprobs_));
     }
-    (*item_)["status"] = StatusOf(end);
+    (*item_)["status"] = status;
     output_.push_back(std::move(*item_));
     item_.reset();
   }
@@ -176,9 +185,13 @@ class ResponseWriter final : public AnswerWriter {
       events = Event(is_text ? "response.output_text.done" : "response.reasoning_text.done", std::move(done));
       events += Event("response.content_part.done", InPart({{"part", PartJson(text_, logprobs_)}}));
     }
+    return events + DoneItem(StatusOf(end));
+  }
+
+  std::string DoneItem(const std::string& status) {
     const size_t index = output_.size();
-    CloseItem(end);
-    return events + Event("response.output_item.done", {{"output_index", index}, {"item", output_.back()}});
+    CloseItem(status);
+    return Event("response.output_item.done", {{"output_index", index}, {"item", output_.back()}});
   }
 
   Json InItem(Json fields) const {
@@ -225,6 +238,7 @@ class ResponseWriter final : public AnswerWriter {
 
   const Tokenizer& tokenizer_;
   const bool with_logprobs_;
+  const KeepResponse keep_;
   Json repeated_ = Json::object();
   AnswerHead head_;
   Json output_ = Json::array();  // items that are complete
@@ -233,13 +247,15 @@ class ResponseWriter final : public AnswerWriter {
   std::string text_;             // its text, or arguments
   Json logprobs_ = Json::array();
   std::string status_ = "completed";
+  bool is_cancelled_ = false;
   int64_t sequence_ = 0;
 };
 
 }  // namespace
 
-std::unique_ptr<AnswerWriter> MakeResponseWriter(const ServedText& text, const Json& body, const ChatRequest& request) {
-  return std::make_unique<ResponseWriter>(text, body, request);
+std::unique_ptr<AnswerWriter> MakeResponseWriter(const ServedText& text, const Json& body, const ChatRequest& request,
+                                                 KeepResponse keep) {
+  return std::make_unique<ResponseWriter>(text, body, request, std::move(keep));
 }
 
 }  // namespace mxmla::serve

@@ -13,6 +13,7 @@
 #include "serve/api_error.h"
 #include "serve/endpoints.h"
 #include "serve/page.h"
+#include "serve/request_checks.h"
 
 namespace mxmla::serve {
 namespace {
@@ -27,10 +28,19 @@ std::string Digest(std::string_view key) {
   return digest;
 }
 
+std::string_view PresentedKey(const HttpRequest& request) {
+  std::string_view key = request.Header("authorization");
+  if (!key.starts_with("Bearer ")) return request.Header("x-api-key");
+  key.remove_prefix(7);
+  return key;
+}
+
 constexpr const char* kKnownPaths[] = {"/health",       "/ready",          "/version",
                                        "/metrics",      "/v1/models",      "/tokenize",
                                        "/detokenize",   "/v1/completions", "/v1/chat/completions",
                                        "/v1/responses", "/v1/messages",    "/v1/messages/count_tokens"};
+
+constexpr std::string_view kStoredPath = "/v1/responses/";
 
 // What metrics call the path: one name for all that is unknown, or a client could make them grow without end.
 std::string KnownPath(const std::string& path) {
@@ -39,6 +49,7 @@ std::string KnownPath(const std::string& path) {
   }
   if (path == "/" || path == "/server_info") return path;
   if (path.starts_with("/page/")) return "/page/{file}";
+  if (path.starts_with(kStoredPath)) return "/v1/responses/{id}";
   return path.starts_with("/v1/models/") ? "/v1/models/{model}" : "other";
 }
 
@@ -111,7 +122,10 @@ class Server::LoggedResponder final : public Responder {
 
 Server::Server(ServerOptions options, ServedText text, int64_t max_sequences,
                const std::function<std::unique_ptr<Engine>()>& make_engine)
-    : options_(std::move(options)), text_(std::move(text)), max_sequences_(max_sequences) {
+    : options_(std::move(options)),
+      text_(std::move(text)),
+      max_sequences_(max_sequences),
+      stored_(options_.stored_responses, options_.stored_bytes) {
   SetApiKeys(options_.api_keys);
   std::promise<void> made;
   std::shared_future<void> ready = made.get_future().share();
@@ -146,16 +160,29 @@ void Server::Drain() {
   http_->StopAccepting();
 }
 
+bool Server::HasKeys() const {
+  const std::lock_guard lock(keys_mutex_);
+  return !key_digests_.empty();
+}
+
+std::string Server::OwnerOf(const HttpRequest& request) const {
+  return HasKeys() ? Digest(PresentedKey(request)) : std::string();
+}
+
+void Server::CheckHost(const HttpRequest& request) const {
+  if (!http_->is_loopback() || HasKeys()) return;
+  const std::string_view host = request.Header("host");
+  if (IsOwnHost(host, options_.allowed_hosts) || IsOwnHost(host, {&options_.http.host, 1})) return;
+  throw ApiError(403, "invalid_request_error",
+                 ErrorLine("Host", "localhost or an address, as the server has no key", std::string(host),
+                           "start it with --allow-host NAME, or with --api-key"),
+                 {}, "host_not_allowed");
+}
+
 bool Server::IsAllowed(const HttpRequest& request) const {
   const std::lock_guard lock(keys_mutex_);
   if (key_digests_.empty()) return true;
-  std::string_view key = request.Header("authorization");
-  if (key.starts_with("Bearer ")) {
-    key.remove_prefix(7);
-  } else {
-    key = request.Header("x-api-key");
-  }
-  const std::string digest = Digest(key);
+  const std::string digest = Digest(PresentedKey(request));
   bool allowed = false;
   for (const std::string& known : key_digests_) {
     allowed |= CRYPTO_memcmp(known.data(), digest.data(), digest.size()) == 0;
@@ -200,10 +227,11 @@ void Server::Handle(const HttpRequest& request, std::shared_ptr<Responder> respo
 
 void Server::Route(const HttpRequest& request, const std::shared_ptr<Responder>& responder) {
   const std::string& path = request.path;
+  CheckHost(request);
   if (request.method == "OPTIONS") {
     return responder->Respond(
         204,
-        {{"access-control-allow-methods", "GET, POST, OPTIONS"},
+        {{"access-control-allow-methods", "GET, POST, DELETE, OPTIONS"},
          {"access-control-allow-headers", "authorization, content-type, x-api-key, anthropic-version, anthropic-beta"},
          {"access-control-max-age", "86400"}},
         "");
@@ -251,9 +279,10 @@ void Server::Route(const HttpRequest& request, const std::shared_ptr<Responder>&
        }},
       {"/metrics", true,
        [](Server& server, const HttpRequest&, const std::shared_ptr<Responder>& out) {
-         out->Respond(200, {{"content-type", "text/plain; version=0.0.4"}},
-                      server.metrics_.Text(server.engine_->State(), server.engine_->open_requests(),
-                                           server.http_->connections()));
+         out->Respond(
+             200, {{"content-type", "text/plain; version=0.0.4"}},
+             server.metrics_.Text({server.engine_->State(), server.engine_->open_requests(),
+                                   server.http_->connections(), server.stored_.count(), server.stored_.bytes()}));
        }},
       {"/v1/models", true,
        [](Server& server, const HttpRequest&, const std::shared_ptr<Responder>& out) {
@@ -280,7 +309,7 @@ void Server::Route(const HttpRequest& request, const std::shared_ptr<Responder>&
       {"/v1/responses", false,
        [](Server& server, const HttpRequest& in, const std::shared_ptr<Responder>& out) {
          server.CheckReady();
-         Responses(server.text_, in.body, *server.engine_, server.metrics_, out);
+         Responses(server.text_, in.body, server.stored_, server.OwnerOf(in), *server.engine_, server.metrics_, out);
        }},
       {"/v1/messages", false,
        [](Server& server, const HttpRequest& in, const std::shared_ptr<Responder>& out) {
@@ -301,14 +330,42 @@ void Server::Route(const HttpRequest& request, const std::shared_ptr<Responder>&
           ApiError(405, "invalid_request_error", ErrorLine(path, expected, request.method)).Json(ErrorFormOf(request)),
           {{"allow", expected}});
     }
+    if (!endpoint.get && !HasJsonType(request)) {
+      const std::string_view type = request.Header("content-type");
+      throw ApiError(415, "invalid_request_error",
+                     ErrorLine("content-type", "application/json", type.empty() ? "none" : std::string(type)));
+    }
     return endpoint.handle(*this, request, responder);
   }
+  if (path.starts_with(kStoredPath)) return RouteStored(request, *responder);
   if (path.starts_with("/v1/models/") && get) {
     if (path.substr(11) == text_.name) return RespondJson(*responder, 200, ModelJson());
     throw ApiError(404, "invalid_request_error", ErrorLine("model", text_.name, path.substr(11)), "model",
                    "model_not_found");
   }
   throw ApiError(404, "invalid_request_error", ErrorLine("path", "an endpoint of this server", path), {}, "not_found");
+}
+
+void Server::RouteStored(const HttpRequest& request, Responder& responder) {
+  const std::string id = request.path.substr(kStoredPath.size());
+  const std::string owner = OwnerOf(request);
+  const auto missing = [&] {
+    return ApiError(404, "invalid_request_error", ErrorLine("response", "the id of one that is kept", id));
+  };
+  if (request.method == "GET" || request.method == "HEAD") {
+    const auto found = stored_.Find(id, owner);
+    if (!found) throw missing();
+    if (request.query.find("stream=true") != std::string::npos) {
+      RefuseField("stream", "false: an answer that is kept is whole", "true");
+    }
+    return responder.Respond(200, {{"content-type", "application/json"}}, found->response);
+  }
+  if (request.method == "DELETE") {
+    if (!stored_.Erase(id, owner)) throw missing();
+    return RespondJson(responder, 200, {{"id", id}, {"object", "response"}, {"deleted", true}});
+  }
+  const ApiError error(405, "invalid_request_error", ErrorLine(request.path, "GET or DELETE", request.method));
+  RespondJson(responder, 405, error.Json(), {{"allow", "GET, DELETE"}});
 }
 
 Json Server::ModelJson() const {

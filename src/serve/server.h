@@ -12,6 +12,7 @@
 #include "serve/engine.h"
 #include "serve/http_server.h"
 #include "serve/metrics.h"
+#include "serve/response_store.h"
 #include "serve/served_text.h"
 
 namespace mxmla::serve {
@@ -20,7 +21,12 @@ struct ServerOptions {
   HttpServerOptions http;
   std::vector<std::string> api_keys;         // empty: everyone may ask
   std::vector<std::string> allowed_origins;  // of pages in browsers (CORS); "*": any
-  int64_t max_queue = 1024;                  // requests beyond those that run; further ones get status 429
+  // Names of this machine beside localhost and its addresses, as clients call it; "*": any. Asked for where there is no
+  // key and only this machine can connect.
+  std::vector<std::string> allowed_hosts;
+  size_t stored_responses = 1000;          // answers of /v1/responses that are kept; 0: none
+  size_t stored_bytes = size_t{64} << 20;  // that they may take
+  int64_t max_queue = 1024;                // requests beyond those that run; further ones get status 429
   std::function<void(const std::string& line)> access_log;  // a JSON line a request, without texts; may be empty
 };
 
@@ -49,7 +55,11 @@ class Server {
   class LoggedResponder;
 
   void Route(const HttpRequest& request, const std::shared_ptr<Responder>& responder);
+  bool HasKeys() const;
   bool IsAllowed(const HttpRequest& request) const;
+  void CheckHost(const HttpRequest& request) const;
+  std::string OwnerOf(const HttpRequest& request) const;
+  void RouteStored(const HttpRequest& request, Responder& responder);
   HttpHeaders CorsHeaders(const HttpRequest& request) const;
   void CheckReady() const;
   nlohmann::ordered_json ModelJson() const;
@@ -58,6 +68,7 @@ class Server {
   const ServedText text_;
   const int64_t max_sequences_;
   Metrics metrics_;
+  ResponseStore stored_;
   mutable std::mutex keys_mutex_;
   std::vector<std::string> key_digests_;
   std::atomic<bool> draining_{false};

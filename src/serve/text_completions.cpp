@@ -2,6 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <map>
+
+#include "serve/choice_writer.h"
+
 namespace mxmla::serve {
 namespace {
 
@@ -33,69 +37,42 @@ std::vector<std::vector<int32_t>> ReadPrompts(const ServedText& text, const Json
   return prompts;
 }
 
-class TextCompletionWriter final : public AnswerWriter {
+class TextCompletionWriter final : public ChoiceWriter {
  public:
   TextCompletionWriter(const Tokenizer& tokenizer, const GenerationFields& fields, std::vector<std::string> echoes)
-      : tokenizer_(tokenizer),
+      : ChoiceWriter("text_completion", "text_completion", fields.include_usage),
+        tokenizer_(tokenizer),
         with_logprobs_(fields.request.logprobs),
-        with_usage_(fields.include_usage),
         echoes_(std::move(echoes)),
         choices_a_prompt_(static_cast<size_t>(fields.n)) {}
 
-  Json Whole(const AnswerHead& head, const std::vector<Choice>& choices, const Usage& usage) override {
-    Json list = Json::array();
-    for (const Choice& choice : choices) {
-      const size_t index = list.size();
-      std::string text = Echo(index);
-      std::vector<TokenLogprob> logprobs;
-      for (const AnsweredPart& answered : choice.parts) {
-        text += answered.part.text;
-        logprobs.insert(logprobs.end(), answered.logprobs.begin(), answered.logprobs.end());
-      }
-      logprobs.insert(logprobs.end(), choice.end.logprobs.begin(), choice.end.logprobs.end());
-      list.push_back(ChoiceJson(index, text, logprobs, FinishReasonName(choice.end)));
-    }
-    return {{"id", head.id},       {"object", "text_completion"}, {"created", head.created},
-            {"model", head.model}, {"choices", std::move(list)},  {"usage", UsageJson(usage)}};
+  std::string Part(size_t choice, const AnsweredPart& answered) override {
+    const std::string text = (IsFirst(choice) ? Echo(choice) : std::string()) + answered.part.text;
+    return Event(EventChoice(choice, text, answered.logprobs, nullptr));
   }
 
-  std::string Begin(const AnswerHead& head, const Usage&) override {
-    head_ = head;
-    return {};
-  }
-  std::string Part(size_t choice, const AnsweredPart& answered) override {
-    const bool first = !std::exchange(StateOf(choice).begun, true);
-    const std::string text = (first ? Echo(choice) : std::string()) + answered.part.text;
-    return Event(Json::array({ChoiceJson(choice, text, answered.logprobs, nullptr)}));
-  }
-  std::string End(size_t choice, const ChoiceEnd& end) override {
-    std::string events;
-    if (!StateOf(choice).begun) events = Part(choice, {});
-    return events + Event(Json::array({ChoiceJson(choice, "", end.logprobs, FinishReasonName(end))}));
-  }
-  std::string Finish(const Usage& usage) override {
-    std::string events;
-    if (with_usage_) {
-      Json event = EventJson(Json::array());
-      event["usage"] = UsageJson(usage);
-      events = ServerSentEvent(event);
-    }
-    return events + "data: [DONE]\n\n";
-  }
-  std::string Fail(const ApiError& error) override { return ServerSentEvent(error.Json()) + "data: [DONE]\n\n"; }
   const char* id_prefix() const override { return "cmpl-"; }
 
  private:
-  struct State {
-    bool begun = false;
-    size_t offset = 0;  // bytes of the tokens whose log-probabilities were written
-  };
+  Json ChoiceJson(size_t index, const Choice& choice) override {
+    std::string text = Echo(index);
+    std::vector<TokenLogprob> logprobs;
+    for (const AnsweredPart& answered : choice.parts) {
+      text += answered.part.text;
+      logprobs.insert(logprobs.end(), answered.logprobs.begin(), answered.logprobs.end());
+    }
+    logprobs.insert(logprobs.end(), choice.end.logprobs.begin(), choice.end.logprobs.end());
+    return EventChoice(index, text, logprobs, FinishReasonName(choice.end));
+  }
+  Json LastChoice(size_t index, const ChoiceEnd& end) override {
+    return EventChoice(index, "", end.logprobs, FinishReasonName(end));
+  }
 
   std::string Echo(size_t choice) const {
     return echoes_.empty() ? std::string() : echoes_[choice / choices_a_prompt_];
   }
-  Json ChoiceJson(size_t index, const std::string& text, const std::vector<TokenLogprob>& logprobs,
-                  const char* finish_reason) {
+  Json EventChoice(size_t index, const std::string& text, const std::vector<TokenLogprob>& logprobs,
+                   const char* finish_reason) {
     return {{"index", index},
             {"text", text},
             {"logprobs", Logprobs(index, logprobs)},
@@ -111,30 +88,16 @@ class TextCompletionWriter final : public AnswerWriter {
       tokens.push_back(bytes);
       chosen.push_back(token.logprobs.chosen);
       top.push_back(std::move(likeliest));
-      offsets.push_back(StateOf(choice).offset);
-      StateOf(choice).offset += bytes.size();
+      offsets.push_back(offsets_[choice]);
+      offsets_[choice] += bytes.size();
     }
     return {{"tokens", tokens}, {"token_logprobs", chosen}, {"top_logprobs", top}, {"text_offset", offsets}};
   }
-  Json EventJson(Json choices) const {
-    return {{"id", head_.id},
-            {"object", "text_completion"},
-            {"created", head_.created},
-            {"model", head_.model},
-            {"choices", std::move(choices)}};
-  }
-  std::string Event(Json choices) const { return ServerSentEvent(EventJson(std::move(choices))); }
-  State& StateOf(size_t choice) {
-    if (choice >= states_.size()) states_.resize(choice + 1);
-    return states_[choice];
-  }
-
   const Tokenizer& tokenizer_;
-  const bool with_logprobs_, with_usage_;
+  const bool with_logprobs_;
   const std::vector<std::string> echoes_;
   const size_t choices_a_prompt_;
-  AnswerHead head_;
-  std::vector<State> states_;
+  std::map<size_t, size_t> offsets_;  // of each choice: bytes of the tokens whose log-probabilities were written
 };
 
 }  // namespace

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from conftest import BINARY, TINY_GSM
-from test_serve import Served
+from test_serve import JSON, Served
 
 MALFORMED = [
     b"nonsense\r\n\r\n",
@@ -25,10 +25,10 @@ MALFORMED = [
     b"POST /v1/completions HTTP/1.1\r\ncontent-length: 99999999999999999999\r\n\r\n",
     b"POST /v1/completions HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
     b"POST /v1/completions HTTP/1.1\r\ntransfer-encoding: chunked\r\ncontent-length: 4\r\n\r\n{}{}",
-    b"POST /v1/completions HTTP/1.1\r\ncontent-length: 3\r\n\r\n[[[",
-    b"POST /v1/completions HTTP/1.1\r\ncontent-length: 17\r\n\r\n{\"prompt\": \"\xff\xfe\"}  ",
+    b"POST /v1/completions HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: 3\r\n\r\n[[[",
+    b"POST /v1/completions HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: 17\r\n\r\n{\"prompt\": \"\xff\xfe\"}  ",
     b"GET /health HTTP/1.1\r\nx: " + b"y" * 100_000 + b"\r\n\r\n",
-    b"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: 13\r\n\r\n{\"messages\":1",
+    b"POST /v1/chat/completions HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: 13\r\n\r\n{\"messages\":1",
     b"POST /v1/completions HTTP/1.1\r\ncontent-length: 500\r\n\r\n{\"prompt\": ",  # and no more
 ]
 
@@ -69,15 +69,61 @@ def many_clients(served, clients, requests, distinct=100):
         return result.stdout
 
 
+# The model's own prompt form, as a template for the APIs of chats.
+TEMPLATE = "{% for m in messages %}Question: {{ m.content }}\n{% endfor %}Answer:"
+
+
+def with_template(*args):
+    """A server of tiny-gsm that takes chats, too."""
+    with tempfile.NamedTemporaryFile("w", suffix=".jinja") as template:
+        template.write(TEMPLATE)
+        template.flush()
+        return Served(TINY_GSM, "--chat-template", template.name, *args)
+
+
+def text_of_events(events):
+    """What the events of a stream of any API come to."""
+    text = ""
+    for event in events:
+        for choice in event.get("choices", []):
+            text += choice.get("text") or choice.get("delta", {}).get("content") or ""
+        if event.get("type") == "response.output_text.delta":
+            text += event["delta"]
+        if event.get("type") == "content_block_delta":
+            text += event["delta"].get("text", "")
+    return text
+
+
+def text_of_answer(answer):
+    if "choices" in answer:
+        return answer["choices"][0].get("text") or answer["choices"][0]["message"]["content"]
+    return "".join(part["text"] for item in answer.get("output", []) for part in item["content"]) or "".join(
+        block["text"] for block in answer.get("content", [])
+    )
+
+
+def requests_of(i):
+    """(path, body) of the same question by each API."""
+    question = f"Tom has {i} apples and buys {i + 3}. How many apples does Tom have now?"
+    shared = {"temperature": 0.7, "seed": i}
+    messages = [{"role": "user", "content": question}]
+    return [
+        ("/v1/completions", {"prompt": question, "max_tokens": 24} | shared),
+        ("/v1/chat/completions", {"messages": messages, "max_tokens": 24} | shared),
+        ("/v1/responses", {"input": question, "max_output_tokens": 24} | shared),
+        ("/v1/messages", {"messages": messages, "max_tokens": 24} | shared),
+        ("/v1/completions", {"prompt": question, "max_tokens": 24, "guided_regex": "[0-9]{1,3} apples"} | shared),
+    ]
+
+
 class Mixed:
-    """Clients that behave and clients that do not, for a while."""
+    """Clients that behave and clients that do not, for a while. The server was started with_template."""
 
     def __init__(self, served, seed):
         self.served = served
         self.random = random.Random(seed)
-        self.bodies = [{"prompt": f"Tom has {i} apples and buys {i + 3}.", "max_tokens": 24, "temperature": 0.7, "seed": i}
-                       for i in range(8)]  # fmt: skip
-        self.expected = [served.complete(**body)["choices"][0]["text"] for body in self.bodies]
+        self.requests = [request for i in range(4) for request in requests_of(i)]
+        self.expected = [self.ask(*request) for request in self.requests]
         self.failures = []
         self.counts = {}
         self.stopping = False
@@ -88,17 +134,45 @@ class Mixed:
 
     def send_stream(self, connection, tokens=1000):
         body = json.dumps({"prompt": "x", "max_tokens": tokens, "ignore_eos": True, "stream": True}).encode()
-        connection.sendall(b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+        head = b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        connection.sendall(head + b"content-length: %d\r\n\r\n" % len(body) + body)
+
+    def ask(self, path, body):
+        status, answer = self.served.ask("POST", path, body)
+        assert status == 200, answer
+        return text_of_answer(answer)
+
+    def stream(self, path, body):
+        connection = self.served.connect()
+        connection.request("POST", path, json.dumps(body | {"stream": True}), JSON)
+        answer = connection.getresponse()
+        assert answer.status == 200, answer.read()
+        lines = answer.read().decode().splitlines()
+        connection.close()
+        data = [line[6:] for line in lines if line.startswith("data: ")]
+        return text_of_events([json.loads(event) for event in data if event != "[DONE]"])
 
     def behave(self, random):
-        i = random.randrange(len(self.bodies))
-        stream = random.random() < 0.5
-        if stream:
-            events = self.served.events("/v1/completions", self.bodies[i])
-            text = "".join(choice["text"] for event in events[:-1] for choice in event["choices"])
-        else:
-            text = self.served.complete(**self.bodies[i])["choices"][0]["text"]
-        assert text == self.expected[i], (text, self.expected[i])
+        i = random.randrange(len(self.requests))
+        text = (self.stream if random.random() < 0.5 else self.ask)(*self.requests[i])
+        assert text == self.expected[i], (self.requests[i], text, self.expected[i])
+
+    def go_on(self, random):
+        """A conversation that the server keeps, and forgets."""
+        path, body = "/v1/responses", {"input": "Tom has 2 apples.", "max_output_tokens": 8}
+        status, first = self.served.ask("POST", path, body)
+        assert status == 200, first
+        status, second = self.served.ask("POST", path, body | {"previous_response_id": first["id"]})
+        assert status in (200, 400), second  # others may have pushed the first out
+        if random.random() < 0.5:
+            assert self.served.ask("DELETE", f"{path}/{first['id']}")[0] in (200, 404)
+
+    def send_slowly(self, random):
+        with self.connect() as connection:
+            data = b"POST /v1/completions HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: 40\r\n\r\n{"
+            for byte in data[: random.randrange(len(data) + 1)]:
+                connection.sendall(bytes([byte]))
+                time.sleep(0.002)
 
     def go_away(self, random):
         with self.connect() as connection:
@@ -144,15 +218,15 @@ class Mixed:
 
     def work(self, seed):
         generator = random.Random(seed)
-        kinds = [self.behave, self.behave, self.go_away, self.read_slowly, self.malform, self.malform, self.flood,
-                 self.ask_hopelessly]  # fmt: skip
+        kinds = [self.behave, self.behave, self.go_on, self.go_away, self.read_slowly, self.send_slowly, self.malform,
+                 self.malform, self.flood, self.ask_hopelessly]  # fmt: skip
         while not self.stopping:
             kind = generator.choice(kinds)
             try:
                 kind(generator)
                 self.counts[kind.__name__] = self.counts.get(kind.__name__, 0) + 1
             except (BrokenPipeError, ConnectionResetError):
-                if kind in (self.behave, self.ask_hopelessly):
+                if kind in (self.behave, self.go_on, self.ask_hopelessly):
                     self.failures.append((kind.__name__, "connection lost"))
             except Exception as error:  # noqa: BLE001  reported by the caller
                 self.failures.append((kind.__name__, repr(error)))
@@ -173,19 +247,20 @@ def main():
     parser.add_argument("--clients", type=int, default=1000)
     parser.add_argument("--requests", type=int, default=3000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--parts", type=int, default=4, help="of the mixed load, with figures behind each")
     parser.add_argument("--seconds", type=int, default=60, help="of mixed load")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    served = Served(TINY_GSM, "--max-sequences", 64, "--max-queue", 2 * args.clients + 100)
+    served = with_template("--max-sequences", 64, "--max-queue", 2 * args.clients + 100, "--stored-responses", 200)
     print(f"idle: {resident_megabytes(served.process):.1f} MB, {open_files(served.process)} files")
     for _ in range(args.rounds):
         print(many_clients(served, args.clients, args.requests), end="")
         left = wait_until_idle(served)
         print(f"after: {resident_megabytes(served.process):.1f} MB, {open_files(served.process)} files, in use: {left}")
     mixed = Mixed(served, args.seed)
-    for part in range(4):
+    for part in range(args.parts):
         mixed.stopping = False
-        counts = mixed.run(args.seconds / 4)
+        counts = mixed.run(args.seconds / args.parts)
         left = wait_until_idle(served)
         print(f"mixed {part}: {counts}, {resident_megabytes(served.process):.1f} MB, "
               f"{open_files(served.process)} files, in use: {left}")  # fmt: skip

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY_GSM, needs_tiny_gsm, run
-from serve_load import Mixed, many_clients, open_files, resident_megabytes, wait_until_idle
+from serve_load import Mixed, many_clients, open_files, resident_megabytes, wait_until_idle, with_template
 from test_serve import QUESTION, Served
 
 pytestmark = needs_tiny_gsm
@@ -38,7 +38,7 @@ def test_many_streaming_clients_each_get_their_own_answer():
 
 
 def test_clients_that_misbehave_harm_nobody():
-    served = Served(TINY_GSM, "--max-sequences", 8)
+    served = with_template("--max-sequences", 8, "--stored-responses", 4)
     try:
         mixed = Mixed(served, seed=1)
         mixed.run(3)

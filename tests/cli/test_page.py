@@ -303,6 +303,10 @@ def test_thinking_is_folded_and_tool_calls_are_shown(scripted):
     assert page.js("const d = document.querySelector('.thinking'); return [d.open, d.querySelector('.body').textContent]") == [False, "let me see"]
     assert texts(page, ".tool-call .name") == ["look", "other"]
     assert texts(page, ".tool-call pre") == ['{\n  "a": "<b>"\n}', "not JSON"]
+    server.script = [{"content": "Yes."}]
+    page.send("y")
+    page.answered(2)
+    assert [c["id"] for c in server.bodies[-1]["messages"][1]["tool_calls"]] == ["c1"]  # the other is no call
     server.script = [{"content": c} for c in "<think>\nhm</think>\n\nFour."]
     page.one("#new-conversation").click()
     page.send("x")

@@ -16,6 +16,7 @@ import pytest
 from conftest import BINARY, REPOSITORY, TINY_GSM, needs_tiny_gsm, run
 
 pytestmark = needs_tiny_gsm
+JSON = {"Content-Type": "application/json"}
 QUESTION = "Question: Tom has 5 apples. He buys 7 more. How many apples does Tom have now?\nAnswer:"
 
 
@@ -44,7 +45,7 @@ class Served:
         """(status, parsed JSON or text)"""
         connection = self.connect()
         data = body if isinstance(body, (bytes, type(None))) else json.dumps(body)
-        connection.request(method, path, data, headers or {})
+        connection.request(method, path, data, (JSON if body is not None else {}) | (headers or {}))
         answer = connection.getresponse()
         text = answer.read()
         connection.close()
@@ -59,7 +60,7 @@ class Served:
     def events(self, path, body):
         """The events of a stream; the last is "[DONE]"."""
         connection = self.connect()
-        connection.request("POST", path, json.dumps(body | {"stream": True}))
+        connection.request("POST", path, json.dumps(body | {"stream": True}), JSON)
         answer = connection.getresponse()
         assert answer.status == 200, answer.read()
         assert answer.getheader("content-type") == "text/event-stream"
@@ -255,7 +256,7 @@ def test_http_itself(server):
     assert server.ask("HEAD", "/health") == (200, "")
     connection = server.connect()
     for _ in range(3):  # one connection
-        connection.request("POST", "/v1/completions", json.dumps({"prompt": "x", "max_tokens": 1}))
+        connection.request("POST", "/v1/completions", json.dumps({"prompt": "x", "max_tokens": 1}), JSON)
         answer = connection.getresponse()
         assert answer.status == 200 and answer.read()
     with socket.create_connection(("127.0.0.1", server.port)) as raw:
@@ -274,7 +275,7 @@ def test_http_itself(server):
             answers += piece
         assert answers.count(b"HTTP/1.1 200") == 2
     with socket.create_connection(("127.0.0.1", server.port)) as raw:
-        raw.sendall(b"POST /v1/completions HTTP/1.0\r\ncontent-length: 51\r\n\r\n"
+        raw.sendall(b"POST /v1/completions HTTP/1.0\r\ncontent-type: application/json\r\ncontent-length: 51\r\n\r\n"
                     b'{"prompt": "x", "max_tokens": 2, "stream": true   }')  # fmt: skip
         answer = b""
         while piece := raw.recv(4096):
@@ -304,7 +305,7 @@ def test_a_client_that_goes_away_frees_its_request(server):
     for stream in (True, False):
         with socket.create_connection(("127.0.0.1", server.port)) as raw:
             body = json.dumps({"prompt": "x", "max_tokens": 1000, "ignore_eos": True, "stream": stream}).encode()
-            raw.sendall(b"POST /v1/completions HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+            raw.sendall(b"POST /v1/completions HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
             deadline = time.time() + 30
             while server.metric("mxmla_requests_open") == 0 and time.time() < deadline:
                 time.sleep(0.005)
@@ -387,7 +388,7 @@ def test_a_full_queue_is_said(tmp_path):
         while served.metric("mxmla_requests_open") < 2:
             assert time.time() < deadline
         connection = served.connect()
-        connection.request("POST", "/v1/completions", json.dumps(body))
+        connection.request("POST", "/v1/completions", json.dumps(body), JSON)
         answer = connection.getresponse()
         assert answer.status == 429 and answer.getheader("retry-after")
         assert json.loads(answer.read())["error"]["code"] == "queue_full"

@@ -146,10 +146,66 @@ def test_responses(chat):
     items += [{"type": "function_call_output", "call_id": o.call_id, "output": "noon"} for o in answer.output[2:]]
     items += [{"role": "user", "content": "[say]Thanks.[/say]"}]
     assert chat.responses.create(model="scripted", input=items, tools=RESPONSE_TOOLS).output_text == "Thanks."
-    with pytest.raises(openai.BadRequestError, match="previous_response_id"):
-        chat.responses.create(model="scripted", input="x", previous_response_id=answer.id)
     cut = chat.responses.create(model="scripted", input="[say]one two[/say]", max_output_tokens=3)
     assert cut.status == "incomplete" and cut.incomplete_details.reason == "max_output_tokens"
+
+
+def test_responses_that_are_kept(chat):
+    first = chat.responses.create(model="scripted", input=SAY, tools=RESPONSE_TOOLS, instructions="Be brief.")
+    assert first.store and chat.responses.retrieve(first.id).output == first.output
+    results = [{"type": "function_call_output", "call_id": o.call_id, "output": "noon"} for o in first.output[2:]]
+    results += user("[say]Thanks.[/say]")
+    with chat.responses.stream(
+        model="scripted", input=results, tools=RESPONSE_TOOLS, previous_response_id=first.id
+    ) as stream:
+        second = stream.get_final_response()
+    assert second.output_text == "Thanks." and second.previous_response_id == first.id
+    assert second.usage.input_tokens > first.usage.input_tokens
+    chat.responses.delete(first.id)
+    with pytest.raises(openai.NotFoundError):
+        chat.responses.retrieve(first.id)
+    with pytest.raises(openai.BadRequestError) as refused:
+        chat.responses.create(model="scripted", input="x", previous_response_id=first.id)
+    assert refused.value.code == "previous_response_not_found"
+    third = chat.responses.create(model="scripted", input="[say]x[/say]", previous_response_id=second.id, store=False)
+    with pytest.raises(openai.NotFoundError):
+        chat.responses.retrieve(third.id)
+
+
+def test_arguments_come_in_pieces(chat, claude):
+    asked = dict(model="scripted", messages=user(SAY), tools=CHAT_TOOLS)
+    with chat.chat.completions.stream(**asked) as stream:
+        pieces = [e.arguments_delta for e in stream if e.type == "tool_calls.function.arguments.delta"]
+    assert len(pieces) > 4 and "".join(pieces) == '{"place": "Rome", "days": 2}{}'
+    with chat.responses.stream(model="scripted", input=SAY, tools=RESPONSE_TOOLS) as stream:
+        pieces = [e.delta for e in stream if e.type == "response.function_call_arguments.delta"]
+    assert len(pieces) > 4 and "".join(pieces) == '{"place": "Rome", "days": 2}{}'
+    with claude.messages.stream(model="scripted", max_tokens=500, messages=user(SAY), tools=MESSAGES_TOOLS) as stream:
+        pieces = [e.partial_json for e in stream if e.type == "input_json"]
+    assert len(pieces) > 4 and "".join(pieces) == '{"place": "Rome", "days": 2}{}'
+
+
+def test_calls_that_are_spoiled(chat, claude):
+    """After their beginning has gone out: nobody takes them for whole ones."""
+    begin = "<tool_call>weather<arg_key>place</arg_key><arg_value>Rome</arg_value>"
+    say = f"[say]{begin}oh</tool_call>[/say]"
+    whole = chat.chat.completions.create(model="scripted", messages=user(say), tools=CHAT_TOOLS).choices[0]
+    assert whole.message.content == f"{begin}oh</tool_call>" and not whole.message.tool_calls
+    with chat.chat.completions.stream(model="scripted", messages=user(say), tools=CHAT_TOOLS) as stream:
+        choice = stream.get_final_completion().choices[0]
+    assert choice.finish_reason == "stop" and choice.message.content == whole.message.content
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(choice.message.tool_calls[0].function.arguments)
+    with chat.responses.stream(model="scripted", input=say, tools=RESPONSE_TOOLS) as stream:
+        response = stream.get_final_response()
+    assert [(o.type, o.status) for o in response.output] == [("function_call", "incomplete"), ("message", "completed")]
+    asked = dict(model="scripted", messages=user(say), tools=MESSAGES_TOOLS)
+    with pytest.raises(anthropic.APIStatusError, match="call of weather"):
+        with claude.messages.stream(max_tokens=500, **asked) as stream:
+            stream.get_final_message()
+    with claude.messages.stream(max_tokens=22, **asked) as stream:
+        final = stream.get_final_message()
+    assert final.stop_reason == "max_tokens" and final.content[0].type == "tool_use"
 
 
 def test_messages(claude):

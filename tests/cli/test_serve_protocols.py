@@ -7,7 +7,7 @@ import time
 
 import pytest
 from conftest import TINY_GSM, needs_tiny_gsm, run
-from test_serve import Served
+from test_serve import JSON, Served
 
 pytestmark = needs_tiny_gsm
 TEMPLATE = (
@@ -39,7 +39,7 @@ def post(served, path, body, status=200):
 def events(served, path, body):
     """[(name, data)] of a stream whose events have names."""
     connection = served.connect()
-    connection.request("POST", path, json.dumps(body | {"stream": True}))
+    connection.request("POST", path, json.dumps(body | {"stream": True}), JSON)
     answer = connection.getresponse()
     assert answer.status == 200, answer.read()
     parsed = []
@@ -166,7 +166,7 @@ def test_clients_that_go_away_free_their_requests(served):
     for path, body in bodies.items():
         data = json.dumps(body).encode()
         with socket.create_connection(("127.0.0.1", served.port)) as raw:
-            raw.sendall(b"POST %s HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % (path.encode(), len(data)) + data)
+            raw.sendall(b"POST %s HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % (path.encode(), len(data)) + data)
             if body.get("stream"):
                 assert raw.recv(100).startswith(b"HTTP/1.1 200")
         deadline = time.time() + 60

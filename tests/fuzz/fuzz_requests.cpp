@@ -30,8 +30,9 @@ void Read(const ServedText& text, int api, const Json& body) {
       MakeChatCompletionWriter(text, body);
       return Check(text, ChatJob(text, ReadChatCompletion(text, body)));
     case 1: {
-      const ChatRequest request = ReadResponse(text, body);
-      MakeResponseWriter(text, body, request);
+      ResponseStore store(2, 1 << 16);
+      const ChatRequest request = ReadResponse(text, body, Json::array());
+      MakeResponseWriter(text, body, request, KeepIn(store, "", body, Json::array()));
       return Check(text, ChatJob(text, request));
     }
     case 2:

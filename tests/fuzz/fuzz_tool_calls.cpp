@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include "../text/marker_tokenizer.h"
+#include "../text/streamed_parts.h"
 #include "text/output/template_forms.h"
 
 namespace {
@@ -14,9 +15,12 @@ std::string Parse(const AnswerFormat& format, MarkedView units, size_t piece, bo
   options.reads_reasoning = options.reads_tools = true;
   options.only_one_call = only_one;
   AnswerSplitter splitter(format, options);
-  std::vector<AnswerPart> parts;
+  std::vector<AnswerPart> streamed, parts;
   const auto add = [&](std::vector<AnswerPart> more) {
-    for (AnswerPart& part : more) AppendPart(std::move(part), &parts);
+    for (AnswerPart& part : more) {
+      streamed.push_back(part);
+      JoinPart(std::move(part), &parts);
+    }
   };
   for (; !units.empty(); units.remove_prefix(std::min(piece, units.size()))) {
     std::vector<AnswerPart> more;
@@ -26,6 +30,7 @@ std::string Parse(const AnswerFormat& format, MarkedView units, size_t piece, bo
   std::vector<AnswerPart> more;
   splitter.Flush(is_whole, &more);
   add(std::move(more));
+  if (!StreamFault(streamed).empty()) abort();
   std::string shown;
   for (const AnswerPart& part : parts) {
     if (part.kind == AnswerPart::Kind::kToolCall) {

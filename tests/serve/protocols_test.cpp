@@ -75,6 +75,7 @@ class Protocols : public testing::Test {
     HttpRequest request;
     request.method = method;
     request.path = path;
+    request.headers = headers_;
     request.body = body.is_string() ? body.get<std::string>() : body.dump();
     const auto capture = std::make_shared<Capture>();
     std::future<Answer> done = capture->done_.get_future();
@@ -101,6 +102,7 @@ class Protocols : public testing::Test {
     EXPECT_THAT(answer.json()["error"]["message"].get<std::string>(), testing::StartsWith(field));
   }
 
+  HttpHeaders headers_ = {{"Content-Type", "application/json; charset=utf-8"}};
   const Tokenizer* tokenizer_ = nullptr;
   ScriptedEngine* engine_ = nullptr;
   std::unique_ptr<Server> server_;
@@ -151,9 +153,16 @@ Json JoinChat(const std::vector<std::pair<std::string, Json>>& events, size_t in
       if (delta.contains("reasoning_content")) reasoning += delta["reasoning_content"].get<std::string>();
       if (!delta.contains("tool_calls")) continue;
       for (Json call : delta["tool_calls"]) {
-        EXPECT_EQ(call["index"], calls.size());
+        const auto at = call["index"].get<size_t>();
         call.erase("index");
-        calls.push_back(std::move(call));
+        if (call.contains("id")) {
+          EXPECT_EQ(at, calls.size());
+          calls.push_back(std::move(call));
+        } else {
+          EXPECT_EQ(at + 1, calls.size());
+          Json& arguments = calls.back()["function"]["arguments"];
+          arguments = arguments.get<std::string>() + call["function"]["arguments"].get<std::string>();
+        }
       }
     }
   }
@@ -386,6 +395,138 @@ TEST_F(Protocols, WhatIsNoCallIsText) {
   EXPECT_EQ(choice["finish_reason"], "tool_calls");
 }
 
+// A call that is spoiled after its beginning went out: it stays unfinished, and its text follows as in the whole
+// answer.
+TEST_F(Protocols, SpoiledCallsOfAStreamAreUnfinished) {
+  Start("kimi_k2");
+  const std::string begin = "<|tool_call_begin|>functions.time:0<|tool_call_argument_begin|>{\"a\": [1, 2";
+  const std::string spoiled = begin + "}}<|tool_call_end|>";
+  const std::string say = "[say]So: " + spoiled + " well[/say]";
+  const Json whole = Ask("/v1/chat/completions", ChatBody(say))["choices"][0];
+  EXPECT_EQ(whole["message"]["content"], "So: " + spoiled + " well");
+  EXPECT_FALSE(whole["message"].contains("tool_calls"));
+  const auto chat = Stream("/v1/chat/completions", ChatBody(say));
+  const Json joined = JoinChat(chat);
+  EXPECT_EQ(joined["content"], whole["message"]["content"]);
+  EXPECT_EQ(joined["tool_calls"][0]["function"]["arguments"], "{\"a\": [1, 2}");
+  EXPECT_EQ(chat[chat.size() - 2].second["choices"][0]["finish_reason"], "stop");
+
+  const Json last = Stream("/v1/responses", ResponseBody(say)).back().second["response"];
+  ASSERT_EQ(last["output"].size(), 3u);
+  EXPECT_EQ(last["output"][1]["status"], "incomplete");
+  EXPECT_EQ(last["output"][1]["arguments"], "{\"a\": [1, 2}");
+  EXPECT_EQ(last["output"][2]["content"][0]["text"], " " + spoiled + " well");
+  // What goes on from there knows it as text alone.
+  Json next = ResponseBody("[say]yes[/say]");
+  next["previous_response_id"] = last["id"];
+  Ask("/v1/responses", next);
+  EXPECT_THAT(LastPrompt(), testing::HasSubstr(spoiled));
+
+  // Its clients read unfinished JSON as if it were whole.
+  const auto messages = Stream("/v1/messages", MessagesBody(say));
+  EXPECT_EQ(messages.back().first, "error");
+  EXPECT_THAT(messages.back().second["error"]["message"].get<std::string>(), testing::HasSubstr("call of time"));
+  // Cut off is what max_tokens says.
+  Json cut = MessagesBody("[say]" + begin + "[/say]");
+  cut["max_tokens"] = 25;
+  const auto events = Stream("/v1/messages", cut);
+  EXPECT_EQ(events.back().first, "message_stop");
+  EXPECT_EQ(events[events.size() - 2].second["delta"]["stop_reason"], "max_tokens");
+}
+
+TEST_F(Protocols, ArgumentsAreStreamedAsTheyCome) {
+  Start();
+  int chat = 0, responses = 0, messages = 0;
+  for (const auto& [name, event] : Stream("/v1/chat/completions", ChatBody())) {
+    chat += event.is_object() && event["choices"][0]["delta"].contains("tool_calls");
+  }
+  for (const auto& [name, event] : Stream("/v1/responses", ResponseBody())) {
+    responses += name == "response.function_call_arguments.delta";
+  }
+  for (const auto& [name, event] : Stream("/v1/messages", MessagesBody())) {
+    messages += name == "content_block_delta" && event["delta"]["type"] == "input_json_delta";
+  }
+  // "Rome 🌦" comes in six characters.
+  EXPECT_GE(chat, 8);
+  EXPECT_GE(responses, 8);
+  EXPECT_GE(messages, 8);
+}
+
+TEST_F(Protocols, ResponsesGoOnFromStoredOnes) {
+  Start();
+  Json body = ResponseBody("[say]<think>hm</think>Look.<tool_call>time</tool_call>[/say]");
+  body["instructions"] = "Be brief.";
+  const Json first = Ask("/v1/responses", body);
+  EXPECT_EQ(first["store"], true);
+  const auto id = first["id"].get<std::string>();
+  EXPECT_EQ(Post("/v1/responses/" + id, "", "GET").json(), first);
+  body = ResponseBody();
+  body["previous_response_id"] = id;
+  body["input"] = Json::array({{{"type", "function_call_output"}, {"output", "noon"}}});
+  body["input"][0]["call_id"] = first["output"][2]["call_id"];
+  body["input"].push_back({{"role", "user"}, {"content", "[say]Thanks.[/say]"}});
+  const Json second = Stream("/v1/responses", body).back().second["response"];
+  EXPECT_EQ(second["previous_response_id"], id);
+  EXPECT_EQ(second["output"][0]["content"][0]["text"], "Thanks.");
+  const std::string prompt = LastPrompt();
+  EXPECT_THAT(prompt, testing::HasSubstr("assistant: <think>hm</think>Look.<tool_call>time</tool_call>"));
+  EXPECT_THAT(prompt, testing::HasSubstr("tool: noon (time "));
+  EXPECT_THAT(prompt, testing::Not(testing::HasSubstr("Be brief.")));  // instructions are a request's own
+  // The stream's answer was kept, too; the first is no longer needed for it.
+  EXPECT_EQ(Post("/v1/responses/" + id, "", "DELETE").json()["deleted"], true);
+  EXPECT_EQ(Post("/v1/responses/" + id, "", "DELETE").status, 404);
+  EXPECT_EQ(Post("/v1/responses/" + id, "", "GET").status, 404);
+  EXPECT_EQ(Post("/v1/responses/" + id, "", "PUT").status, 405);
+  body = ResponseBody("[say]Yes.[/say]");
+  body["previous_response_id"] = second["id"];
+  body["store"] = false;
+  const Json third = Ask("/v1/responses", body);
+  EXPECT_EQ(third["store"], false);
+  EXPECT_THAT(LastPrompt(), testing::HasSubstr("assistant: Thanks."));
+  EXPECT_EQ(Post("/v1/responses/" + third["id"].get<std::string>(), "", "GET").status, 404);
+  body["previous_response_id"] = third["id"];
+  const Answer lost = Post("/v1/responses", body);
+  EXPECT_EQ(lost.status, 400);
+  EXPECT_EQ(lost.json()["error"]["code"], "previous_response_not_found");
+  // What was not answered is not kept.
+  Post("/v1/responses", ResponseBody("[say][error][/say]"));
+  EXPECT_THAT(Post("/metrics", "", "GET").body, testing::HasSubstr("mxmla_stored_responses 1\n"));
+}
+
+TEST_F(Protocols, BodiesAreAnnouncedAsJson) {
+  Start();
+  const std::string path = "/v1/chat/completions";
+  for (const char* type : {"application/json", "Application/JSON ; charset=utf-8"}) {
+    headers_ = {{"content-type", type}};
+    EXPECT_EQ(Post(path, ChatBody()).status, 200) << type;
+  }
+  for (const char* type : {"text/plain", "application/x-www-form-urlencoded", "application/jsonp", ""}) {
+    headers_ = {{"content-type", type}};
+    const Answer answer = Post(path, ChatBody());
+    EXPECT_EQ(answer.status, 415) << type;
+    EXPECT_THAT(answer.json()["error"]["message"].get<std::string>(), testing::HasSubstr("application/json"));
+  }
+  headers_ = {};
+  EXPECT_EQ(Post("/v1/messages", MessagesBody()).status, 415);
+  EXPECT_EQ(Post("/v1/models", "", "GET").status, 200);
+}
+
+TEST_F(Protocols, AServerWithoutAKeyAnswersToItsOwnNameAlone) {
+  Start();
+  for (const char* host : {"localhost", "LOCALHOST:8000", "127.0.0.1:8000", "192.168.1.7", "[::1]:8000", ""}) {
+    headers_ = {{"host", host}};
+    EXPECT_EQ(Post("/v1/models", "", "GET").status, 200) << host;
+  }
+  for (const char* host : {"evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example"}) {
+    headers_ = {{"host", host}};
+    EXPECT_EQ(Post("/v1/models", "", "GET").status, 403) << host;
+    EXPECT_EQ(Post("/", "", "GET").status, 403) << host;
+  }
+  server_->SetApiKeys({"key"});
+  headers_.emplace_back("x-api-key", "key");
+  EXPECT_EQ(Post("/v1/models", "", "GET").status, 200);
+}
+
 TEST_F(Protocols, ThoughtsThatThePromptOpens) {
   Start();
   Json body = ChatBody("[say]hm</think>yes[/say]");
@@ -532,6 +673,8 @@ TEST_F(Protocols, RefusalsNameTheField) {
     ExpectRefused("/v1/responses", body, refused);
   };
   response("previous_response_id", "resp_1", "previous_response_id");
+  response("previous_response_id", 1, "previous_response_id");
+  response("store", 1, "store");
   response("conversation", "conv_1", "conversation");
   response("background", true, "background");
   response("truncation", "auto", "truncation");
@@ -597,9 +740,10 @@ TEST_F(Protocols, WantedCallsAndStrictSchemasAreGrammars) {
             request.generation.structured->source);
   Json response = ResponseBody();
   response["tool_choice"] = {{"type", "function"}, {"name", "time"}};
-  EXPECT_EQ(ReadResponse(text, response).generation.structured->source, request.generation.structured->source);
+  EXPECT_EQ(ReadResponse(text, response, Json::array()).generation.structured->source,
+            request.generation.structured->source);
   response["tool_choice"] = {{"type", "function"}, {"name", "date"}};
-  EXPECT_THROW(ReadResponse(text, response), ApiError);
+  EXPECT_THROW(ReadResponse(text, response, Json::array()), ApiError);
   // Strict, and the model may still answer by text.
   body = ChatBody();
   body["tools"][0]["function"]["strict"] = true;

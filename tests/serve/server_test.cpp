@@ -46,7 +46,9 @@ class Connection {
 };
 
 std::string Post(const std::string& path, const std::string& body) {
-  return fmt::format("POST {} HTTP/1.1\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{}", path, body.size(), body);
+  return fmt::format(
+      "POST {} HTTP/1.1\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{}", path,
+      body.size(), body);
 }
 
 class ServerTest : public testing::Test {

@@ -8,6 +8,7 @@
 #include "core/json_file.h"
 #include "fixture.h"
 #include "marker_tokenizer.h"
+#include "streamed_parts.h"
 #include "text/output/template_forms.h"
 
 namespace mxmla {
@@ -47,10 +48,10 @@ class AnswerParserTest : public testing::Test {
     AnswerParser parser(tokenizer, format, options);
     std::vector<AnswerPart> parts;
     for (const int32_t token : tokens) {
-      for (AnswerPart& part : parser.Push(token)) AppendPart(std::move(part), &parts);
+      for (AnswerPart& part : parser.Push(token)) JoinPart(std::move(part), &parts);
       if (parser.is_done()) break;
     }
-    for (AnswerPart& part : parser.Flush(is_whole)) AppendPart(std::move(part), &parts);
+    for (AnswerPart& part : parser.Flush(is_whole)) JoinPart(std::move(part), &parts);
     return parts;
   }
   std::string ParseText(const std::string& tools, const std::string& text, bool is_whole = true) const {
@@ -71,18 +72,25 @@ class AnswerParserTest : public testing::Test {
   // The parts of the units pushed in pieces that end at `cuts`.
   static std::string Split(const AnswerFormat& format, MarkedView units, std::vector<size_t> cuts, bool is_whole) {
     AnswerSplitter splitter(format, Options());
-    std::vector<AnswerPart> parts;
+    std::vector<AnswerPart> streamed, parts;
+    const auto take = [&](std::vector<AnswerPart> more) {
+      for (AnswerPart& part : more) {
+        streamed.push_back(part);
+        JoinPart(std::move(part), &parts);
+      }
+    };
     cuts.push_back(units.size());
     size_t begin = 0;
     for (const size_t cut : cuts) {
       std::vector<AnswerPart> more;
       splitter.Push(units.substr(begin, cut - begin), &more);
-      for (AnswerPart& part : more) AppendPart(std::move(part), &parts);
+      take(std::move(more));
       begin = cut;
     }
     std::vector<AnswerPart> more;
     splitter.Flush(is_whole, &more);
-    for (AnswerPart& part : more) AppendPart(std::move(part), &parts);
+    take(std::move(more));
+    EXPECT_EQ(StreamFault(streamed), "") << BytesOf(units);
     return Show(parts);
   }
   static void ExpectSameAtEverySplit(const AnswerFormat& format, const MarkedText& units) {
@@ -166,6 +174,50 @@ TEST_F(AnswerParserTest, MalformedCallsAreText) {
   for (const auto& [format, call] : cases) {
     EXPECT_EQ(ParseText(format, "a\n\n" + call + " b"), "[text a\n\n" + call + " b]") << format;
   }
+}
+
+// The name goes out with the arguments' beginning; of these, everything but what may yet belong to an end.
+TEST_F(AnswerParserTest, ArgumentsComeAsTheyAreWritten) {
+  const auto come = [&](const std::string& format, const std::string& written) {
+    AnswerParserOptions options = Options();
+    options.schemas["f"] = nlohmann::ordered_json::parse(R"({"properties": {"s": {"type": "string"}}})");
+    const AnswerFormat answer = Format(format);
+    AnswerParser parser(*tokenizer_, answer, options);
+    std::vector<AnswerPart> parts;
+    for (const int32_t token : tokenizer_->Encode(written, false)) {
+      for (AnswerPart& part : parser.Push(token)) JoinPart(std::move(part), &parts);
+    }
+    return Show(parts);
+  };
+  const std::string v31 = "<｜tool▁call▁begin｜>f<｜tool▁sep｜>";
+  EXPECT_EQ(come("deepseek_v31", v31), "");
+  EXPECT_EQ(come("deepseek_v31", v31 + "{\"a\": [1, 2"), "[call  f {\"a\": [1, 2]");
+  EXPECT_EQ(come("deepseek_v31", v31 + "{\"a\": [1, 2]}"), "[call  f {\"a\": [1, 2]]");
+  EXPECT_EQ(come("deepseek_v31", v31 + "{\"a\": \"}\\\"}"), "[call  f {\"a\": \"}\\\"}]");
+  EXPECT_EQ(come("deepseek_v31", v31 + "{\"a\": 1}<｜tool▁call▁end｜>"), "[call  f {\"a\": 1}]");
+  EXPECT_EQ(come("deepseek_v3", "<｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n{\"a\": \"x"),
+            "[call  f {\"a\": \"x]");
+  EXPECT_EQ(come("kimi_k2", "<|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>{\"a"),
+            "[call functions.f:0 f {\"a]");
+  EXPECT_EQ(come("mistral", "[TOOL_CALLS]f[CALL_ID]abcdefghi[ARGS]{\"a"), "[call abcdefghi f {\"a]");
+  EXPECT_EQ(come("mistral", "[TOOL_CALLS][{\"name\": \"f\", \"arguments\": {\"a"), "");
+  const std::string glm = "<tool_call>f<arg_key>s</arg_key><arg_value>";
+  EXPECT_EQ(come("glm47", "<tool_call>f<arg_key>s</arg_key>"), "");
+  EXPECT_EQ(come("glm47", glm + "1 \"a\n"), "[call  f {\"s\": \"1 \\\"a\\n]");
+  EXPECT_EQ(come("glm47", glm + "</arg_value><arg_key>x</arg_key><arg_value>[1,"), "[call  f {\"s\": \"\"]");
+  EXPECT_EQ(come("glm47", glm + "é</arg_value><arg_key>x</arg_key><arg_value>[1]</arg_value>"),
+            "[call  f {\"s\": \"é\", \"x\": [1]]");
+  const std::string dsml =
+      "<｜DSML｜function_calls><｜DSML｜invoke name=\"f\">\n<｜DSML｜parameter name=\"k\" string=\"";
+  EXPECT_EQ(come("deepseek_v32", dsml + "true\">one tw"), "[call  f {\"k\": \"one tw]");
+  EXPECT_EQ(come("deepseek_v32", dsml + "false\">[1]"), "");
+  EXPECT_EQ(come("deepseek_v32", dsml + "false\">[1]</｜DSML｜parameter>"), "[call  f {\"k\": [1]]");
+}
+
+TEST_F(AnswerParserTest, ThoughtsWithinACallBreakIt) {
+  const std::string call = "<tool_call>f<arg_key>a</arg_key><arg_value>1</arg_value>";
+  EXPECT_EQ(ParseText("glm47", call + "<think>hm</think>\n</tool_call>yes"),
+            "[text " + call + "][thought hm][text yes]");
 }
 
 // A call cut off by max_tokens must not look like a whole one.
@@ -305,9 +357,9 @@ TEST_F(AnswerParserTest, OneCallAndStopStrings) {
   AnswerParser parser(*tokenizer_, Format("glm47"), options);
   std::vector<AnswerPart> parts;
   for (const int32_t token : tokenizer_->Encode("<think>one three</think>two", false)) {
-    for (AnswerPart& part : parser.Push(token)) AppendPart(std::move(part), &parts);
+    for (AnswerPart& part : parser.Push(token)) JoinPart(std::move(part), &parts);
   }
-  for (AnswerPart& part : parser.Flush(true)) AppendPart(std::move(part), &parts);
+  for (AnswerPart& part : parser.Flush(true)) JoinPart(std::move(part), &parts);
   EXPECT_EQ(Show(parts), "[thought one thr]");
   EXPECT_EQ(parser.stopped_by(), 1u);
 }

@@ -13,28 +13,7 @@ std::vector<int32_t> MarkerTokens(const AnswerFormat& format, const AnswerParser
   return tokens;
 }
 
-void AppendPieces(std::vector<ToolCallSplitter::Piece> pieces, std::vector<AnswerPart>* parts) {
-  for (ToolCallSplitter::Piece& piece : pieces) {
-    if (auto* call = std::get_if<ToolCall>(&piece)) {
-      AppendPart({AnswerPart::Kind::kToolCall, {}, std::move(*call)}, parts);
-    } else {
-      AppendPart({AnswerPart::Kind::kText, std::move(std::get<std::string>(piece)), {}}, parts);
-    }
-  }
-}
-
 }  // namespace
-
-void AppendPart(AnswerPart part, std::vector<AnswerPart>* parts) {
-  if (part.kind != AnswerPart::Kind::kToolCall) {
-    if (part.text.empty()) return;
-    if (!parts->empty() && parts->back().kind == part.kind) {
-      parts->back().text += part.text;
-      return;
-    }
-  }
-  parts->push_back(std::move(part));
-}
 
 AnswerSplitter::AnswerSplitter(const AnswerFormat& format, AnswerParserOptions options) : options_(std::move(options)) {
   const ToolFormat* tools = options_.reads_tools && format.tools ? &*format.tools : nullptr;
@@ -50,13 +29,12 @@ void AnswerSplitter::Split(const std::vector<ReasoningSplitter::Piece>& pieces, 
   for (const ReasoningSplitter::Piece& piece : pieces) {
     if (is_done()) return;
     if (piece.is_reasoning || !calls_) {
+      if (calls_) calls_->Interrupt(parts);
       const auto kind = piece.is_reasoning ? AnswerPart::Kind::kReasoning : AnswerPart::Kind::kText;
-      AppendPart({kind, BytesOf(piece.text), {}}, parts);
-      continue;
+      AppendPart({kind, BytesOf(piece.text)}, parts);
+    } else {
+      calls_->Push(piece.text, parts);
     }
-    std::vector<ToolCallSplitter::Piece> found;
-    calls_->Push(piece.text, &found);
-    AppendPieces(std::move(found), parts);
   }
 }
 
@@ -75,10 +53,7 @@ void AnswerSplitter::Flush(bool is_whole, std::vector<AnswerPart>* parts) {
   std::vector<ReasoningSplitter::Piece> pieces;
   if (reasoning_) reasoning_->Flush(&pieces);
   Split(pieces, parts);
-  if (!calls_) return;
-  std::vector<ToolCallSplitter::Piece> found;
-  calls_->Flush(is_whole, &found);
-  AppendPieces(std::move(found), parts);
+  if (calls_) calls_->Flush(is_whole, parts);
 }
 
 AnswerParser::AnswerParser(const Tokenizer& tokenizer, const AnswerFormat& format, const AnswerParserOptions& options)

@@ -6,21 +6,12 @@
 #include <string>
 #include <vector>
 
+#include "text/output/answer_part.h"
 #include "text/output/output_decoder.h"
 #include "text/output/reasoning_splitter.h"
 #include "text/output/tool_call_splitter.h"
 
 namespace mxmla {
-
-struct AnswerPart {
-  enum class Kind { kReasoning, kText, kToolCall };
-  Kind kind = Kind::kText;
-  std::string text;  // kReasoning, kText
-  ToolCall call;     // kToolCall
-};
-
-// Joins a text to one of its kind.
-void AppendPart(AnswerPart part, std::vector<AnswerPart>* parts);
 
 // How a model writes; what is missing is text as any other.
 struct AnswerFormat {
@@ -37,7 +28,7 @@ struct AnswerParserOptions {
   bool skip_special_tokens = true;  // in text
 };
 
-// Both parsers in a row, for text in pieces. The parts, joined as AppendPart does, do not depend on where it is cut.
+// Both parsers in a row, for text in pieces. The parts, joined by JoinPart, do not depend on where it is cut.
 class AnswerSplitter {
  public:
   // `format` outlives this.

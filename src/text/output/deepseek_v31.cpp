@@ -1,3 +1,4 @@
+#include "text/output/json_call.h"
 #include "text/output/tool_format.h"
 
 namespace mxmla {
@@ -5,15 +6,10 @@ namespace mxmla {
 ToolFormat DeepSeekV31Tools(const Tokenizer& tokenizer) {
   ToolFormat format = DeepSeekV3Tools(tokenizer);  // the same markers
   format.name = "deepseek_v31";
-  format.parse = [separator = Marker(tokenizer, "<｜tool▁sep｜>", &format.marker_tokens)](
-                     MarkedView body, const ToolSchemas&) -> std::optional<std::vector<ToolCall>> {
-    const size_t found = body.find(separator);
-    if (found == MarkedView::npos) return std::nullopt;
-    const auto arguments = JsonArguments(body.substr(found + separator.size()));
-    std::string name = BytesOf(Trimmed(body.substr(0, found)));
-    if (!IsToolName(name) || !arguments) return std::nullopt;
-    return std::vector<ToolCall>{{{}, std::move(name), *arguments}};
-  };
+  JsonCallSyntax syntax;
+  syntax.separator = Marker(tokenizer, "<｜tool▁sep｜>", &format.marker_tokens);
+  syntax.read_head = NameAlone;
+  format.read = [syntax](const ToolSchemas&) { return ReadJsonCall(syntax); };
   return format;
 }
 

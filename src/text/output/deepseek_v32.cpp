@@ -1,56 +1,9 @@
-#include <set>
-
-#include "text/output/tool_format.h"
+#include "text/output/field_call.h"
 
 namespace mxmla {
-namespace {
-
-struct Markers {
-  MarkedText parameter_begin, parameter_end;
-};
-
-bool TakePrefix(MarkedView* text, std::u16string_view prefix) {
-  if (!text->starts_with(prefix)) return false;
-  text->remove_prefix(prefix.size());
-  return true;
-}
-
-// NAME of name="NAME".
-std::optional<std::string> TakeAttribute(MarkedView* text, std::u16string_view begin) {
-  if (!TakePrefix(text, begin)) return std::nullopt;
-  const size_t quote = text->find(u'"');
-  if (quote == MarkedView::npos) return std::nullopt;
-  std::string value = BytesOf(text->substr(0, quote));
-  text->remove_prefix(quote + 1);
-  return value;
-}
-
-std::optional<std::vector<ToolCall>> Parse(const Markers& markers, MarkedView body) {
-  auto name = TakeAttribute(&body, u" name=\"");
-  if (!name || !IsToolName(*name) || !TakePrefix(&body, u">")) return std::nullopt;
-  std::set<std::string> keys;
-  std::string arguments = "{";
-  for (body = Trimmed(body); !body.empty(); body = Trimmed(body)) {
-    if (!TakePrefix(&body, markers.parameter_begin)) return std::nullopt;
-    auto key = TakeAttribute(&body, u" name=\"");
-    const auto is_text = key ? TakeAttribute(&body, u" string=\"") : std::nullopt;
-    if (!is_text || (*is_text != "true" && *is_text != "false") || !TakePrefix(&body, u">")) return std::nullopt;
-    const size_t end = body.find(markers.parameter_end);
-    if (end == MarkedView::npos || !keys.insert(*key).second) return std::nullopt;
-    const std::string value = BytesOf(body.substr(0, end));
-    body.remove_prefix(end + markers.parameter_end.size());
-    if (*is_text == "false" && !IsJsonValue(value)) return std::nullopt;
-    if (arguments.size() > 1) arguments += ", ";
-    arguments += JsonQuoted(*key) + ": " + (*is_text == "true" ? JsonQuoted(value) : value);
-  }
-  arguments += "}";
-  if (!JsonArguments(Plain(arguments))) return std::nullopt;  // too deep, or too many
-  return std::vector<ToolCall>{{{}, std::move(*name), std::move(arguments)}};
-}
-
-}  // namespace
 
 ToolFormat DeepSeekV32Tools(const Tokenizer& tokenizer) {
+  using Before = FieldStep::Before;
   ToolFormat format;
   const MarkedText dsml = Marker(tokenizer, "｜DSML｜", &format.marker_tokens);
   const auto opening = [&](std::string_view name) { return Plain("<") + dsml + Plain(name); };
@@ -60,8 +13,21 @@ ToolFormat DeepSeekV32Tools(const Tokenizer& tokenizer) {
   format.section_end = closing("function_calls");
   format.call_begin = opening("invoke");
   format.call_end = closing("invoke");
-  const Markers markers{opening("parameter"), closing("parameter")};
-  format.parse = [markers](MarkedView body, const ToolSchemas&) { return Parse(markers, body); };
+  FieldSyntax syntax;
+  syntax.steps = {{Before::kNothing, u" name=\""},   {Before::kTool, u"\""},
+                  {Before::kNothing, u">"},          {Before::kSpace, opening("parameter"), true},
+                  {Before::kNothing, u" name=\""},   {Before::kKey, u"\""},
+                  {Before::kNothing, u" string=\""}, {Before::kForm, u"\""},
+                  {Before::kNothing, u">"},          {Before::kValue, closing("parameter")}};
+  syntax.again = 3;
+  syntax.is_form = [](const std::string& form) { return form == "true" || form == "false"; };
+  syntax.is_text = [](const FieldArgument& argument) { return argument.form == "true"; };
+  syntax.json = [](const FieldArgument&, const std::string& value) {
+    return IsJsonValue(value) ? std::optional<std::string>(value) : std::nullopt;
+  };
+  format.read = [shared = std::make_shared<const FieldSyntax>(std::move(syntax))](const ToolSchemas& schemas) {
+    return ReadFieldCall(shared, schemas);
+  };
   return format;
 }
 

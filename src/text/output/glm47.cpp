@@ -1,6 +1,6 @@
 #include <set>
 
-#include "text/output/tool_format.h"
+#include "text/output/field_call.h"
 
 namespace mxmla {
 namespace {
@@ -47,66 +47,45 @@ const Json* PropertySchema(const ToolSchemas& schemas, const std::string& tool, 
   return property == properties->end() ? nullptr : &*property;
 }
 
+// The types that the schema of an argument allows, where it says.
+std::optional<std::set<std::string>> KnownTypes(const FieldArgument& argument) {
+  std::set<std::string> types;
+  const Json* schema = PropertySchema(argument.schemas, argument.tool, argument.key);
+  if (!schema || !AddTypes(*schema, 8, &types)) return std::nullopt;
+  return types;
+}
+
+bool IsText(const FieldArgument& argument) { return KnownTypes(argument) == std::set<std::string>{"string"}; }
+
 // A template writes texts as they are and everything else as JSON: which of them it was, the schema knows. The JSON of
 // a text never stands for itself.
-std::string ReadValue(const std::string& raw, const Json* schema) {
-  std::set<std::string> types;
-  const bool known = schema && AddTypes(*schema, 8, &types);
-  if (known && types.size() == 1 && types.contains("string")) return JsonQuoted(raw);
-  if (IsJsonValue(raw)) {
-    const Json value = Json::parse(raw);
-    if (!value.is_string() && (!known || !types.contains("string") || IsAllowed(value, types))) return raw;
-  }
-  return JsonQuoted(raw);
-}
-
-struct Markers {
-  MarkedText key_begin, key_end, value_begin, value_end;
-};
-
-// What stands between `begin`, which is next but for white space, and `end`; `text` then begins behind it.
-std::optional<std::string> Take(MarkedView* text, const MarkedText& begin, const MarkedText& end) {
-  while (!text->empty() && IsSpace(text->front())) text->remove_prefix(1);
-  if (!text->starts_with(begin)) return std::nullopt;
-  const size_t found = text->find(end, begin.size());
-  if (found == MarkedView::npos) return std::nullopt;
-  std::string inside = BytesOf(text->substr(begin.size(), found - begin.size()));
-  text->remove_prefix(found + end.size());
-  return inside;
-}
-
-std::optional<std::vector<ToolCall>> Parse(const Markers& markers, MarkedView body, const ToolSchemas& schemas) {
-  const size_t first = std::min(body.find(markers.key_begin), body.size());
-  ToolCall call;
-  call.name = BytesOf(Trimmed(body.substr(0, first)));
-  if (!IsToolName(call.name)) return std::nullopt;
-  body.remove_prefix(first);
-  std::set<std::string> keys;
-  call.arguments = "{";
-  while (!Trimmed(body).empty()) {
-    auto key = Take(&body, markers.key_begin, markers.key_end);
-    const auto value = key ? Take(&body, markers.value_begin, markers.value_end) : std::nullopt;
-    if (!value || !keys.insert(*key).second) return std::nullopt;
-    if (call.arguments.size() > 1) call.arguments += ", ";
-    call.arguments += JsonQuoted(*key) + ": " + ReadValue(*value, PropertySchema(schemas, call.name, *key));
-  }
-  call.arguments += "}";
-  if (!JsonArguments(Plain(call.arguments))) return std::nullopt;  // too deep, or too many
-  return std::vector<ToolCall>{std::move(call)};
+std::optional<std::string> ReadValue(const FieldArgument& argument, const std::string& raw) {
+  if (!IsJsonValue(raw)) return JsonQuoted(raw);
+  const auto types = KnownTypes(argument);
+  const Json value = Json::parse(raw);
+  const bool as_it_stands = !value.is_string() && (!types || !types->contains("string") || IsAllowed(value, *types));
+  return as_it_stands ? raw : JsonQuoted(raw);
 }
 
 }  // namespace
 
 ToolFormat Glm47Tools(const Tokenizer& tokenizer) {
-  ToolFormat format;
-  format.name = "glm47";
-  format.call_begin = Marker(tokenizer, "<tool_call>", &format.marker_tokens);
-  format.call_end = Marker(tokenizer, "</tool_call>", &format.marker_tokens);
-  const Markers markers{Marker(tokenizer, "<arg_key>", &format.marker_tokens),
-                        Marker(tokenizer, "</arg_key>", &format.marker_tokens),
-                        Marker(tokenizer, "<arg_value>", &format.marker_tokens),
-                        Marker(tokenizer, "</arg_value>", &format.marker_tokens)};
-  format.parse = [markers](MarkedView body, const ToolSchemas& schemas) { return Parse(markers, body, schemas); };
+  using Before = FieldStep::Before;
+  ToolFormat format = MarkedFormat("glm47", tokenizer, "", "", "<tool_call>", "</tool_call>");
+  const auto marker = [&](const char* content) { return Marker(tokenizer, content, &format.marker_tokens); };
+  const MarkedText key = marker("<arg_key>");
+  FieldSyntax syntax;
+  syntax.steps = {{Before::kTool, key, true},
+                  {Before::kKey, marker("</arg_key>")},
+                  {Before::kSpace, marker("<arg_value>")},
+                  {Before::kValue, marker("</arg_value>")},
+                  {Before::kSpace, key, true}};
+  syntax.again = 1;
+  syntax.is_text = IsText;
+  syntax.json = ReadValue;
+  format.read = [shared = std::make_shared<const FieldSyntax>(std::move(syntax))](const ToolSchemas& schemas) {
+    return ReadFieldCall(shared, schemas);
+  };
   return format;
 }
 

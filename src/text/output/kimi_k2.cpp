@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "text/output/json_call.h"
 #include "text/output/tool_format.h"
 
 namespace mxmla {
@@ -17,27 +18,23 @@ std::string_view NameOf(std::string_view id) {
   return colon != std::string_view::npos && IsDigits(id.substr(colon + 1)) ? id.substr(0, colon) : id;
 }
 
+std::optional<ToolCall> ReadId(MarkedView head) {
+  ToolCall call;
+  call.id = BytesOf(head);
+  if (!IsToolName(call.id)) return std::nullopt;
+  call.name = NameOf(call.id);
+  return call;
+}
+
 }  // namespace
 
 ToolFormat KimiK2Tools(const Tokenizer& tokenizer) {
-  ToolFormat format;
-  format.name = "kimi_k2";
-  format.section_begin = Marker(tokenizer, "<|tool_calls_section_begin|>", &format.marker_tokens);
-  format.section_end = Marker(tokenizer, "<|tool_calls_section_end|>", &format.marker_tokens);
-  format.call_begin = Marker(tokenizer, "<|tool_call_begin|>", &format.marker_tokens);
-  format.call_end = Marker(tokenizer, "<|tool_call_end|>", &format.marker_tokens);
-  format.parse = [separator = Marker(tokenizer, "<|tool_call_argument_begin|>", &format.marker_tokens)](
-                     MarkedView body, const ToolSchemas&) -> std::optional<std::vector<ToolCall>> {
-    const size_t found = body.find(separator);
-    if (found == MarkedView::npos) return std::nullopt;
-    const auto arguments = JsonArguments(body.substr(found + separator.size()));
-    ToolCall call;
-    call.id = BytesOf(Trimmed(body.substr(0, found)));
-    call.name = NameOf(call.id);
-    if (!IsToolName(call.id) || !IsToolName(call.name) || !arguments) return std::nullopt;
-    call.arguments = *arguments;
-    return std::vector<ToolCall>{std::move(call)};
-  };
+  ToolFormat format = MarkedFormat("kimi_k2", tokenizer, "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>",
+                                   "<|tool_call_begin|>", "<|tool_call_end|>");
+  JsonCallSyntax syntax;
+  syntax.separator = Marker(tokenizer, "<|tool_call_argument_begin|>", &format.marker_tokens);
+  syntax.read_head = ReadId;
+  format.read = [syntax](const ToolSchemas&) { return ReadJsonCall(syntax); };
   return format;
 }
 

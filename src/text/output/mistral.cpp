@@ -1,4 +1,5 @@
 #include "core/json_file.h"
+#include "text/output/json_call.h"
 #include "text/output/tool_format.h"
 
 namespace mxmla {
@@ -30,36 +31,61 @@ std::optional<std::vector<ToolCall>> ParseList(MarkedView body) {
   return calls;
 }
 
-std::optional<std::vector<ToolCall>> ParseCall(MarkedView body, MarkedView id_marker, MarkedView arguments_marker) {
-  size_t name_end = body.find(arguments_marker);
-  size_t arguments = name_end + arguments_marker.size();
-  if (name_end == MarkedView::npos) name_end = arguments = std::min(body.find(u'{'), body.size());
-  MarkedView head = body.substr(0, name_end);
+// NAME, or NAME and an id behind a marker.
+std::optional<ToolCall> ReadHead(MarkedView head, MarkedView id_marker) {
   ToolCall call;
   if (const size_t id = head.find(id_marker); id != MarkedView::npos) {
     call.id = BytesOf(Trimmed(head.substr(id + id_marker.size())));
     if (!IsToolName(call.id)) return std::nullopt;
-    head = head.substr(0, id);
+    head = Trimmed(head.substr(0, id));
   }
-  call.name = BytesOf(Trimmed(head));
-  const auto object = JsonArguments(body.substr(arguments));
-  if (!IsToolName(call.name) || !object) return std::nullopt;
-  call.arguments = *object;
-  return std::vector<ToolCall>{std::move(call)};
+  call.name = BytesOf(head);
+  return call;
 }
+
+// Either form. A list is read when it is complete: a name may stand behind its arguments there.
+class MistralCall final : public CallReader {
+ public:
+  explicit MistralCall(JsonCallSyntax syntax) : call_(ReadJsonCall(std::move(syntax))) {}
+
+  bool Push(char16_t unit, std::vector<AnswerPart>* parts) override {
+    if (!has_begun_ && IsSpace(unit)) return true;
+    if (!std::exchange(has_begun_, true)) is_list_ = unit == '[';
+    if (!is_list_) return call_->Push(unit, parts);
+    list_ += unit;
+    return true;
+  }
+
+  bool End(std::vector<AnswerPart>* parts) override {
+    if (!is_list_) return call_->End(parts);
+    const auto calls = ParseList(list_);
+    if (!calls) return false;
+    for (const ToolCall& call : *calls) {
+      AppendPart({AnswerPart::Kind::kToolCall, {}, {call.id, call.name, {}}}, parts);
+      AppendPart({AnswerPart::Kind::kArguments, call.arguments}, parts);
+      AppendPart({AnswerPart::Kind::kCallEnd}, parts);
+    }
+    return true;
+  }
+
+ private:
+  const std::unique_ptr<CallReader> call_;
+  bool has_begun_ = false, is_list_ = false;
+  MarkedText list_;
+};
 
 }  // namespace
 
 ToolFormat MistralTools(const Tokenizer& tokenizer) {
-  ToolFormat format;
-  format.name = "mistral";
-  format.call_begin = Marker(tokenizer, "[TOOL_CALLS]", &format.marker_tokens);
+  ToolFormat format = MarkedFormat("mistral", tokenizer, "", "", "[TOOL_CALLS]", "");
   format.ends_with_answer = true;
-  format.parse = [id = Marker(tokenizer, "[CALL_ID]", &format.marker_tokens),
-                  arguments = Marker(tokenizer, "[ARGS]", &format.marker_tokens)](MarkedView body, const ToolSchemas&) {
-    body = Trimmed(body);
-    return body.starts_with(u'[') ? ParseList(body) : ParseCall(body, id, arguments);
+  JsonCallSyntax syntax;
+  syntax.separator = Marker(tokenizer, "[ARGS]", &format.marker_tokens);
+  syntax.read_head = [id = Marker(tokenizer, "[CALL_ID]", &format.marker_tokens)](MarkedView head) {
+    return ReadHead(head, id);
   };
+  syntax.brace_separates = syntax.only_head = true;
+  format.read = [syntax](const ToolSchemas&) { return std::make_unique<MistralCall>(syntax); };
   return format;
 }
 

@@ -5,6 +5,8 @@
 namespace mxmla {
 namespace {
 
+using Kind = AnswerPart::Kind;
+
 constexpr size_t kSectionEnd = 1, kCallBegin = 2, kCallEnd = 3;  // of the markers below
 
 const MarkedText& MarkerOf(const ToolFormat& format, size_t marker) {
@@ -21,85 +23,112 @@ ToolCallSplitter::ToolCallSplitter(const ToolFormat& format, const ToolSchemas& 
       only_one_(only_one),
       matcher_({format.section_begin, format.section_end, format.call_begin, format.call_end}) {}
 
-void ToolCallSplitter::Push(MarkedView text, std::vector<Piece>* pieces) {
+void ToolCallSplitter::Push(MarkedView text, std::vector<AnswerPart>* parts) {
   for (const char16_t unit : text) {
     if (is_done_) return;
-    Take(unit, pieces);
+    Take(unit, parts);
   }
 }
 
-void ToolCallSplitter::Take(char16_t unit, std::vector<Piece>* pieces) {
+void ToolCallSplitter::Take(char16_t unit, std::vector<AnswerPart>* parts) {
   held_ += unit;
   if (const auto found = matcher_.Advance(unit)) {
-    Found(*found, pieces);
+    Found(*found, parts);
     matcher_.Reset();
-  } else if (!in_call_) {
-    const size_t certain = held_.size() - matcher_.undecided();
-    EmitText(MarkedView(held_).substr(0, certain), pieces);
+    return;
+  }
+  const size_t certain = held_.size() - matcher_.undecided();
+  if (call_) {
+    ReadCall(certain, parts);
+  } else {
+    EmitText(MarkedView(held_).substr(0, certain), parts);
     held_.erase(0, certain);
   }
 }
 
-void ToolCallSplitter::Found(size_t marker, std::vector<Piece>* pieces) {
+void ToolCallSplitter::Found(size_t marker, std::vector<AnswerPart>* parts) {
   const MarkedText& text = MarkerOf(format_, marker);
   const bool is_end = marker == kCallEnd || marker == kSectionEnd;
-  if (in_call_) {
+  if (call_) {
     held_.resize(held_.size() - text.size());
     // Of the markers only the call's own end is part of it.
-    EndCall(marker == kCallEnd ? MarkedView(text) : MarkedView(), pieces);
+    EndCall(true, marker == kCallEnd ? MarkedView(text) : MarkedView(), parts);
   } else {
     // An end that nothing began is text, unless it is a token.
     const bool is_text = is_end && !HasMark(text);
-    EmitText(MarkedView(held_).substr(0, held_.size() - (is_text ? 0 : text.size())), pieces);
+    EmitText(MarkedView(held_).substr(0, held_.size() - (is_text ? 0 : text.size())), parts);
   }
+  Reset();
+  if (marker == kCallBegin) call_ = format_.read(schemas_);
+}
+
+void ToolCallSplitter::Reset() {
+  call_.reset();
   held_.clear();
-  in_call_ = marker == kCallBegin;
+  read_ = 0;
+  is_call_ = true;
+  has_begun_ = false;
 }
 
-// The call whose body is held, which ends with the marker `end`.
-void ToolCallSplitter::EndCall(MarkedView end, std::vector<Piece>* pieces) {
-  auto calls = format_.parse(held_, schemas_);
-  if (!calls) {
-    const MarkedText raw = format_.call_begin + held_ + MarkedText(end);
-    drops_white_space_ = false;
-    EmitText(raw, pieces);
-    return;
+void ToolCallSplitter::Interrupt(std::vector<AnswerPart>* parts) {
+  if (!call_) return;
+  EndCall(false, {}, parts);
+  Reset();
+  matcher_.Reset();
+}
+
+void ToolCallSplitter::ReadCall(size_t end, std::vector<AnswerPart>* parts) {
+  std::vector<AnswerPart> read;
+  for (; is_call_ && read_ < end; ++read_) is_call_ = call_->Push(held_[read_], &read);
+  Give(std::move(read), parts);
+}
+
+void ToolCallSplitter::Give(std::vector<AnswerPart> read, std::vector<AnswerPart>* parts) {
+  for (AnswerPart& part : read) {
+    if (is_done_) return;
+    if (part.kind == Kind::kToolCall) has_begun_ = true;
+    if (part.kind == Kind::kCallEnd) is_done_ = only_one_;
+    AppendPart(std::move(part), parts);
   }
-  white_space_.clear();
-  drops_white_space_ = true;
-  if (only_one_) calls->resize(1);
-  is_done_ = only_one_;
-  for (ToolCall& call : *calls) pieces->emplace_back(std::move(call));
 }
 
-void ToolCallSplitter::EmitText(MarkedView text, std::vector<Piece>* pieces) {
+// The call whose body is held, which ends with the marker `end`; if it `may_end` here.
+void ToolCallSplitter::EndCall(bool may_end, MarkedView end, std::vector<AnswerPart>* parts) {
+  ReadCall(held_.size(), parts);
+  std::vector<AnswerPart> rest;
+  if (may_end && is_call_ && call_->End(&rest)) {
+    white_space_.clear();
+    drops_white_space_ = true;
+    return Give(std::move(rest), parts);
+  }
+  if (has_begun_) AppendPart({Kind::kCallBroken}, parts);
+  drops_white_space_ = false;
+  EmitText(format_.call_begin + held_ + MarkedText(end), parts);
+}
+
+void ToolCallSplitter::EmitText(MarkedView text, std::vector<AnswerPart>* parts) {
+  std::string certain;
   for (const char16_t unit : text) {
     if (IsSpace(unit)) {
       if (!drops_white_space_) white_space_ += unit;
       continue;
     }
     drops_white_space_ = false;
-    if (pieces->empty() || !std::holds_alternative<std::string>(pieces->back())) pieces->emplace_back(std::string());
-    auto& out = std::get<std::string>(pieces->back());
-    out += BytesOf(std::exchange(white_space_, {}));
-    out += static_cast<char>(unit & 0xff);
+    certain += BytesOf(std::exchange(white_space_, {}));
+    certain += static_cast<char>(unit & 0xff);
   }
+  AppendPart({Kind::kText, std::move(certain)}, parts);
 }
 
-void ToolCallSplitter::Flush(bool is_whole, std::vector<Piece>* pieces) {
+void ToolCallSplitter::Flush(bool is_whole, std::vector<AnswerPart>* parts) {
   if (is_done_) return;
-  if (in_call_) {
-    if (format_.ends_with_answer && is_whole) {
-      EndCall({}, pieces);
-    } else {
-      drops_white_space_ = false;
-      EmitText(format_.call_begin + held_, pieces);
-    }
+  if (call_) {
+    EndCall(format_.ends_with_answer && is_whole, {}, parts);
   } else {
-    EmitText(held_, pieces);
+    EmitText(held_, parts);
   }
-  held_.clear();
-  if (!white_space_.empty()) pieces->emplace_back(BytesOf(std::exchange(white_space_, {})));
+  Reset();
+  AppendPart({Kind::kText, BytesOf(std::exchange(white_space_, {}))}, parts);
 }
 
 }  // namespace mxmla

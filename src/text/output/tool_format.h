@@ -3,20 +3,15 @@
 
 #include <functional>
 #include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "text/output/marked_text.h"
+#include "text/output/call_reader.h"
 
 namespace mxmla {
-
-struct ToolCall {
-  std::string id;  // as the model wrote it; empty where it wrote none
-  std::string name;
-  std::string arguments;  // a JSON object, in the model's own words where the format is JSON
-};
 
 // The tools that a request offers: by name, what JSON schema their arguments have (an object, or null).
 using ToolSchemas = std::map<std::string, nlohmann::ordered_json>;
@@ -29,9 +24,8 @@ struct ToolFormat {
   MarkedText call_begin, call_end;
   bool ends_with_answer = false;
   std::vector<int32_t> marker_tokens;  // all that the format is made of
-  // The calls in what stands between call_begin and its end; nothing where that is no call, such as one whose arguments
-  // are no JSON.
-  std::function<std::optional<std::vector<ToolCall>>(MarkedView body, const ToolSchemas& schemas)> parse;
+  // Reads what stands between call_begin and its end; `schemas` outlive the reader.
+  std::function<std::unique_ptr<CallReader>(const ToolSchemas& schemas)> read;
 };
 
 // <｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME\n```json\nARGUMENTS\n```<｜tool▁call▁end｜>: DeepSeek-V3 and R1.
@@ -48,6 +42,10 @@ ToolFormat KimiK2Tools(const Tokenizer& tokenizer);
 ToolFormat Glm47Tools(const Tokenizer& tokenizer);
 // [TOOL_CALLS]NAME[ARGS]ARGUMENTS, with [CALL_ID]ID in some, or [TOOL_CALLS] and a JSON list in the older: Mistral.
 ToolFormat MistralTools(const Tokenizer& tokenizer);
+
+// A format of these markers, by their spelling; an empty one is never written.
+ToolFormat MarkedFormat(const char* name, const Tokenizer& tokenizer, const char* section_begin,
+                        const char* section_end, const char* call_begin, const char* call_end);
 
 // The arguments as a JSON object, bounded as core/json_file.h says; white space around it is dropped and nothing at all
 // is {}.

@@ -1,8 +1,22 @@
-// What the formats ask of names and arguments.
+// What the formats share: their markers, and what they ask of names and arguments.
 #include "core/json_file.h"
 #include "text/output/tool_format.h"
 
 namespace mxmla {
+
+ToolFormat MarkedFormat(const char* name, const Tokenizer& tokenizer, const char* section_begin,
+                        const char* section_end, const char* call_begin, const char* call_end) {
+  ToolFormat format;
+  const auto marker = [&](const char* content) {
+    return *content ? Marker(tokenizer, content, &format.marker_tokens) : MarkedText();
+  };
+  format.name = name;
+  format.section_begin = marker(section_begin);
+  format.section_end = marker(section_end);
+  format.call_begin = marker(call_begin);
+  format.call_end = marker(call_end);
+  return format;
+}
 
 std::optional<std::string> JsonArguments(MarkedView text) {
   std::string arguments = BytesOf(Trimmed(text));
