@@ -32,10 +32,8 @@ Memory AllocateHostMemory(size_t bytes, Fill fill, const std::string& what, cons
   const size_t rounded = (std::max<size_t>(bytes, 1) + alignment - 1) / alignment * alignment;
   auto* data = static_cast<std::byte*>(std::aligned_alloc(alignment, rounded));
   if (!data) Fail(ErrorCode::kMemory, what, fmt::format("{} bytes of memory", bytes), "too little", hint);
-  if (fill == Fill::kZero) {
-    if (bytes >= kHugePage) madvise(data, rounded, MADV_HUGEPAGE);
-    std::memset(data, 0, rounded);
-  }
+  if (bytes >= kHugePage) madvise(data, rounded, MADV_HUGEPAGE);
+  if (fill == Fill::kZero) std::memset(data, 0, rounded);
   return Memory(data, bytes, [](std::byte* memory) { std::free(memory); });
 }
 

@@ -1,6 +1,5 @@
-// The register tiles of attention: products of float32 rows with cache rows, and weighted sums of cache rows. Every
-// result is one running sum of fixed order, whatever the tile, so that neither the number of heads nor of rows changes
-// it.
+// The register tile of products of float32 rows with cache rows where they lie. Every result is one running sum of
+// fixed order, whatever the tile, so that neither the number of heads nor of rows changes it.
 #pragma once
 
 #include <algorithm>
@@ -95,38 +94,6 @@ void DotTile(const float* a, int64_t a_stride, const TileRows<T>& rows, int64_t 
       }
 #endif
     }
-  }
-}
-
-// acc_h[0 .. 32 * kBlocks) += sum over t < tokens of p[h, t] * row[t][at ..], in split order, for kHeads heads: p is
-// (kHeads, 64), acc rows are acc_stride apart.
-template <int kHeads, int kBlocks, class T>
-MXMLA_INLINE void WeightedTile(const float* p, const T* const* row, int64_t at, int64_t tokens, float* acc,
-                               int64_t acc_stride) {
-  F32x16 sum[kHeads][2 * kBlocks];
-#pragma GCC unroll 8
-  for (int h = 0; h < kHeads; ++h) {
-#pragma GCC unroll 8
-    for (int b = 0; b < 2 * kBlocks; ++b) sum[h][b] = Load(acc + h * acc_stride + 16 * b);
-  }
-  for (int64_t t = 0; t < tokens; ++t) {
-    Block v[kBlocks];
-#pragma GCC unroll 8
-    for (int b = 0; b < kBlocks; ++b) v[b] = LoadSplit(row[t] + at + 32 * b);
-#pragma GCC unroll 8
-    for (int h = 0; h < kHeads; ++h) {
-      const F32x16 weight = Splat(p[h * kTokenTile + t]);
-#pragma GCC unroll 8
-      for (int b = 0; b < kBlocks; ++b) {
-        sum[h][2 * b] = Fma(weight, v[b].even, sum[h][2 * b]);
-        sum[h][2 * b + 1] = Fma(weight, v[b].odd, sum[h][2 * b + 1]);
-      }
-    }
-  }
-#pragma GCC unroll 8
-  for (int h = 0; h < kHeads; ++h) {
-#pragma GCC unroll 8
-    for (int b = 0; b < 2 * kBlocks; ++b) Store(acc + h * acc_stride + 16 * b, sum[h][b]);
   }
 }
 

@@ -280,6 +280,7 @@ static void FewProduct(const bf16* const* x /* (C) */, const Weight& weight, int
                        int64_t k, float* out /* (C, kTileW) */) {
   using Row = decltype(RowOf(weight, 0));
   alignas(64) float sums[kDotRows * C * 16];
+  PrefetchRows(weight, w_begin, std::min(w_count, kPrefetchRows), 0, BlockCount(k));
   for (int64_t w = 0; w < w_count;) {
     const auto run = [&]<int R>(std::integral_constant<int, R>) __attribute__((always_inline)) {
       Row rows[R];

@@ -326,6 +326,21 @@ MXMLA_INLINE void PrefetchValues(const Row& row, int64_t block, int64_t bytes) {
   }
 }
 
+// Asks for blocks first .. first + count of the row and their scales, all at once: a task that begins would else wait
+// for one cache line after the other.
+template <class Row>
+MXMLA_INLINE void PrefetchBlocks(const Row& row, int64_t first, int64_t count) {
+  const char* at = reinterpret_cast<const char*>(row.values) + first * kBlockBytes<Row>;
+  for (int64_t line = 0; line < count * kBlockBytes<Row>; line += 64) __builtin_prefetch(at + line, 0, 2);
+  if constexpr (kPaired<Row>) __builtin_prefetch(row.scales + first, 0, 2);
+}
+// The first rows of weights, which no row before them asks for.
+inline constexpr int64_t kPrefetchRows = 8;
+template <class Weight>
+static void PrefetchRows(const Weight& weight, int64_t begin, int64_t count, int64_t first_block, int64_t blocks) {
+  for (int64_t r = begin; r < begin + count; ++r) PrefetchBlocks(RowOf(weight, r), first_block, blocks);
+}
+
 // Decodes a stretch: block i, its even then its odd elements, to `to + i * step`.
 template <class Row>
 static void Pack(const Row& row, const Stretch& stretch, float* to, int64_t step, RowStep ahead = {}) {

@@ -19,9 +19,12 @@ struct PlainRows {
 
   const T* At(int64_t page, int64_t slot) const { return pages.data + page * pages.stride[0] + slot * pages.stride[1]; }
   const T* Read(int64_t page, int64_t slot, float*) const { return At(page, slot); }
+  // As a split row, with zeros up to whole blocks.
+  void Decode(int64_t page, int64_t slot, float* to) const { ToSplit(At(page, slot), width(), to); }
+  // Into the second-level cache: the first level cannot wait for as many lines as memory needs under way.
   void Prefetch(int64_t page, int64_t slot) const {
     const T* row = At(page, slot);
-    for (int64_t k = 0; k < width(); k += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(row + k);
+    for (int64_t k = 0; k < width(); k += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(row + k, 0, 2);
   }
 };
 
@@ -42,10 +45,24 @@ struct Fp8Rows {
     for (int64_t i = 0; i < pages.key.shape[2]; ++i) decoded[rank + i] = mxmla::ToFloat(key[i * pages.key.stride[2]]);
     return decoded;
   }
+  void Decode(int64_t page, int64_t slot, float* to) const {
+    const int64_t rank = pages.latent.extent(2);
+    if (rank % kBlock != 0) {  // the key begins inside a block
+      Read(page, slot, to);
+      alignas(64) float block[kBlock];
+      for (int64_t k = 0; k < width(); k += kBlock) {
+        ToSplit(to + k, std::min(kBlock, width() - k), block);
+        std::memcpy(to + k, block, sizeof(block));
+      }
+      return;
+    }
+    Pack(RowOf(pages.latent, page, slot), {0, rank / kBlock, 0}, to, kBlock);
+    ToSplit(pages.key.data + page * pages.key.stride[0] + slot * pages.key.stride[1], pages.key.shape[2], to + rank);
+  }
   void Prefetch(int64_t page, int64_t slot) const {
     const View<const e4m3, 3>& values = pages.latent.values;
     const e4m3* row = values.data + page * values.stride[0] + slot * values.stride[1];
-    for (int64_t k = 0; k < values.stride[1]; k += 64) __builtin_prefetch(row + k);
+    for (int64_t k = 0; k < values.stride[1]; k += 64) __builtin_prefetch(row + k, 0, 2);
   }
 };
 

@@ -38,6 +38,7 @@ MXMLA_INLINE CodedRow RowOf(const Weight& weight, int64_t row) requires kIsCoded
   return {Coded(weight), row};
 }
 MXMLA_INLINE RowStep StepBetween(const CodedRow&, const CodedRow&) { return {}; }
+MXMLA_INLINE void PrefetchBlocks(const CodedRow&, int64_t, int64_t) {}
 
 static inline void Pack(const CodedRow& row, const Stretch& stretch, float* to, int64_t step, RowStep = {}) {
   row.matrix.decode(row.matrix.weight, row.row, stretch, to, step);

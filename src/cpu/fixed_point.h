@@ -245,11 +245,12 @@ template <int C>
 static void FixedProduct(const FixedChunk* const* x /* (C) */, const Mxfp4<const e2m1x2, 2>& weight, int64_t w_begin,
                          int64_t w_count, int64_t k, float* out /* (C, kTileW) */) {
   alignas(64) float sums[kFixedRows * C * 16];
+  PrefetchRows(weight, w_begin, std::min(w_count, kPrefetchRows), 0, BlockCount(k));
   for (int64_t w = 0; w < w_count;) {
     const auto run = [&]<int R>(std::integral_constant<int, R>) {
       Mxfp4Row rows[R];
       for (int r = 0; r < R; ++r) rows[r] = RowOf(weight, w_begin + w + r);
-      FixedTile<R, C>(rows, StepBetween(rows[0], RowOf(weight, w_begin + w + 8)), k, x, sums);
+      FixedTile<R, C>(rows, StepBetween(rows[0], RowOf(weight, w_begin + w + kPrefetchRows)), k, x, sums);
       for (int r = 0; r < R; ++r) {
         for (int c = 0; c < C; ++c) out[c * kTileW + w + r] = ReduceAdd(Load(sums + (r * C + c) * 16));
       }

@@ -190,7 +190,7 @@ void RunGroupedLinear(const ExecContext& context, const GroupedLinearArgs& args)
     int64_t tiles_begin[kExpertsAtOnce];
     const bf16* tiles = PackExperts(context, args, packed, used, used_count, tiles_begin);
 #endif
-    RunTasks(context, used_count * w_tiles, [&](int64_t task, int) {
+    RunStreams(context, used_count * w_tiles, [&](int64_t task, int) {
       const int64_t expert = used[task / w_tiles];
       const int64_t w_begin = task % w_tiles * tile_w;
       const int64_t w_count = std::min(tile_w, n - w_begin);

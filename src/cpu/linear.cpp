@@ -30,7 +30,7 @@ void RunFewRows(const ExecContext& context, const LinearArgs& args) {
   VisitWeight(args.weight, [&](const auto& weight) {
     std::visit(
         [&](const auto& out) {
-          RunTasks(context, (n + tile_w - 1) / tile_w, [&](int64_t task, int) {
+          RunStreams(context, (n + tile_w - 1) / tile_w, [&](int64_t task, int) {
             const int64_t w_begin = task * tile_w;
             LinearTile(args.x, weight, out, k, 0, rows, w_begin, std::min(tile_w, n - w_begin));
           });
@@ -73,7 +73,7 @@ void RunPackedRows(const ExecContext& context, const Activation<2>& x, const Wei
   PackRows(context, x, weight, rows, packed);
   const int64_t tile_w = TileW(rows);
   const int64_t w_tiles = (n + tile_w - 1) / tile_w;
-  RunTasks(context, TileCountX(rows) * w_tiles, [&](int64_t task, int) {
+  RunStreams(context, TileCountX(rows) * w_tiles, [&](int64_t task, int) {
     const int64_t x_begin = TileBeginX(rows, task / w_tiles);
     const int64_t x_count = TileBeginX(rows, task / w_tiles + 1) - x_begin;
     const int64_t w_begin = task % w_tiles * tile_w;

@@ -1,6 +1,7 @@
 // Running a kernel's tasks on the pool without allocating.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 
 #include "ops/context.h"
@@ -15,6 +16,15 @@ void RunTasks(const ExecContext& context, int64_t tasks, const Body& body) {
     return;
   }
   context.pool->ParallelFor(tasks, std::cref(body));
+}
+
+// The same in runs of neighbours: where tasks read what lies behind one another, a thread reads one stream.
+template <class Body>
+void RunStreams(const ExecContext& context, int64_t tasks, const Body& body) {
+  const int64_t runs = std::min(tasks, 16 * static_cast<int64_t>(context.pool->threads()));
+  RunTasks(context, runs, [&](int64_t run, int worker) {
+    for (int64_t task = tasks * run / runs; task < tasks * (run + 1) / runs; ++task) body(task, worker);
+  });
 }
 
 // Calls body(first, last, worker) over 0 .. count in pieces of about `grain` elements, a few for each thread.

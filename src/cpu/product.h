@@ -98,12 +98,13 @@ static void FusedProduct(const AnyRow* x /* (C) */, const Weight& weight, int64_
   alignas(64) float sums[kTileW * C * 16] = {};
   for (int64_t first = 0; first < BlockCount(k); first += kFusedStretch) {
     const Stretch stretch = StretchAt(k, first, kFusedStretch);
+    PrefetchRows(weight, w_begin, std::min<int64_t>(w_count, 2 * R), first, stretch.padded_blocks());
     for (int c = 0; c < C; ++c) Pack(x[c], stretch, packed + c * kBlock, C * kBlock);
     int64_t w = 0;
     for (; w + R <= w_count; w += R) {
       Row rows[R];
       for (int r = 0; r < R; ++r) rows[r] = RowOf(weight, w_begin + w + r);
-      FusedTile<Row, R, C>(rows, StepBetween(rows[0], RowOf(weight, w_begin + w + R)), stretch, packed,
+      FusedTile<Row, R, C>(rows, StepBetween(rows[0], RowOf(weight, w_begin + w + 2 * R)), stretch, packed,
                            sums + w * C * 16);
     }
     for (; w < w_count; ++w) {

@@ -160,6 +160,7 @@ void AbsorbTile(const QueryAbsorbArgs& args, const Weight& tensor, const View<T,
   std::memset(sums, 0, sizeof(float) * static_cast<size_t>(rows * kLatentBlocks * kBlock));
   alignas(64) float q[kTileX * kNopeStep];
   alignas(64) float w[kNopeStep * kLatentBlocks * kBlock];
+  PrefetchRows(tensor, first_row, nope, first_block, blocks);
   for (int64_t n = 0; n < nope; n += kNopeStep) {
     const int64_t count = std::min(kNopeStep, nope - n);
     for (int64_t r = 0; r < rows; ++r) {

@@ -103,7 +103,17 @@ MXMLA_INLINE Simd16<V> Select(I32x16 mask, Simd16<V> a, Simd16<V> b) {
   return MXMLA_MAP(V, mask.part[p] ? a.part[p] : b.part[p]);
 }
 
-MXMLA_INLINE F32x16 Splat(float value) { return MXMLA_MAP(F32Native, F32Native{} + value); }
+// Not 0 + value, which is an addition: the compiler may not drop it, because it turns -0 into 0.
+MXMLA_INLINE F32Native SplatNative(float value) {
+#if defined(__AVX512F__)
+  return (F32Native)_mm512_set1_ps(value);
+#elif defined(__AVX2__)
+  return (F32Native)_mm256_set1_ps(value);
+#else
+  return F32Native{value, value, value, value};
+#endif
+}
+MXMLA_INLINE F32x16 Splat(float value) { return MXMLA_MAP(F32Native, SplatNative(value)); }
 MXMLA_INLINE I32x16 Splat(int32_t value) { return MXMLA_MAP(I32Native, I32Native{} + value); }
 MXMLA_INLINE U32x16 Splat(uint32_t value) { return MXMLA_MAP(U32Native, U32Native{} + value); }
 MXMLA_INLINE F32x16 Zero() { return MXMLA_MAP(F32Native, (F32Native{})); }
@@ -148,6 +158,13 @@ MXMLA_INLINE F32x16 Max(F32x16 a, F32x16 b) { return MXMLA_MAP(F32Native, MaxNat
 // Lane-wise b < a ? b : a, so that a is taken when either is NaN.
 MXMLA_INLINE F32x16 Min(F32x16 a, F32x16 b) { return -Max(-b, -a); }
 MXMLA_INLINE F32x16 Abs(F32x16 a) { return FromBits(BitsOf(a) & Splat(0x7fffffffu)); }
+
+// Keeps the compiler from reading the value from memory again at each use.
+MXMLA_INLINE void KeepInRegister([[maybe_unused]] F32Native& value) {
+#if defined(__AVX2__)
+  asm("" : "+v"(value));
+#endif
+}
 
 // Loads and stores of any alignment; `from` and `to` are (16).
 typedef F32Native F32NativeAt __attribute__((aligned(4), may_alias));
