@@ -30,6 +30,9 @@ void ExpertTile(const GroupedLinearArgs& args, const Activation<2>& x, const Wei
 // Packed rows for each format of weights that reads such; null where none does.
 struct PackedInputs {
   const PackedElement* rows[std::variant_size_v<LinearWeight>] = {};
+#if defined(MXMLA_FIXED_PROMPTS)
+  const PromptStretch* prompts[std::variant_size_v<LinearWeight>] = {};  // of the rows behind the first `count`
+#endif
   int64_t stride = 0;
   int64_t count = 0;
   size_t bytes = 0;  // of the shared workspace
@@ -49,7 +52,11 @@ void ForEachPackedFormat(const GroupedLinearArgs& args, const Use& use) {
 WorkspaceSize PackedWorkspace(const GroupedLinearArgs& args, int) {
   WorkspaceSize size;
   const int64_t rows = Extent(args.x, 0), k = Extent(args.x, 1);
+#if defined(MXMLA_FIXED_PROMPTS)
+  ForEachPackedFormat(args, [&](const LinearWeight&) { size.shared += PromptBytes(rows, k); });
+#else
   ForEachPackedFormat(args, [&](const LinearWeight&) { size.shared += PackedBytes(rows, k); });
+#endif
 #if defined(MXMLA_TILED_PROMPTS)
   const int64_t pairs = args.pairs.shape[0];
   const int64_t groups = std::min(pairs, static_cast<int64_t>(args.weights.size()));
@@ -81,6 +88,15 @@ PackedInputs PackInputs(const ExecContext& context, const GroupedLinearArgs& arg
         },
         any_weight);
     packed.rows[any_weight.index()] = to;
+#if defined(MXMLA_FIXED_PROMPTS)
+    const auto* x = std::get_if<View<const bf16, 2>>(&args.InputOf(any_weight));
+    if (!x || x->shape[0] == rows) return;
+    const auto prompts = static_cast<size_t>((x->shape[0] - rows) * PromptStretches(k));
+    auto* prompt_rows = context.SharedScratch<PromptStretch>(offset, prompts);
+    offset += prompts * sizeof(PromptStretch);
+    PackPrompts(context, *x, rows, prompt_rows);
+    packed.prompts[any_weight.index()] = prompt_rows;
+#endif
   });
   packed.bytes = offset;
   return packed;
@@ -108,6 +124,27 @@ void PackedExpertTile(const GroupedLinearArgs& args, const PackedElement* packed
     }
   }
 }
+
+#if defined(MXMLA_FIXED_PROMPTS)
+// The same of pairs of prompts.
+template <class T>
+void PromptExpertTile(const GroupedLinearArgs& args, const PackedInputs& packed, const PromptStretch* prompts,
+                      const Mxfp4<const e2m1x2, 2>& weight, const View<T, 2>& out, int64_t pair_begin, int64_t pair_end,
+                      int64_t w_begin, int64_t w_count, int64_t k) {
+  for (int64_t begin = pair_begin; begin < pair_end; begin += kPromptX) {
+    const int64_t count = std::min(kPromptX, pair_end - begin);
+    const PromptStretch* rows[kPromptX];
+    for (int64_t c = 0; c < count; ++c) {
+      rows[c] = prompts + (args.pairs(begin + c) / args.pairs_per_row - packed.count) * PromptStretches(k);
+    }
+    alignas(64) float results[kPromptX * kTileW];
+    PromptProductTile(rows, count, weight, w_begin, w_count, k, results);
+    for (int64_t c = 0; c < count; ++c) {
+      StoreResults(out.data + args.pairs(begin + c) * out.stride[0] + w_begin, results + c * kTileW, w_count);
+    }
+  }
+}
+#endif
 
 #if defined(MXMLA_TILED_PROMPTS)
 // The rows of the experts' pairs of prompts as tiles; those of used[i] begin tiles_begin[i] elements behind the result.
@@ -206,6 +243,11 @@ void RunGroupedLinear(const ExecContext& context, const GroupedLinearArgs& args)
                   const int64_t packed_end = PromptPairs(args, begin, end, packed.count);
                   PackedExpertTile(args, rows, packed.stride, weight, out, begin, packed_end, w_begin, w_count, k);
                   begin = packed_end;
+#if defined(MXMLA_FIXED_PROMPTS)
+                  if (const PromptStretch* prompts = packed.prompts[any_weight.index()]) {
+                    return PromptExpertTile(args, packed, prompts, weight, out, begin, end, w_begin, w_count, k);
+                  }
+#endif
 #if defined(MXMLA_TILED_PROMPTS)
                   const bf16* expert_tiles = tiles + tiles_begin[task / w_tiles];
                   return TiledExpert(args, expert_tiles, weight, out, begin, end, w_begin, w_count, k);

@@ -118,6 +118,30 @@ void RunTiledRows(const ExecContext& context, const View<const bf16, 2>& x, cons
 }
 #endif
 
+#if defined(MXMLA_FIXED_PROMPTS)
+// Rows first .. of x in whole numbers of 16 bits, packed behind the others.
+template <class T>
+void RunPromptRows(const ExecContext& context, const View<const bf16, 2>& x, const Mxfp4<const e2m1x2, 2>& weight,
+                   const View<T, 2>& out, int64_t first) {
+  const int64_t rows = x.shape[0] - first, k = x.shape[1], n = out.shape[1];
+  const int64_t stride = PromptStretches(k);
+  auto* packed = context.SharedScratch<PromptStretch>(PackedBytes(first, k), static_cast<size_t>(rows * stride));
+  PackPrompts(context, x, first, packed);
+  const int64_t w_tiles = (n + kTileW - 1) / kTileW;
+  RunTasks(context, (rows + kPromptX - 1) / kPromptX * w_tiles, [&](int64_t task, int) {
+    const int64_t x_begin = task / w_tiles * kPromptX, x_count = std::min(kPromptX, rows - x_begin);
+    const int64_t w_begin = task % w_tiles * kTileW, w_count = std::min(kTileW, n - w_begin);
+    const PromptStretch* x_rows[kPromptX];
+    for (int64_t c = 0; c < x_count; ++c) x_rows[c] = packed + (x_begin + c) * stride;
+    alignas(64) float results[kPromptX * kTileW];
+    PromptProductTile(x_rows, x_count, weight, w_begin, w_count, k, results);
+    for (int64_t c = 0; c < x_count; ++c) {
+      StoreResults(out.data + (first + x_begin + c) * out.stride[0] + w_begin, results + c * kTileW, w_count);
+    }
+  });
+}
+#endif
+
 // Rows whose activations are packed.
 int64_t PackedRowCount(const LinearArgs& args) {
   const int64_t rows = Extent(args.x, 0);
@@ -141,6 +165,12 @@ void RunPacked(const ExecContext& context, const LinearArgs& args) {
 #if !defined(MXMLA_TILED_PROMPTS)
   const int64_t rest = Extent(args.x, 0) - rows;
   if (rest == 0) return;
+#if defined(MXMLA_FIXED_PROMPTS)
+  if (const auto* x = std::get_if<View<const bf16, 2>>(&args.x)) {
+    const auto& weight = *std::get_if<Mxfp4<const e2m1x2, 2>>(&args.weight);
+    return std::visit([&](const auto& out) { RunPromptRows(context, *x, weight, out, rows); }, args.out);
+  }
+#endif
   LinearArgs prompts = args;
   prompts.x = std::visit([&](const auto& x) -> Activation<2> { return x.Rows(rows, rest); }, args.x);
   prompts.out = std::visit([&](const auto& out) -> FloatOutput<2> { return out.Rows(rows, rest); }, args.out);
@@ -153,6 +183,8 @@ WorkspaceSize PackedWorkspace(const LinearArgs& args, int) {
   const int64_t rows = Extent(args.x, 0), k = Extent(args.x, 1);
 #if defined(MXMLA_TILED_PROMPTS)
   return {.shared = static_cast<size_t>(TileElements(rows, 1, k)) * sizeof(bf16)};  // packed rows take no more
+#elif defined(MXMLA_FIXED_PROMPTS)
+  return {.shared = PromptBytes(rows, k)};
 #else
   return {.shared = PackedBytes(rows, k)};
 #endif

@@ -6,6 +6,7 @@
 #include "cpu/amx_tiles.h"
 #include "cpu/bf16_dot.h"
 #include "cpu/fixed_point.h"
+#include "cpu/fixed_prompts.h"
 #include "cpu/parallel.h"
 
 #if defined(__AVX512BF16__) || defined(MXMLA_FIXED_POINT)
@@ -45,7 +46,7 @@ static void PackedProductTile(const bf16* const* x, int64_t x_count, const Weigh
 }
 #else
 using PackedElement = FixedChunk;
-// Many rows of floats are multiplied faster than many of fixed point.
+// Many rows are multiplied faster as floats, or as fixed_prompts.h does.
 inline constexpr bool kPackPrompts = false;
 
 template <class Weight>
@@ -86,6 +87,26 @@ static void PackRows(const ExecContext& context, const Activation<2>& x, const W
   if (rows * k <= kPackAlone) return pack(0, rows);
   RunRanges(context, rows, 1, [&](int64_t begin, int64_t end, int) { pack(begin, end); });
 }
+
+#if defined(MXMLA_FIXED_PROMPTS)
+// Of `rows` rows of k elements, packed as decoded or as prompts: the latter take more.
+inline size_t PromptBytes(int64_t rows, int64_t k) {
+  static_assert(sizeof(PromptStretch) >= kPromptStretch / kFixedChunk * sizeof(FixedChunk));
+  return static_cast<size_t>(rows * PromptStretches(k)) * sizeof(PromptStretch);
+}
+
+// Packs rows first .. of x.
+static inline void PackPrompts(const ExecContext& context, const View<const bf16, 2>& x, int64_t first,
+                               PromptStretch* to /* (rows - first, PromptStretches(k)) */) {
+  const int64_t k = x.shape[1], rows = x.shape[0] - first;
+  if (context.profiler) context.profiler->AddRepacked(static_cast<int64_t>(PromptBytes(rows, k)));
+  RunRanges(context, rows, 4, [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; ++r) {
+      PackPromptRow(x.data + (first + r) * x.stride[0], k, to + r * PromptStretches(k));
+    }
+  });
+}
+#endif
 
 #if defined(MXMLA_TILED_PROMPTS)
 // Up to 16 rows as tiles for weights whose rows are Row; `to` has room for 16 * PackedStride(k) elements.
