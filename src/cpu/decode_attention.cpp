@@ -98,16 +98,18 @@ void Chunk(const DecodeAttentionArgs& args, const View<const Q, 3>& query, const
   for (int64_t begin = chunk * kAttentionChunk; begin < end; begin += kTokenTile) {
     const int64_t tokens = std::min(kTokenTile, end - begin);
     const int64_t next_tokens = std::min(kTokenTile, end - begin - tokens);
+    // The next tile comes into the second-level cache while this one is multiplied.
+    const auto ahead = [&](int64_t t, int64_t count, int64_t part, int64_t parts) {
+      for (int64_t i = t; i < std::min(t + count, next_tokens); ++i) {
+        const auto [page, slot] = find(begin + tokens + i);
+        cache.Prefetch(page, slot, part, parts);
+      }
+    };
     const auto attend = [&](const auto& rows) {
-      ScoreRows(scratch.query, width, tile_heads, rows, tokens, width / kSplitBlock, scratch.scores);
+      ScoreRows(scratch.query, width, tile_heads, rows, tokens, width / kSplitBlock, scratch.scores, ahead);
       SoftmaxHeads(scratch.scores, tokens, args.softmax_scale, largest, sum, factors);
       WeighRows(scratch.scores, factors, tile_heads, rows, tokens, rank / kSplitBlock, scratch.values);
     };
-    // The next tile comes into the second-level cache while this one is multiplied.
-    for (int64_t t = 0; t < next_tokens; ++t) {
-      const auto [page, slot] = find(begin + tokens + t);
-      cache.Prefetch(page, slot);
-    }
     if (direct) {
       if constexpr (kInPlace<Cache>) {
         LatentRows<bf16> rows;

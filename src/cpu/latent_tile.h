@@ -170,17 +170,23 @@ MXMLA_INLINE void ForEachHeadTile(int64_t heads, const Run& run) {
 }
 
 // A tile of `tokens` rows for `heads` queries, a multiple of 4 up to kScoreHeads. A tile's queries stay in the
-// first-level cache while the rows pass by.
-template <class Element>
+// first-level cache while the rows pass by. Calls ahead(t, count, part, parts) before rows t .. t + count are
+// multiplied for the `part`-th of `parts` blocks of heads.
+template <class Element, class Ahead>
 static void ScoreRows(const float* query, int64_t query_stride, int64_t heads, const LatentRows<Element>& rows,
-                      int64_t tokens, int64_t blocks, float* scores /* (tokens, kScoreHeads) */) {
+                      int64_t tokens, int64_t blocks, float* scores /* (tokens, kScoreHeads) */, const Ahead& ahead) {
+  const int64_t parts = (heads + kTileHeads - 1) / kTileHeads;
   ForEachHeadTile(heads, [&]<int H>(int64_t h, std::integral_constant<int, H>) {
     const float* q = query + h * query_stride;
     int64_t t = 0;
     for (; t + kTileTokens <= tokens; t += kTileTokens) {
+      ahead(t, int64_t{kTileTokens}, h / kTileHeads, parts);
       ScoreTile<H, kTileTokens>(q, query_stride, rows.row + t, blocks, scores + t * kScoreHeads + h);
     }
-    for (; t < tokens; ++t) ScoreTile<H, 1>(q, query_stride, rows.row + t, blocks, scores + t * kScoreHeads + h);
+    for (; t < tokens; ++t) {
+      ahead(t, int64_t{1}, h / kTileHeads, parts);
+      ScoreTile<H, 1>(q, query_stride, rows.row + t, blocks, scores + t * kScoreHeads + h);
+    }
   });
 }
 
