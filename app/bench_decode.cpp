@@ -46,7 +46,7 @@ class DecodeBench {
     Scheduler scheduler(model_, options, &profiler);
     StartOnRandomRows(scheduler, run.batch, run.context, model_.config.vocab_size);
     std::vector<double> seconds, on_device;
-    int64_t bytes = 0, copies = 0;
+    int64_t bytes = 0, expert_bytes = 0, copies = 0;
     for (int64_t r = 0; r < flags_.repeat; ++r) {
       limit_.Sample();
       profiler.Reset();
@@ -54,6 +54,7 @@ class DecodeBench {
       scheduler.Tick();
       if (replays_) {
         bytes += Bytes(profiler) * flags_.steps;
+        expert_bytes += Bytes(profiler, "experts") * flags_.steps;
         copies += profiler.copies() * flags_.steps;
         profiler.Pause(true);
         for (int64_t s = 1; s < warm_ups; ++s) scheduler.Tick();
@@ -64,11 +65,13 @@ class DecodeBench {
       seconds.push_back(SecondsSince(begin) / static_cast<double>(flags_.steps));
       on_device.push_back(scheduler.device_seconds());
       bytes += Bytes(profiler);
+      expert_bytes += Bytes(profiler, "experts");
       copies += profiler.copies();
     }
     limit_.Sample();
-    Report(run, last_context, {Median(seconds), Median(on_device)},
-           static_cast<double>(bytes) / static_cast<double>(steps), copies, scheduler.launches());
+    const auto a_step = [&](int64_t all) { return static_cast<double>(all) / static_cast<double>(steps); };
+    Report(run, last_context, {Median(seconds), Median(on_device)}, {a_step(bytes), a_step(expert_bytes)}, copies,
+           scheduler.launches());
   }
 
   void Finish() const {
@@ -82,9 +85,14 @@ class DecodeBench {
   struct StepSeconds {
     double all, on_device;
   };
+  struct StepBytes {
+    double all;
+    double experts;  // of the products of the step's distinct experts, each one's weights once
+  };
 
-  void Report(const Run& run, int64_t last_context, StepSeconds seconds, double bytes, int64_t copies,
+  void Report(const Run& run, int64_t last_context, StepSeconds seconds, StepBytes step_bytes, int64_t copies,
               int64_t launches) {
+    const double bytes = step_bytes.all;
     const double step = seconds.all;
     const auto batch = static_cast<double>(run.batch);
     const double rate = bytes / step;
@@ -98,6 +106,10 @@ class DecodeBench {
                  launches, static_cast<double>(launches) / static_cast<double>(model_.config.num_hidden_layers));
     }
     fmt::print("\nbytes/token  {}\n", HumanBytes(bytes / batch));
+    if (step_bytes.experts > 0) {
+      fmt::print("bytes/step   {}, {} of them for the experts that the step chose, each read once\n", HumanBytes(bytes),
+                 HumanBytes(step_bytes.experts));
+    }
     fmt::print("GB/s         {:.2f}\n", rate * 1e-9);
     PrintReadLimit(limit_, rate, bytes);
     runs_.push_back({{"batch", run.batch},
@@ -108,6 +120,7 @@ class DecodeBench {
                      {"device_seconds", seconds.on_device},
                      {"tokens_per_second", batch / step},
                      {"bytes_per_token", bytes / batch},
+                     {"expert_bytes_per_step", step_bytes.experts},
                      {"gb_per_second", rate * 1e-9},
                      {"share_of_bandwidth", rate / limit_.highest()},
                      {"copies", copies},

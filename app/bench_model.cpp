@@ -231,9 +231,11 @@ double SecondsSince(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
-int64_t Bytes(const Profiler& profiler) {
+int64_t Bytes(const Profiler& profiler, std::string_view op) {
   int64_t bytes = 0;
-  for (const OpCost& cost : profiler.costs()) bytes += cost.bytes;
+  for (const OpCost& cost : profiler.costs()) {
+    if (op.empty() || cost.name == op) bytes += cost.bytes;
+  }
   return bytes;
 }
 

@@ -24,7 +24,7 @@ struct BenchModelFlags {
 };
 
 double SecondsSince(std::chrono::steady_clock::time_point begin);
-int64_t Bytes(const Profiler& profiler);  // of all ops
+int64_t Bytes(const Profiler& profiler, std::string_view op = {});  // of all ops, or of the one called so
 
 // The model and the device, for the JSON file of a benchmark, and that file; an empty path writes none.
 nlohmann::json DescribeModel(const BenchModelFlags& flags, const LoadedModel& model);

@@ -146,7 +146,7 @@ MXMLA_INLINE void LoadScales(const Mxfp4Row& row, int64_t first_block, int64_t b
   const __m128i bytes = _mm_mask_loadu_epi8(_mm_set1_epi8(127), mask, row.scales + first_block);
   const U32x16 codes{{(U32Native)_mm512_cvtepu8_epi32(bytes)}};
 #else
-  e8m0 bytes[kGroupBlocks];
+  uint8_t bytes[kGroupBlocks];
   std::memset(bytes, 127, sizeof(bytes));
   std::memcpy(bytes, row.scales + first_block, static_cast<size_t>(blocks));
   const U32x16 codes = WidenBytes(bytes);

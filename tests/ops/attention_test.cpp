@@ -93,7 +93,8 @@ TEST_P(AttentionTest, DecodeAgainstFloat64AndBitInvariant) {
     Format cache;
   };
   std::vector<Case> cases;
-  for (const Size& s : {Size{3, 512, 64, 64}, Size{5, 96, 32, 16}, Size{1, 160, 64, 64}, Size{16, 512, 64, 64}}) {
+  for (const Size& s :
+       {Size{3, 512, 64, 64}, Size{5, 96, 32, 16}, Size{1, 160, 64, 64}, Size{16, 512, 64, 64}, Size{21, 96, 16, 16}}) {
     cases.push_back({s, plain});
     cases.push_back({s, Format::kFp8});
   }
