@@ -94,7 +94,7 @@ class CudaBackend final : public Backend {
     return std::make_shared<PlacedExperts>(weights);
   }
 
-  std::unique_ptr<Recorder> MakeRecorder() override { return std::make_unique<GraphRecorder>(stream_); }
+  std::unique_ptr<Recorder> MakeRecorder() override { return MakeGraphRecorder(stream_); }
   bool replays() const override { return true; }
   QueueClock* clock() override { return clock_.get(); }
   double MeasureReadBandwidth() override { return ReadBandwidth(stream_); }

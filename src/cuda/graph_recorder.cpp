@@ -1,84 +1,72 @@
 #include "cuda/graph_recorder.h"
 
-#include <algorithm>
-
 #include "cuda/status.h"
+#include "gpu/graph_recorder.h"
 
 namespace mxmla::cuda {
 namespace {
 
-int64_t CountKernels(cudaGraph_t graph) {
-  size_t count = 0;
-  Check(cudaGraphGetNodes(graph, nullptr, &count), "a step's graph", "its nodes");
-  std::vector<cudaGraphNode_t> nodes(count);
-  Check(cudaGraphGetNodes(graph, nodes.data(), &count), "a step's graph", "its nodes");
-  return std::ranges::count_if(nodes, [](cudaGraphNode_t node) {
-    cudaGraphNodeType type{};
-    Check(cudaGraphNodeGetType(node, &type), "a step's graph", "its nodes");
-    return type == cudaGraphNodeTypeKernel;
-  });
-}
+constexpr std::string_view kWhat = "a step's graph";
+
+struct Api {
+  using Stream = cudaStream_t;
+  using Event = cudaEvent_t;
+  using Graph = cudaGraph_t;
+  using Exec = cudaGraphExec_t;
+
+  static Event MakeEvent() {
+    Event event = nullptr;
+    Check(cudaEventCreate(&event), kWhat, "an event");
+    return event;
+  }
+  static void Record(Event event, Stream stream) { Check(cudaEventRecord(event, stream), kWhat, "an event"); }
+  static double SecondsBetween(Event begin, Event end) {
+    float milliseconds = 0;
+    Check(cudaEventSynchronize(end), kWhat, "kernels that end");
+    Check(cudaEventElapsedTime(&milliseconds, begin, end), kWhat, "an event's time");
+    return static_cast<double>(milliseconds) * 1e-3;
+  }
+  static void TrySynchronize(Stream stream) { cudaStreamSynchronize(stream); }
+  static void Synchronize(Stream stream) { Check(cudaStreamSynchronize(stream), "a step", "kernels that end"); }
+  static void BeginCapture(Stream stream) {
+    Check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), kWhat, "a capture");
+  }
+  static Graph TryEndCapture(Stream stream) {
+    Graph graph = nullptr;
+    cudaStreamEndCapture(stream, &graph);
+    return graph;
+  }
+  static Graph EndCapture(Stream stream) {
+    Graph graph = nullptr;
+    Check(cudaStreamEndCapture(stream, &graph), kWhat, "launches alone");
+    return graph;
+  }
+  static Exec Instantiate(Graph graph) {
+    Exec exec = nullptr;
+    Check(cudaGraphInstantiate(&exec, graph, 0), kWhat, "a graph that can be launched");
+    return exec;
+  }
+  static void Launch(Exec exec, Stream stream) { Check(cudaGraphLaunch(exec, stream), kWhat, "a launch"); }
+  static int64_t CountKernels(Graph graph) {
+    size_t count = 0;
+    Check(cudaGraphGetNodes(graph, nullptr, &count), kWhat, "its nodes");
+    std::vector<cudaGraphNode_t> nodes(count);
+    Check(cudaGraphGetNodes(graph, nodes.data(), &count), kWhat, "its nodes");
+    return std::ranges::count_if(nodes, [](cudaGraphNode_t node) {
+      cudaGraphNodeType type{};
+      Check(cudaGraphNodeGetType(node, &type), kWhat, "its nodes");
+      return type == cudaGraphNodeTypeKernel;
+    });
+  }
+  static void Destroy(Event event) { cudaEventDestroy(event); }
+  static void Destroy(Graph graph) { cudaGraphDestroy(graph); }
+  static void Destroy(Exec exec) { cudaGraphExecDestroy(exec); }
+};
 
 }  // namespace
 
-GraphRecorder::GraphRecorder(cudaStream_t stream) : stream_(stream) {
-  for (cudaEvent_t* event : {&begin_, &end_}) Check(cudaEventCreate(event), "a step's graph", "an event");
-}
-
-GraphRecorder::~GraphRecorder() {
-  cudaStreamSynchronize(stream_);
-  for (const cudaEvent_t event : {begin_, end_}) cudaEventDestroy(event);
-  for (const Graph& graph : graphs_) {
-    if (graph.exec) cudaGraphExecDestroy(graph.exec);
-  }
-}
-
-void GraphRecorder::Run(std::span<const int64_t> key, const std::function<void()>& calls) {
-  const auto known =
-      std::ranges::find_if(graphs_, [&](const Graph& graph) { return std::ranges::equal(graph.key, key); });
-  if (known == graphs_.end()) {
-    calls();
-    graphs_.push_front({{key.begin(), key.end()}, nullptr, 0});
-    if (graphs_.size() > kMostGraphs) {
-      Check(cudaStreamSynchronize(stream_), "a step", "kernels that end");
-      if (graphs_.back().exec) cudaGraphExecDestroy(graphs_.back().exec);
-      graphs_.pop_back();
-    }
-    launches_ = 0;
-    return;
-  }
-  graphs_.splice(graphs_.begin(), graphs_, known);
-  Graph& graph = graphs_.front();
-  if (!graph.exec) Capture(calls, &graph);
-  Check(cudaEventRecord(begin_, stream_), "a step's graph", "an event");
-  Check(cudaGraphLaunch(graph.exec, stream_), "a step's graph", "a launch");
-  Check(cudaEventRecord(end_, stream_), "a step's graph", "an event");
-  launches_ = graph.kernels;
-}
-
-double GraphRecorder::seconds() const {
-  if (launches_ == 0) return 0;
-  float milliseconds = 0;
-  Check(cudaEventSynchronize(end_), "a step's graph", "kernels that end");
-  Check(cudaEventElapsedTime(&milliseconds, begin_, end_), "a step's graph", "an event's time");
-  return static_cast<double>(milliseconds) * 1e-3;
-}
-
-void GraphRecorder::Capture(const std::function<void()>& calls, Graph* graph) const {
-  Check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "a step's graph", "a capture");
-  cudaGraph_t captured = nullptr;
-  try {
-    calls();
-  } catch (...) {
-    cudaStreamEndCapture(stream_, &captured);
-    if (captured) cudaGraphDestroy(captured);
-    throw;
-  }
-  Check(cudaStreamEndCapture(stream_, &captured), "a step's graph", "launches alone");
-  const cudaError_t made = cudaGraphInstantiate(&graph->exec, captured, 0);
-  if (made == cudaSuccess) graph->kernels = CountKernels(captured);
-  cudaGraphDestroy(captured);
-  Check(made, "a step's graph", "a graph that can be launched");
+std::unique_ptr<Recorder> MakeGraphRecorder(cudaStream_t stream) {
+  return std::make_unique<gpu::GraphRecorder<Api>>(stream);
 }
 
 }  // namespace mxmla::cuda
