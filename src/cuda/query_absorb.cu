@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <string>
 
-#include "cuda/query_rows.cuh"
 #include "cuda/stream_plan.cuh"
+#include "gpu/query_rows.cuh"
 
 namespace mxmla::cuda {
 namespace {
+
+using gpu::QueryRows;
 
 constexpr std::string_view kOp = "cuda query_absorb";
 constexpr int kLatentsOfWarp = 64;
@@ -102,7 +104,7 @@ __global__ void __launch_bounds__(32 * kMostGroups * kChunks, 1) QueryAbsorbKern
   if (cta < 0) {
     if (blockIdx.y > 0) return;
     asm volatile("griddepcontrol.wait;" ::: "memory");
-    return DoQueryRows(p.beside, static_cast<int>(blockIdx.x));
+    return gpu::DoQueryRows(p.beside, static_cast<int>(blockIdx.x));
   }
   const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
   const int warp = static_cast<int>(threadIdx.x) / 32, chunk = warp % kChunks, group = warp / kChunks;
@@ -396,54 +398,17 @@ void Absorb(const QueryAbsorbArgs& args, const QueryRows& beside, const LaunchOp
   ForNope<WeightKind::kFp8>(p, nope, heads, latents, options);
 }
 
-QueryRows RowsOf(const LatentQueryArgs& args) {
-  QueryRows q;
-  q.rows = static_cast<int>(Extent(args.latent.x, 0));
-  q.heads = static_cast<int>(Extent(args.query.x, 1));
-  q.latents = Extent(args.latent.x, 1);
-  q.rotated = Extent(args.query.x, 2);
-  q.latent = gpu::FloatPlaneOf(args.latent.x);
-  if (args.latent.out) q.latent_out = gpu::FloatPlaneOf(*args.latent.out);
-  q.weight = gpu::FloatPlaneOf(args.latent.weight);
-  q.latent_slot = gpu::StridedOf(args.latent.out_index);
-  q.eps = args.latent.eps;
-  q.key = gpu::FloatPlaneOf(args.key.x);
-  q.key_out = gpu::FloatPlaneOf(args.key.out);
-  q.key_slot = gpu::StridedOf(args.key.out_index);
-  q.query = gpu::FloatPlaneOf(args.query.x);
-  q.query_out = gpu::FloatPlaneOf(args.query.out);
-  q.cos = gpu::FloatPlaneOf(args.query.cos);
-  q.sin = gpu::FloatPlaneOf(args.query.sin);
-  return q;
-}
-
 }  // namespace
 
 void QueryAbsorb(const QueryAbsorbArgs& args, const LaunchOptions& options) { Absorb(args, {}, options); }
 
 bool HonoursLatentQuery(const LatentQueryArgs& args) {
-  using gpu::Access;
-  const QueryRows q = RowsOf(args);
-  const RmsNormArgs& norm = args.latent;
-  const RopeArgs &key = args.key, &query = args.query;
-  const bool plain = norm.out && !norm.residual && !norm.row_index && !norm.row_scale && !norm.quantized &&
-                     key.interleaved && query.interleaved && !query.out_index;
-  const bool agree = Extent(key.x, 0) == q.rows && Extent(key.x, 1) == 1 && Extent(key.x, 2) == q.rotated &&
-                     Extent(query.x, 0) == q.rows && key.cos.data == query.cos.data && key.sin.data == query.sin.data &&
-                     key.cos.stride == query.cos.stride && key.sin.stride == query.sin.stride;
-  const int64_t pairs = q.rotated / 2;
-  return plain && agree && q.rows > 0 && q.rotated > 0 && q.rotated <= 32 * gpu::kPiece &&
-         HonoursQueryAbsorb(args.absorb) && Extent(args.absorb.out, 0) == q.rows &&
-         Has(q.latent, Access::kHalf, q.latents) && Has(q.latent_out, Access::kHalf, q.latents) &&
-         Has(q.weight, Access::kFull, q.latents) && Has(q.key, Access::kHalf, q.rotated) &&
-         Has(q.key_out, Access::kHalf, q.rotated) && Has(q.query, Access::kHalf, q.rotated) &&
-         Has(q.query_out, Access::kHalf, q.rotated) && pairs % 4 == 0 && Has(q.cos, Access::kFull, pairs) &&
-         Has(q.sin, Access::kFull, pairs);
+  return gpu::HonoursQueryRows(args) && HonoursQueryAbsorb(args.absorb);
 }
 
 void LatentQuery(const LatentQueryArgs& args, const LaunchOptions& options) {
   CheckLayout(HonoursLatentQuery(args), "cuda latent_query", "views", "as HonoursLatentQuery says", "others");
-  Absorb(args.absorb, RowsOf(args), options);
+  Absorb(args.absorb, gpu::QueryRowsOf(args), options);
 }
 
 }  // namespace mxmla::cuda

@@ -268,17 +268,17 @@ class Attention {
     attend.softmax_scale = step_.softmax_scale;
     attend.out = attended;
     if (step_.shape.sparse) attend.chosen = Chosen(rows);
-    DecodeAttention(context_, attend);
-
-    ProjectValues(attended, rows);
+    ProjectValues(attend, attended, rows);
   }
 
-  // 8: attention output x w_vc, by one of the three layouts.
-  void ProjectValues(const FloatOutput<3>& attended, int64_t rows) {
+  // 7 and 8: attention, and its output x w_vc by one of the three layouts.
+  void ProjectValues(const DecodeAttentionArgs& attend, const FloatOutput<3>& attended, int64_t rows) {
     const int64_t heads = c_.num_attention_heads;
     const bool quantized = TakesQuantized(step_.options, layer_.o_proj);
     ValueProjectArgs project;
-    if (TakesQuantized(step_.options, absorbed_.w_vc.tensor)) {
+    const bool quantizes = TakesQuantized(step_.options, absorbed_.w_vc.tensor);
+    if (quantizes) {
+      DecodeAttention(context_, attend);
       const QuantizedOutput<3> input = SplitRows(b_.Quantized(b_.attention_quantized, rows * heads), rows, heads);
       Quantize(context_, {AsInput(attended), input, b_.scale_mode()});
       project.attn = AsActivation(input);
@@ -287,17 +287,18 @@ class Attention {
     }
     project.w_vc = absorbed_.w_vc;
     project.scale_mode = b_.scale_mode();
+    const auto run = [&] { quantizes ? ValueProject(context_, project) : AttendProject(context_, {attend, project}); };
 
     const FloatOutput<2> flat = b_.Plain(b_.values, rows);
     const FloatOutput<3> token_major = Split(flat, 1, heads, c_.v_head_dim);
     switch (step_.options.v_layout) {
       case VLayout::kFused:
         project.out = quantized ? AsDestination(b_.Quantized(b_.values_quantized, rows)) : AsDestination(flat);
-        ValueProject(context_, project);
+        run();
         return;
       case VLayout::kStrided:
         project.out = token_major;
-        ValueProject(context_, project);
+        run();
         break;
       case VLayout::kCopy: {
         // (heads, rows, v_head_dim) memory, seen as (rows, heads, v_head_dim).
@@ -305,7 +306,7 @@ class Attention {
             Split(Slice(b_.Plain(b_.values_head_major, heads), 1, 0, rows * c_.v_head_dim), 1, rows, c_.v_head_dim),
             {1, 0, 2});
         project.out = head_major;
-        ValueProject(context_, project);
+        run();
         Copy(context_, {AsInput(head_major), token_major});
         break;
       }

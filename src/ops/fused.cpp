@@ -42,6 +42,13 @@ void LatentQuery(const ExecContext& context, const LatentQueryArgs& args) {
   });
 }
 
+void AttendProject(const ExecContext& context, const AttendProjectArgs& args) {
+  RunFused(context, context.kernels->attend_project, "attend_project", args, [&](const ExecContext& on) {
+    DecodeAttention(on, args.attend);
+    ValueProject(on, args.project);
+  });
+}
+
 void NormRouter(const ExecContext& context, const NormRouterArgs& args) {
   RunFused(context, context.kernels->norm_router, "norm_router", args, [&](const ExecContext& on) {
     RmsNorm(on, args.norm);

@@ -3,6 +3,7 @@
 // themselves. What one part writes for the next alone, named "between" below, may be left unwritten.
 #pragma once
 
+#include "ops/attention.h"
 #include "ops/head_product.h"
 #include "ops/linear.h"
 #include "ops/moe.h"
@@ -28,6 +29,13 @@ struct LatentQueryArgs {
   RopeArgs query;
 };
 void LatentQuery(const ExecContext& context, const LatentQueryArgs& args);
+
+// Attention in the latent space and the V projection of its result. Between: attend.out, which is project.attn.
+struct AttendProjectArgs {
+  DecodeAttentionArgs attend;
+  ValueProjectArgs project;
+};
+void AttendProject(const ExecContext& context, const AttendProjectArgs& args);
 
 // The input of a mixture of experts and who computes it. router.x is norm.out, which is written as well;
 // group.expert_ids begins with router.expert_ids' columns.

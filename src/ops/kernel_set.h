@@ -46,6 +46,7 @@ struct KernelSet {
   // May be empty: the ops' parts run then.
   KernelTable<NormLinearArgs> norm_linear;
   KernelTable<LatentQueryArgs> latent_query;
+  KernelTable<AttendProjectArgs> attend_project;
   KernelTable<NormRouterArgs> norm_router;
   KernelTable<GatedExpertsArgs> gated_experts;
   KernelTable<CombinedExpertsArgs> combined_experts;

@@ -122,8 +122,11 @@ TEST_P(HeadProductTest, ValueProjectAgainstFloat64) {
 // The design's three ways to o_proj's input, in the backend's activation type, MXFP4 and FP8.
 TEST_P(HeadProductTest, TheThreeVLayoutsAreBitIdentical) {
   MXMLA_NEEDS(value_project);
-  for (int64_t batch = 1; batch <= 9; ++batch) {
+  // On gfx950's emulator every launch takes long; its own tests have the larger sizes.
+  const bool emulated = backend().name == "hip";
+  for (int64_t batch = 1; batch <= 9; batch += emulated ? 8 : 1) {
     for (const Size& s : {Size{batch, 3, 128, 512, 128}, Size{batch, 5, 64, 96, 64}, Size{batch, 3, 128, 160, 96}}) {
+      if (emulated && s.lora == 512) continue;
       for (Format w_format : {Format::kBf16, Format::kFp8, Format::kMxfp4}) {
         for (Format a_format : {backend().plain(), Format::kFp8, Format::kMxfp4}) {
           Tensor<3> attn(rng_, a_format, {s.rows, s.heads, s.lora});

@@ -48,8 +48,8 @@ KernelSet Waiting(KernelSet set) {
   MakeTablesWait<kWait, &S::rms_norm, &S::linear, &S::grouped_linear, &S::query_absorb, &S::value_project, &S::quantize,
                  &S::flatten_quantize, &S::copy, &S::rope, &S::rope_angles, &S::decode_attention, &S::sparse_attention,
                  &S::prefill_attention, &S::index_key, &S::index_top_k, &S::router, &S::group_experts, &S::silu_mul,
-                 &S::combine_experts, &S::embedding, &S::sample, &S::norm_linear, &S::latent_query, &S::norm_router,
-                 &S::gated_experts, &S::combined_experts>(set);
+                 &S::combine_experts, &S::embedding, &S::sample, &S::norm_linear, &S::latent_query, &S::attend_project,
+                 &S::norm_router, &S::gated_experts, &S::combined_experts>(set);
   return set;
 }
 
