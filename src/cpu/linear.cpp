@@ -78,7 +78,7 @@ void RunPackedRows(const ExecContext& context, const Activation<2>& x, const Wei
     const int64_t x_count = TileBeginX(rows, task / w_tiles + 1) - x_begin;
     const int64_t w_begin = task % w_tiles * tile_w;
     const int64_t w_count = std::min(tile_w, n - w_begin);
-    const PackedElement* x_rows[kTileX];
+    const PackedElement* x_rows[kTileX] = {};
     for (int64_t c = 0; c < x_count; ++c) x_rows[c] = packed + (x_begin + c) * x_stride;
     alignas(64) float results[kTileX * kTileW];
     PackedProductTile(x_rows, x_count, weight, w_begin, w_count, k, results);
@@ -131,7 +131,7 @@ void RunPromptRows(const ExecContext& context, const View<const bf16, 2>& x, con
   RunTasks(context, (rows + kPromptX - 1) / kPromptX * w_tiles, [&](int64_t task, int) {
     const int64_t x_begin = task / w_tiles * kPromptX, x_count = std::min(kPromptX, rows - x_begin);
     const int64_t w_begin = task % w_tiles * kTileW, w_count = std::min(kTileW, n - w_begin);
-    const PromptStretch* x_rows[kPromptX];
+    const PromptStretch* x_rows[kPromptX] = {};
     for (int64_t c = 0; c < x_count; ++c) x_rows[c] = packed + (x_begin + c) * stride;
     alignas(64) float results[kPromptX * kTileW];
     PromptProductTile(x_rows, x_count, weight, w_begin, w_count, k, results);

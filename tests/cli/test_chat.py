@@ -219,7 +219,7 @@ class Terminal:
         os.close(slave)
         self.text = ""
 
-    def wait_for(self, text, seconds=60):
+    def wait_for(self, text, seconds=180):
         """Waits for the text behind what was waited for before; returns what came up to its end."""
         end = time.monotonic() + seconds
         while text not in self.text:
