@@ -29,10 +29,6 @@ const Operation* FindOperation(const std::string& name) {
   return at == Table().end() ? nullptr : &at->second;
 }
 
-std::vector<std::string> OperationNames() {
-  std::vector<std::string> names;
-  for (const auto& [name, operation] : Table()) names.push_back(name);
-  return names;
-}
+size_t OperationCount() { return Table().size(); }
 
 }  // namespace gfx950emu

@@ -4,7 +4,6 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
-#include <vector>
 
 #include "instruction.h"
 
@@ -33,6 +32,6 @@ void AddMatrix(OperationTable& table);
 
 // Null for an opcode that is not known.
 const Operation* FindOperation(const std::string& name);
-std::vector<std::string> OperationNames();
+size_t OperationCount();
 
 }  // namespace gfx950emu
