@@ -130,7 +130,7 @@ INSTANTIATE_TEST_SUITE_P(Models, CudaGolden,
                          ::testing::Values("v2-bf16", "v2-groups", "v3-bf16", "kimi-yarn", "kimi-k25", "v3-fp8",
                                            "v3-mxfp4", "kimi-mxfp4", "v3-real-dims", "glm-lite", "glm-real-dims",
                                            "kimi-vl", "gigachat3", "youtu", "minicpm3", "sarvam", "axk1",
-                                           "mistral-small4", "mistral-large3"),
+                                           "mistral-small4", "mistral-large3", "v32", "glm-dsa"),
                          [](const auto& test) { return TestName(test.param); });
 
 class CudaModel : public testing::GpuTest {};

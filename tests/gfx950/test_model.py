@@ -11,7 +11,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "cli"))
 from conftest import MODELS, golden_info, relative, run, run_logits  # noqa: E402
 
-FIXTURES = ["v2-bf16", "v2-groups", "kimi-yarn", "v3-fp8", "v3-mxfp4", "kimi-mxfp4", "glm-lite", "minicpm3"]
+FIXTURES = ["v2-bf16", "v2-groups", "kimi-yarn", "v3-fp8", "v3-mxfp4", "kimi-mxfp4", "glm-lite", "minicpm3", "v32",
+            "glm-dsa"]
 PROMPT = ("Maya has 24 stickers. She buys 3 packs with 15 stickers each and gives 18 stickers to her brother. "
           "How many stickers does Maya have now?")
 
