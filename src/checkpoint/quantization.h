@@ -43,7 +43,7 @@ struct QuantizationConfig {
   ScaleMode scale_mode = ScaleMode::kEven;  // quark's scale_calculation_mode
   // Of activations in FP8: kCeil where fp8's scale_fmt is "ue8m0".
   ScaleMode fp8_activation_scale_mode = ScaleMode::kEven;
-  std::string input_dtype;                  // quark's input_tensors.dtype ("fp4", ...); "" when absent
+  std::string input_dtype;  // quark's input_tensors.dtype ("fp4", ...); "" when absent
 
   // What a projection is declared to be; none: plain floats. `module` is its tensors' name without a suffix.
   std::optional<WeightFormat> FormatOf(std::string_view module) const;

@@ -30,7 +30,7 @@ __device__ __forceinline__ void RotatePiece(const QueryRows& q, const FloatPlane
   float v[kPiece];
   LoadPiece<Access::kHalf>(x, r, h, begin, kPiece, v);
   TurnPiece(v, static_cast<const float*>(q.cos.data) + r * q.cos.row + begin / 2,
-                 static_cast<const float*>(q.sin.data) + r * q.sin.row + begin / 2);
+            static_cast<const float*>(q.sin.data) + r * q.sin.row + begin / 2);
   StorePiece<Access::kHalf>(out, to, h, begin, kPiece, v);
 }
 

@@ -316,7 +316,7 @@ TEST_F(StepTest, EveryRowWritesToASlotOfItsOwn) {
   options_.row_buckets = {1, 2, 64};
   std::vector<SequenceInput> inputs = Prompts();
   for (SequenceInput& input : inputs) input.sampling.clear();
-  inputs[1].absorbed = true;  // of either kind there are 44 rows too many
+  inputs[1].absorbed = true;               // of either kind there are 44 rows too many
   const AttentionCost cost{512, 8, 8, 8};  // expanded heads are much cheaper
   StepPlan plan(options_, model_.config.vocab_size, {}, *model_.backend);
   plan.Fill(inputs, cost, true);
