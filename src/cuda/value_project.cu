@@ -7,6 +7,7 @@
 #include <string>
 
 #include "cuda/weight_fragments.cuh"
+#include "gpu/quantize.cuh"
 
 namespace mxmla::cuda {
 namespace {
@@ -52,16 +53,6 @@ __device__ __forceinline__ int SlotOfPiece(int chunk, int p, int row) {
   return Slot<kKind>(chunk, 2 * (p / 8) + p % 2, row * 4 + p / 2 % 4);
 }
 
-// The arithmetic of quantize_block.cpp.
-__device__ __forceinline__ uint32_t BlockScale(uint32_t amax, ScaleMode mode) {
-  if (amax >= 0x7f800000u) return 255;
-  if (amax == 0) return 0;
-  uint32_t bits = amax;
-  if (mode == ScaleMode::kEven) bits += 0x200000u;
-  int exponent = static_cast<int>(bits >> 23) - 2;
-  if (mode == ScaleMode::kCeil && (amax & 0x7fffffu) > 0x400000u) ++exponent;
-  return static_cast<uint32_t>(min(max(exponent, 0), 254));
-}
 __device__ __forceinline__ uint32_t ToE2m1(float value) {
   const uint32_t u = __float_as_uint(value) & 0x7fffffffu;
   // Below 2 the codes are multiples of 0.5, what a sum with 2^22 rounds to; above, one bit of mantissa is kept.
@@ -95,8 +86,8 @@ __device__ __forceinline__ void Store(const Params& p, int64_t row, int64_t head
   }
   const int64_t flat = head * p.v + column;
   if constexpr (kOut == OutKind::kMxfp4) {
-    const uint32_t scale = BlockScale(amax, p.mode);
-    const float inverse = scale == 254 ? 0x1p-127f : scale == 0 ? 0x1p127f : __uint_as_float((254 - scale) << 23);
+    const uint32_t scale = gpu::Mxfp4ScaleBits(amax, p.mode);
+    const float inverse = gpu::Mxfp4Inverse(scale);
     uint32_t codes = 0;
     if (amax != 0 && scale != 255) {
 #pragma unroll
@@ -110,8 +101,7 @@ __device__ __forceinline__ void Store(const Params& p, int64_t row, int64_t head
     }
   } else {
     const bool bad = amax >= 0x7f800000u;
-    float scale = __fdiv_rn(fmaxf(__uint_as_float(bad ? 0 : amax), 1e-10f), 448.0f);
-    if (p.mode == ScaleMode::kCeil) scale = __uint_as_float((__float_as_uint(scale) + 0x7fffffu) & 0x7f800000u);
+    const float scale = gpu::Fp8GroupScale(bad ? 0 : amax, p.mode);
     uint32_t codes = 0;
 #pragma unroll
     for (int j = 0; j < 4; ++j) {

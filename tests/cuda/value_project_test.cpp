@@ -84,11 +84,13 @@ struct Case {
   HeadWeight weight;
 };
 
-void Project(const Case& c, decltype(ValueProjectArgs::out) out, bool programmatic = false) {
+void Project(const Case& c, decltype(ValueProjectArgs::out) out, bool programmatic = false,
+             ScaleMode mode = ScaleMode::kEven) {
   ValueProjectArgs args;
   args.attn = c.attn;
   args.w_vc = c.weight;
   args.out = std::move(out);
+  args.scale_mode = mode;
   cuda::ValueProject(args, {nullptr, programmatic});
   ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
 }
@@ -164,13 +166,7 @@ TEST_F(CudaValueProjectTest, QuantisedOutputsAreItsBf16OutputQuantised) {
             scales(static_cast<size_t>(s.rows * (n / 32 + 3)));
         const Mxfp4<e2m1x2, 2> out{{codes.As<e2m1x2>(), {s.rows, n / 2}, {n / 2 + 6, 1}},
                                    {scales.As<e8m0>(), {s.rows, n / 32}, {n / 32 + 3, 1}}};
-        ValueProjectArgs args;
-        args.attn = c.attn;
-        args.w_vc = c.weight;
-        args.out = ActivationOutput<2>(out);
-        args.scale_mode = mode;
-        cuda::ValueProject(args, {});
-        ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+        Project(c, ActivationOutput<2>(out), false, mode);
         for (int64_t r = 0; r < s.rows; ++r) {
           load(r);
           for (int64_t b = 0; b < n / 32; ++b) {
@@ -193,13 +189,7 @@ TEST_F(CudaValueProjectTest, QuantisedOutputsAreItsBf16OutputQuantised) {
             scales(static_cast<size_t>((s.rows + 1) * n / 128 * 4));
         const Fp8Group<e4m3, 2> out{{codes.As<e4m3>(), {s.rows, n}, {n + 12, 1}},
                                     {scales.As<float>(), {s.rows, n / 128}, {1, s.rows + 1}}};  // column-major
-        ValueProjectArgs args;
-        args.attn = c.attn;
-        args.w_vc = c.weight;
-        args.out = ActivationOutput<2>(out);
-        args.scale_mode = mode;
-        cuda::ValueProject(args, {});
-        ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+        Project(c, ActivationOutput<2>(out), false, mode);
         for (int64_t r = 0; r < s.rows; ++r) {
           load(r);
           for (int64_t b = 0; b < n / 128; ++b) {
