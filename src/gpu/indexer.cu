@@ -30,11 +30,6 @@ struct KeyParams {
   bool interleaved;
 };
 
-__device__ __forceinline__ float SumOfWave(float value) {
-  for (int step = kWave / 2; step > 0; step /= 2) value += ShuffleXor(value, step);
-  return value;
-}
-
 __global__ void __launch_bounds__(kWave) IndexKeyKernel(const KeyParams p) {
   extern __shared__ __align__(16) float normed[];  // (n)
   WaitForPredecessor();
@@ -42,13 +37,13 @@ __global__ void __launch_bounds__(kWave) IndexKeyKernel(const KeyParams p) {
   const int lane = static_cast<int>(threadIdx.x);
   float sum = 0;
   for (int i = lane; i < p.n; i += kWave) sum += normed[i] = Element(p.x, r * p.x.row + i * p.x.step);
-  const float mean = SumOfWave(sum) / static_cast<float>(p.n);
+  const float mean = WaveSum(sum) / static_cast<float>(p.n);
   float squares = 0;
   for (int i = lane; i < p.n; i += kWave) {
     normed[i] -= mean;
     squares = fmaf(normed[i], normed[i], squares);
   }
-  const float factor = 1.0f / sqrtf(SumOfWave(squares) / static_cast<float>(p.n) + p.eps);
+  const float factor = 1.0f / sqrtf(WaveSum(squares) / static_cast<float>(p.n) + p.eps);
   for (int i = lane; i < p.n; i += kWave) normed[i] = fmaf(p.weight(i), normed[i] * factor, p.bias(i));
   __syncthreads();
   for (int i = lane; i < p.half; i += kWave) {

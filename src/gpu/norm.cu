@@ -23,13 +23,11 @@ struct Params {
 // The sum over the block's threads, in an order that their number fixes.
 __device__ float BlockSum(float value) {
   __shared__ float waves[kMostNormThreads / kWave];
-  for (int step = kWave / 2; step > 0; step /= 2) value += ShuffleXor(value, step);
+  value = WaveSum(value);
   const int lane = static_cast<int>(threadIdx.x) % kWave;
   if (lane == 0) waves[threadIdx.x / kWave] = value;
   __syncthreads();
-  value = lane < static_cast<int>(blockDim.x) / kWave ? waves[lane] : 0.0f;
-  for (int step = kWave / 2; step > 0; step /= 2) value += ShuffleXor(value, step);
-  return value;
+  return WaveSum(lane < static_cast<int>(blockDim.x) / kWave ? waves[lane] : 0.0f);
 }
 
 // kFast: x and out are whole pieces of bf16, weight and residual of float32.

@@ -30,16 +30,14 @@ __device__ __forceinline__ void NormWaves(int64_t n, float* waves /* shared, (No
 #pragma unroll
       for (int i = 0; i < kPiece; ++i) squares = fmaf(v[i], v[i], squares);
     }
-    for (int step = kWave / 2; step > 0; step /= 2) squares += ShuffleXor(squares, step);
+    squares = WaveSum(squares);
     if (lane == 0) waves[wave] = squares;
   }
 }
 // Whole waves call.
 __device__ __forceinline__ float NormTotal(int64_t n, const float* waves) {
   const int lane = static_cast<int>(threadIdx.x) % kWave;
-  float value = lane < NormThreads(n) / kWave ? waves[lane] : 0.0f;
-  for (int step = kWave / 2; step > 0; step /= 2) value += ShuffleXor(value, step);
-  return value;
+  return WaveSum(lane < NormThreads(n) / kWave ? waves[lane] : 0.0f);
 }
 __device__ __forceinline__ float NormFactor(float total, int64_t n, float eps, float scale) {
   return scale / sqrtf(total / static_cast<float>(n) + eps);

@@ -72,6 +72,11 @@ __device__ __forceinline__ uint32_t WaveMax(uint32_t value) {
   return __reduce_max_sync(~0u, value);
 #endif
 }
+// The sum of the wave's values, lanes kWave / 2, .., 2 and 1 apart: always in that order.
+__device__ __forceinline__ float WaveSum(float value) {
+  for (int step = kWave / 2; step > 0; step /= 2) value += ShuffleXor(value, step);
+  return value;
+}
 // Two values rounded to bf16, the first in the low half.
 __device__ __forceinline__ uint32_t PackHalves(float low, float high) {
 #if defined(__HIP__)
