@@ -34,7 +34,7 @@ def test_many_streaming_clients_each_get_their_own_answer():
         assert SANITIZED or resident_megabytes(served.process) < megabytes + 32
         assert open_files(served.process) <= files + 2
     finally:
-        assert served.stop()[0] == 0
+        served.end()
 
 
 def test_clients_that_misbehave_harm_nobody():
@@ -52,9 +52,12 @@ def test_clients_that_misbehave_harm_nobody():
         assert SANITIZED or resident_megabytes(served.process) < megabytes + 48
         assert served.complete(prompt=QUESTION)["choices"][0]["finish_reason"] == "stop"
     finally:
-        assert served.stop()[0] == 0
+        served.end()
 
 
+# UndefinedBehaviorSanitizer opens a pipe to look at an object's virtual table: without descriptors it finds every
+# object that it meets first broken.
+@pytest.mark.skipif(SANITIZED, reason="UndefinedBehaviorSanitizer needs file descriptors")
 def test_without_file_descriptors_running_answers_go_on():
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, limits[1]))
@@ -79,7 +82,7 @@ def test_without_file_descriptors_running_answers_go_on():
             connection.close()
         assert served.complete(**body)["choices"][0]["text"] == expected
     finally:
-        assert served.stop()[0] == 0
+        served.end()
 
 
 def test_a_full_disk_for_the_log_stops_nobody():
@@ -88,7 +91,7 @@ def test_a_full_disk_for_the_log_stops_nobody():
         for _ in range(20):
             served.complete(prompt=QUESTION, max_tokens=2)
     finally:
-        assert served.stop()[0] == 0
+        served.end()
 
 
 def test_killed_and_started_again():
@@ -108,7 +111,7 @@ def test_killed_and_started_again():
     again = Served(TINY_GSM, port=port)
     assert again.port == port
     assert again.complete(prompt=QUESTION)["choices"][0]["text"].endswith("#### 12")
-    assert again.stop()[0] == 0
+    again.end()
 
 
 @pytest.mark.parametrize(("flags", "word"), [
@@ -139,6 +142,6 @@ def test_bench_serve_measures(tmp_path):
                 assert 0 < first["p50"] <= first["p99"] <= whole["max"]
                 assert 4 * 12 <= figures_of_run["output_tokens_per_second"] * figures_of_run["seconds"] <= 9 * 12 + 1
     finally:
-        assert served.stop()[0] == 0
+        served.end()
     result = run("bench", "serve", "--url", url, "--requests", 2, check=False)  # nobody is there any more
     assert result.returncode == 1 and b"refused" in result.stdout

@@ -18,7 +18,7 @@ QUESTION = "Maya has 24 stickers. She buys 3 packs with 15 stickers each. How ma
 def served():
     server = Served(TINY_GSM)
     yield server
-    assert server.stop()[0] == 0
+    server.end()
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_a_model_with_a_chat_template(window, chat_model):  # noqa: F811
     assert paths == ["v1/chat/completions"] * 2
     assert window.console() == []
     forget(window)
-    assert served.stop()[0] == 0
+    served.end()
 
 
 def test_the_stream_is_drawn_as_it_comes(scripted):
@@ -370,7 +370,7 @@ def test_a_connection_that_breaks_is_said(scripted):
 def test_a_server_that_is_gone_is_said(window):
     served = Served(TINY_GSM)
     start(window, f"http://127.0.0.1:{served.port}/", "tiny-gsm")
-    assert served.stop()[0] == 0
+    served.end()
     window.send("anyone?")
     window.answered()
     assert "does not answer" in window.text(".failure")
@@ -384,7 +384,7 @@ def test_a_server_that_is_gone_is_said(window):
     window.one(".regenerate").click()
     window.until("return document.querySelector('.answer .failure').hidden && document.querySelector('.answer > .markdown').textContent")
     forget(window)
-    assert back.stop()[0] == 0
+    back.end()
 
 
 def test_the_key_is_asked_for(window):
@@ -413,7 +413,7 @@ def test_the_key_is_asked_for(window):
         assert [line for line in window.console() if "401" not in line and "503" not in line] == []  # the latter of /health while it loads
     finally:
         forget(window)
-        assert served.stop()[0] == 0
+        served.end()
 
 
 def test_a_browser_that_keeps_nothing(served):

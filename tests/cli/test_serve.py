@@ -82,13 +82,16 @@ class Served:
         out, err = self.process.communicate(timeout=60)
         return self.process.returncode, err.decode()
 
+    def end(self):
+        status, err = self.stop()
+        assert status == 0, err
+
 
 @pytest.fixture(scope="module")
 def server():
     served = Served(TINY_GSM, "--max-sequences", 16)
     yield served
-    status, err = served.stop()
-    assert status == 0, err
+    served.end()
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +114,7 @@ def chat_model(tmp_path_factory):
 def chatty(chat_model):
     served = Served(chat_model)
     yield served
-    assert served.stop()[0] == 0
+    served.end()
 
 
 def text_of(events):
@@ -354,7 +357,7 @@ def test_keys_origins_and_the_log(tmp_path):
         assert connection.getresponse().getheader("access-control-allow-origin") is None
         served.ask("POST", "/tokenize", {"prompt": "secret words"}, {"Authorization": "Bearer four"})
     finally:
-        assert served.stop()[0] == 0
+        served.end()
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert any(line["path"] == "/tokenize" and line["status"] == 200 for line in lines)
     assert any(line["status"] == 401 for line in lines)
@@ -372,7 +375,7 @@ def test_tls(tmp_path):
         assert served.complete(prompt=QUESTION)["choices"][0]["text"].endswith("#### 12")
         assert text_of(served.events("/v1/completions", {"prompt": QUESTION, "temperature": 0, "max_tokens": 64})).endswith("12")
     finally:
-        assert served.stop()[0] == 0
+        served.end()
     result = run("serve", TINY_GSM, "--tls-cert", key, "--tls-key", key, "--port", 0, check=False)
     assert result.returncode == 4 and b"key.pem" in result.stderr.splitlines()[-1]
 
@@ -395,7 +398,7 @@ def test_a_full_queue_is_said(tmp_path):
         for thread in threads:
             thread.join()
     finally:
-        assert served.stop()[0] == 0
+        served.end()
 
 
 def test_sigterm_lets_requests_end():
