@@ -8,7 +8,6 @@
 #include "cuda/read_bandwidth.h"
 #include "cuda/status.h"
 #include "cuda/upload.h"
-#include "gpu/read_formats.h"
 
 namespace mxmla::cuda {
 namespace {
@@ -86,9 +85,7 @@ class CudaBackend final : public Backend {
 
   std::optional<size_t> FreeMemory() const override { return FreeBytes(); }
 
-  bool Reads(const LinearWeight& weight) const override {
-    return std::visit([](const auto& w) { return gpu::kIsRead<std::decay_t<decltype(w)>>; }, weight);
-  }
+  bool prefers_bf16() const override { return true; }
 
   std::shared_ptr<const void> PlaceExperts(std::span<const LinearWeight> weights) override {
     return std::make_shared<PlacedExperts>(weights);

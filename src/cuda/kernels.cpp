@@ -13,7 +13,6 @@
 #include "cuda/status.h"
 #include "cuda/value_project.h"
 #include "gpu/product_kernels.h"
-#include "gpu/read_formats.h"
 #include "gpu/row_kernels.h"
 
 namespace mxmla::cuda {
@@ -40,16 +39,16 @@ bool Streams(const LinearWeight& weight) {
   return std::visit(
       [&](const auto& w) {
         using V = std::decay_t<decltype(w)>;
-        if constexpr (!gpu::kIsRead<V> || std::is_same_v<V, View<const float, 2>>) {
-          return false;
-        } else if constexpr (std::is_same_v<V, View<const bf16, 2>>) {
+        if constexpr (std::is_same_v<V, View<const bf16, 2>>) {
           return k > 0 && k % 8 == 0 && RowsAligned(w.data, w.shape[0], w.stride[0] * 2, 16);
-        } else {
+        } else if constexpr (std::is_same_v<V, Fp8Block> || std::is_same_v<V, Mxfp4<const e2m1x2, 2>>) {
           constexpr int64_t kUnit = std::is_same_v<V, Fp8Block> ? 16 : 32;
           if constexpr (std::is_same_v<V, Fp8Block>) {
             if (!w.in_squares()) return false;
           }
           return k > 0 && k % kUnit == 0 && RowsAligned(w.values.data, w.values.shape[0], w.values.stride[0], 16);
+        } else {
+          return false;
         }
       },
       weight);

@@ -368,7 +368,7 @@ void RunDecodeAttention(const DecodeAttentionArgs& args, const RowLimits& limits
     part.sums = reinterpret_cast<float2*>(part.partials + count * p.heads * kSplits * p.latents);
     std::visit([&](const auto& q) { part.query = OperandOf<3>(q.Rows(row, count)); }, args.query);
     std::visit([&](const auto& out) { part.out = out.Rows(row, count).data; }, args.out);
-    ForFormat(format, [&](auto kv) {
+    ForActivationFormat(format, [&](auto kv) {
       constexpr Format kKv = kv() == Format::kMxfp4 ? Format::kFp8 : kv();  // no cache is MXFP4
       if (p.latents <= kThreads) return Launch<kKv, 1>(part, count, splits, stream);
       if (p.latents <= 2 * kThreads) return Launch<kKv, 2>(part, count, splits, stream);

@@ -115,7 +115,7 @@ void LaunchHeadProduct(const HeadProductParams& p, Stream stream) {
     return dim3(static_cast<unsigned>((p.heads * p.head_rows + columns - 1) / columns),
                 static_cast<unsigned>((p.rows + rows - 1) / rows));
   };
-  ForFormat(p.w.format, [&](auto w) {
+  ForWeightFormat<kX>(p.w.format, [&](auto w) {
     if (p.head_rows % 4 != 0) {
       HeadProductKernel<kX, w(), 8, 1><<<blocks(8), kThreads, 0, stream>>>(p);
     } else if (p.rows == 1) {
@@ -127,16 +127,26 @@ void LaunchHeadProduct(const HeadProductParams& p, Stream stream) {
   CheckLaunch("gpu head product");
 }
 
-// For any format of x: one source file a format.
+// One source file a format of x.
 void LaunchHeadProductF32(const HeadProductParams& p, Stream stream);
 void LaunchHeadProductBf16(const HeadProductParams& p, Stream stream);
 void LaunchHeadProductFp8(const HeadProductParams& p, Stream stream);
 void LaunchHeadProductMxfp4(const HeadProductParams& p, Stream stream);
+void LaunchHeadProductAny(const HeadProductParams& p, Stream stream);
 
 inline void LaunchHeadProduct(const HeadProductParams& p, Stream stream) {
-  constexpr decltype(&LaunchHeadProductF32) kLaunch[kFormats] = {LaunchHeadProductF32, LaunchHeadProductBf16,
-                                                                 LaunchHeadProductFp8, LaunchHeadProductMxfp4};
-  kLaunch[static_cast<int>(p.x.format)](p, stream);
+  switch (KernelFormat(p.x.format, p.w.format)) {
+    case Format::kF32:
+      return LaunchHeadProductF32(p, stream);
+    case Format::kBf16:
+      return LaunchHeadProductBf16(p, stream);
+    case Format::kFp8:
+      return LaunchHeadProductFp8(p, stream);
+    case Format::kMxfp4:
+      return LaunchHeadProductMxfp4(p, stream);
+    default:
+      return LaunchHeadProductAny(p, stream);
+  }
 }
 
 }  // namespace mxmla::gpu

@@ -1,4 +1,7 @@
 #include "gpu/linear.cuh"
+
+#include <algorithm>
+
 #include "gpu/product_kernels.h"
 
 namespace mxmla::gpu {
@@ -21,22 +24,45 @@ LinearParams ParamsOf(const Activation<2>& x, const LinearWeight& weight, const 
   return p;
 }
 
+void LaunchGroupedLinear(const GroupedParams& p, int64_t pairs, Stream stream) {
+  switch (KernelFormat(p.product.x.format, p.product.w.format)) {
+    case Format::kF32:
+      return LaunchGroupedLinearF32(p, pairs, stream);
+    case Format::kBf16:
+      return LaunchGroupedLinearBf16(p, pairs, stream);
+    case Format::kFp8:
+      return LaunchGroupedLinearFp8(p, pairs, stream);
+    case Format::kMxfp4:
+      return LaunchGroupedLinearMxfp4(p, pairs, stream);
+    default:
+      return LaunchGroupedLinearAny(p, pairs, stream);
+  }
+}
+
 }  // namespace
 
 void Linear(const ExecContext& context, const LinearArgs& args) {
   const LinearParams p = ParamsOf(args.x, args.weight, args.out);
   if (p.n == 0) return;
-  constexpr decltype(&LaunchLinearF32) kLaunch[kFormats] = {LaunchLinearF32, LaunchLinearBf16, LaunchLinearFp8,
-                                                            LaunchLinearMxfp4};
-  kLaunch[static_cast<int>(p.x.format)](p, StreamOf(context));
+  const Stream stream = StreamOf(context);
+  switch (KernelFormat(p.x.format, p.w.format)) {
+    case Format::kF32:
+      return LaunchLinearF32(p, stream);
+    case Format::kBf16:
+      return LaunchLinearBf16(p, stream);
+    case Format::kFp8:
+      return LaunchLinearFp8(p, stream);
+    case Format::kMxfp4:
+      return LaunchLinearMxfp4(p, stream);
+    default:
+      return LaunchLinearAny(p, stream);
+  }
 }
 
 // The kernel's parameters carry where each expert's weights lie, so a captured launch keeps them.
 void GroupedLinear(const ExecContext& context, const GroupedLinearArgs& args) {
   const int64_t pairs = args.pairs.shape[0];
   if (RowCount(args.weights.front()) == 0) return;
-  constexpr decltype(&LaunchGroupedLinearF32) kLaunch[kFormats] = {LaunchGroupedLinearF32, LaunchGroupedLinearBf16,
-                                                                   LaunchGroupedLinearFp8, LaunchGroupedLinearMxfp4};
   GroupedParams p;
   p.experts = static_cast<int>(args.weights.size());
   p.pairs_per_row = static_cast<int>(args.pairs_per_row);
@@ -44,20 +70,22 @@ void GroupedLinear(const ExecContext& context, const GroupedLinearArgs& args) {
   p.expert_begin_step = args.expert_begin.stride[0];
   p.pairs = args.pairs.data;
   p.pairs_step = args.pairs.stride[0];
-  bool whole[kFormats] = {true, true, true, true};
-  const LinearWeight* first[kFormats] = {};
+  bool whole[kWeightFormats];
+  std::fill_n(whole, kWeightFormats, true);
+  const LinearWeight* first[kWeightFormats] = {};
   for (int e = 0; e < p.experts; ++e) {
     const Operand weight = OperandOf(args.weights[e]);
     const int format = static_cast<int>(weight.format);
-    p.expert[e] = {weight.values, weight.scales, static_cast<int32_t>(weight.first_row), weight.format};
+    p.expert[e] = {weight.values,       weight.scales,  static_cast<int32_t>(weight.first_row),
+                   weight.tensor_scale, weight.divides, weight.format};
     whole[format] = whole[format] && weight.whole_pieces;
     if (!first[format]) first[format] = &args.weights[e];
   }
-  for (int format = 0; format < kFormats; ++format) {
+  for (int format = 0; format < kWeightFormats; ++format) {
     if (!first[format]) continue;
     p.product = ParamsOf(args.InputOf(*first[format]), *first[format], args.out);
     p.product.w.whole_pieces = whole[format];
-    kLaunch[static_cast<int>(p.product.x.format)](p, pairs, StreamOf(context));
+    LaunchGroupedLinear(p, pairs, StreamOf(context));
   }
 }
 

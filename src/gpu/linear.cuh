@@ -1,4 +1,5 @@
-// The kernel of linear layers and of experts' products; instantiated a format of activations a source file.
+// The kernel of linear layers and of experts' products; instantiated a format of activations a source file, in which
+// kAnyActivation serves the weights that are no activation's format.
 #pragma once
 
 #include "gpu/row_products.cuh"
@@ -24,6 +25,8 @@ struct ExpertPlanes {
   const void* values;
   const void* scales;
   int32_t first_row;
+  float tensor_scale;
+  bool divides;
   Format format;
 };
 
@@ -104,6 +107,8 @@ __global__ void __launch_bounds__(kThreads) GroupedLinearKernel(const GroupedPar
   weight.values = expert.values;
   weight.scales = expert.scales;
   weight.first_row = expert.first_row;
+  weight.tensor_scale = expert.tensor_scale;
+  weight.divides = expert.divides;
   const int begin = p.expert_begin[chosen * p.expert_begin_step] + set * kRows;
   const int pairs = min(kRows, p.expert_begin[(chosen + 1) * p.expert_begin_step] - begin);
   const auto pair = [&](int i) { return int64_t{p.pairs[(begin + i) * p.pairs_step]}; };
@@ -119,7 +124,7 @@ void LaunchLinear(const LinearParams& p, Stream stream) {
     return dim3(static_cast<unsigned>((p.n + kColumnsOfBlock - 1) / kColumnsOfBlock),
                 static_cast<unsigned>((p.rows + rows - 1) / rows));
   };
-  ForFormat(p.w.format, [&](auto w) {
+  ForWeightFormat<kX>(p.w.format, [&](auto w) {
     if (p.rows == 1) {
       LinearKernel<kX, w(), 1><<<blocks(1), kThreads, 0, stream>>>(p);
     } else {
@@ -137,7 +142,7 @@ void LaunchGroupedLinear(const GroupedParams& p, int64_t pairs, Stream stream) {
     return dim3(static_cast<unsigned>((p.product.n + kColumnsOfBlock - 1) / kColumnsOfBlock),
                 static_cast<unsigned>(sets));
   };
-  ForFormat(p.product.w.format, [&](auto w) {
+  ForWeightFormat<kX>(p.product.w.format, [&](auto w) {
     // A pair by itself where an expert has hardly more.
     if (pairs <= most_chosen) {
       GroupedLinearKernel<kX, w(), 1><<<blocks(pairs), kThreads, 0, stream>>>(p);
@@ -149,14 +154,16 @@ void LaunchGroupedLinear(const GroupedParams& p, int64_t pairs, Stream stream) {
   CheckLaunch("gpu grouped_linear");
 }
 
-// For any format of x: one source file a format.
+// One source file a format of x.
 void LaunchLinearF32(const LinearParams& p, Stream stream);
 void LaunchLinearBf16(const LinearParams& p, Stream stream);
 void LaunchLinearFp8(const LinearParams& p, Stream stream);
 void LaunchLinearMxfp4(const LinearParams& p, Stream stream);
+void LaunchLinearAny(const LinearParams& p, Stream stream);
 void LaunchGroupedLinearF32(const GroupedParams& p, int64_t pairs, Stream stream);
 void LaunchGroupedLinearBf16(const GroupedParams& p, int64_t pairs, Stream stream);
 void LaunchGroupedLinearFp8(const GroupedParams& p, int64_t pairs, Stream stream);
 void LaunchGroupedLinearMxfp4(const GroupedParams& p, int64_t pairs, Stream stream);
+void LaunchGroupedLinearAny(const GroupedParams& p, int64_t pairs, Stream stream);
 
 }  // namespace mxmla::gpu

@@ -1,47 +1,47 @@
-// Operands of products on the device: rows of any format, read 8 elements at a time and dequantised to float32.
+// Operands of products on the device: rows of any format, which pieces.cuh reads 8 elements at a time.
 #pragma once
 
 #include <type_traits>
 
 #include "core/scaled.h"
 #include "gpu/launch.h"
-#include "gpu/read_formats.h"
 
 namespace mxmla::gpu {
 
-enum class Format { kF32, kBf16, kFp8, kMxfp4 };
-constexpr int kFormats = 4;
+// The first four are activations' formats too; kAnyActivation is whichever of them the operand names.
+enum class Format : uint8_t {
+  kF32,
+  kBf16,
+  kFp8,
+  kMxfp4,
+  kF16,
+  kMxfp8,
+  kInt4,
+  kNvfp4,
+  kQ8_0,
+  kQ4K,
+  kQ6K,
+  kGgmlMxfp4,
+  kAnyActivation
+};
+constexpr int kActivationFormats = 4;
+constexpr int kWeightFormats = 12;
 constexpr int kPiece = 8;  // elements of k that a lane takes at a time
 
-// (rows, heads, k), contiguous in k. Steps in elements of the planes.
+constexpr bool IsActivationFormat(Format format) { return static_cast<int>(format) < kActivationFormats; }
+
+// (rows, heads, k), contiguous in k. Steps in elements of the planes; of GGUF's blocks, in bytes.
 struct Operand {
   const void* values = nullptr;
   const void* scales = nullptr;
   int64_t row = 0, head = 0;
   int64_t scale_row = 0, scale_head = 0, scale_column = 0;
   int64_t first_row = 0;      // FP8 weights: of the tensor that owns the scales
+  float tensor_scale = 1;     // NVFP4
   int scale_rows_log2 = 0;    // FP8 weights: 128 rows share one
+  bool divides = false;       // NVFP4: the tensor's scale is a divisor
   bool whole_pieces = false;  // every piece lies at a multiple of its size
   Format format = Format::kF32;
-};
-
-template <Format kFormat>
-struct FormatOf;
-template <>
-struct FormatOf<Format::kF32> {
-  static constexpr int kWords = 8;  // of a piece
-};
-template <>
-struct FormatOf<Format::kBf16> {
-  static constexpr int kWords = 4;
-};
-template <>
-struct FormatOf<Format::kFp8> {
-  static constexpr int kWords = 2;
-};
-template <>
-struct FormatOf<Format::kMxfp4> {
-  static constexpr int kWords = 1;
 };
 
 // --- making operands of views (host) ---
@@ -90,156 +90,104 @@ Operand OperandOf(const Activation<Rank>& activation) {
       activation);
 }
 
+template <class Weight>
+constexpr Format WeightFormat() {
+  if constexpr (std::is_same_v<Weight, View<const float, 2>>) return Format::kF32;
+  if constexpr (std::is_same_v<Weight, View<const bf16, 2>>) return Format::kBf16;
+  if constexpr (std::is_same_v<Weight, View<const f16, 2>>) return Format::kF16;
+  if constexpr (std::is_same_v<Weight, Fp8Block>) return Format::kFp8;
+  if constexpr (std::is_same_v<Weight, Mxfp4<const e2m1x2, 2>>) return Format::kMxfp4;
+  if constexpr (std::is_same_v<Weight, Mxfp8>) return Format::kMxfp8;
+  if constexpr (std::is_same_v<Weight, Int4Group>) return Format::kInt4;
+  if constexpr (std::is_same_v<Weight, Nvfp4>) return Format::kNvfp4;
+  if constexpr (std::is_same_v<Weight, GgmlMatrix<q8_0>>) return Format::kQ8_0;
+  if constexpr (std::is_same_v<Weight, GgmlMatrix<q4_k>>) return Format::kQ4K;
+  if constexpr (std::is_same_v<Weight, GgmlMatrix<q6_k>>) return Format::kQ6K;
+  if constexpr (std::is_same_v<Weight, GgmlMatrix<ggml_mxfp4>>) return Format::kGgmlMxfp4;
+}
+
+// Bytes of a piece in the plane of values: what whole_pieces speaks of.
+constexpr int64_t PieceBytes(Format format) {
+  switch (format) {
+    case Format::kF32:
+    case Format::kBf16:
+    case Format::kF16:
+      return 16;
+    case Format::kFp8:
+    case Format::kMxfp8:
+      return 8;
+    case Format::kQ8_0:
+    case Format::kQ6K:
+      return 2;
+    case Format::kGgmlMxfp4:
+      return 1;
+    default:
+      return 4;
+  }
+}
+
 inline Operand OperandOf(const LinearWeight& weight) {
   return std::visit(
       [&](const auto& w) -> Operand {
         using V = std::decay_t<decltype(w)>;
-        if constexpr (!kIsRead<V>) {
-          Fail(ErrorCode::kLayout, "weight", "a format that this device reads", FormatName(weight));
-        } else if constexpr (requires { w.values; }) {
-          Operand to;
+        constexpr Format kFormat = WeightFormat<V>();
+        Operand to;
+        to.format = kFormat;
+        int64_t row_bytes = 0;
+        if constexpr (requires { w.values; }) {
+          row_bytes = w.values.stride[0] * int64_t{sizeof(*w.values.data)};
           to.values = w.values.data;
-          to.scales = w.scales.data;
-          to.row = w.values.stride[0];
-          to.scale_row = w.scales.stride[0];
-          to.scale_column = w.scales.stride[1];
-          if constexpr (std::is_same_v<V, Fp8Block>) {
-            to.format = Format::kFp8;
-            to.first_row = w.first_row;
-            to.scale_rows_log2 = w.scale_rows == 1 ? 0 : 7;
-          } else {
-            to.format = Format::kMxfp4;
+          to.row = row_bytes;
+          if constexpr (requires { w.scales; }) {
+            to.scales = w.scales.data;
+            to.scale_row = w.scales.stride[0];
+            to.scale_column = w.scales.stride[1];
           }
-          to.whole_pieces = PiecesAligned(to.values, to.format == Format::kFp8 ? 8 : 4, {to.row});
-          return to;
         } else {
-          return PlainOperand(w.data, w.stride[0], 0);
+          row_bytes = w.stride[0] * int64_t{sizeof(*w.data)};
+          to.values = w.data;
+          to.row = w.stride[0];
         }
+        if constexpr (std::is_same_v<V, Fp8Block>) {
+          to.first_row = w.first_row;
+          to.scale_rows_log2 = w.scale_rows == 1 ? 0 : 7;
+        }
+        if constexpr (std::is_same_v<V, Nvfp4>) {
+          to.tensor_scale = w.tensor_scale;
+          to.divides = w.divides;
+        }
+        to.whole_pieces = PiecesAligned(to.values, PieceBytes(kFormat), {row_bytes});
+        return to;
       },
       weight);
 }
 
-// Calls body(std::integral_constant<Format, format>).
-template <class Body>
+// Calls body(std::integral_constant<Format, format>) for one of the formats in [kFirst, kLast).
+template <int kFirst, int kLast, class Body>
 void ForFormat(Format format, const Body& body) {
-  switch (format) {
-    case Format::kF32:
-      return body(std::integral_constant<Format, Format::kF32>{});
-    case Format::kBf16:
-      return body(std::integral_constant<Format, Format::kBf16>{});
-    case Format::kFp8:
-      return body(std::integral_constant<Format, Format::kFp8>{});
-    case Format::kMxfp4:
-      return body(std::integral_constant<Format, Format::kMxfp4>{});
+  static_assert(kFirst < kLast);
+  if constexpr (kFirst + 1 < kLast) {
+    if (format != static_cast<Format>(kFirst)) return ForFormat<kFirst + 1, kLast>(format, body);
   }
+  body(std::integral_constant<Format, static_cast<Format>(kFirst)>{});
 }
-
-// --- reading them (device) ---
-
-struct Row {
-  const uint8_t* values;
-  const void* scales;
-};
-
-template <Format kFormat>
-__device__ __forceinline__ Row RowAt(const Operand& x, int64_t row, int64_t head) {
-  constexpr int64_t kBytes = kFormat == Format::kF32 ? 4 : kFormat == Format::kBf16 ? 2 : 1;
-  Row at{static_cast<const uint8_t*>(x.values) + (row * x.row + head * x.head) * kBytes, nullptr};
-  if constexpr (kFormat == Format::kFp8) {
-    at.scales = static_cast<const float*>(x.scales) + ((x.first_row + row) >> x.scale_rows_log2) * x.scale_row +
-                head * x.scale_head;
-  } else if constexpr (kFormat == Format::kMxfp4) {
-    at.scales = static_cast<const uint8_t*>(x.scales) + row * x.scale_row + head * x.scale_head;
-  }
-  return at;
+// Of the activations' formats.
+template <class Body>
+void ForActivationFormat(Format format, const Body& body) {
+  ForFormat<0, kActivationFormats>(format, body);
 }
-
-// Eight elements as they lie in memory, and their scale.
-template <Format kFormat>
-struct Piece {
-  uint32_t word[FormatOf<kFormat>::kWords];
-  float scale;
-
-  // Elements k .. k + count, at most 8, of a row; the others are 0.
-  __device__ __forceinline__ void Load(const Row& row, int k, int count, bool whole, int64_t scale_column) {
-    if (whole && count >= kPiece) {
-      LoadWhole(row, k);
-    } else {
-      LoadElements(row, k, count);
-    }
-    LoadScale(row, k, scale_column);
-  }
-
-  __device__ __forceinline__ void LoadWhole(const Row& row, int k) {
-    if constexpr (kFormat == Format::kF32) {
-      const auto* from = reinterpret_cast<const uint4*>(row.values + int64_t{k} * 4);
-      const uint4 a = from[0], b = from[1];
-      word[0] = a.x, word[1] = a.y, word[2] = a.z, word[3] = a.w;
-      word[4] = b.x, word[5] = b.y, word[6] = b.z, word[7] = b.w;
-    } else if constexpr (kFormat == Format::kBf16) {
-      const uint4 a = *reinterpret_cast<const uint4*>(row.values + int64_t{k} * 2);
-      word[0] = a.x, word[1] = a.y, word[2] = a.z, word[3] = a.w;
-    } else if constexpr (kFormat == Format::kFp8) {
-      const uint2 a = *reinterpret_cast<const uint2*>(row.values + k);
-      word[0] = a.x, word[1] = a.y;
-    } else {
-      word[0] = *reinterpret_cast<const uint32_t*>(row.values + k / 2);
-    }
-  }
-
-  __device__ __forceinline__ void LoadElements(const Row& row, int k, int count) {
-    if constexpr (kFormat == Format::kF32) {
-      const auto* from = reinterpret_cast<const uint32_t*>(row.values) + k;
-#pragma unroll
-      for (int i = 0; i < kPiece; ++i) word[i] = i < count ? from[i] : 0;
-    } else if constexpr (kFormat == Format::kBf16) {
-      const auto* from = reinterpret_cast<const uint16_t*>(row.values) + k;
-#pragma unroll
-      for (int i = 0; i < kPiece; i += 2) {
-        const uint32_t low = i < count ? from[i] : 0, high = i + 1 < count ? from[i + 1] : 0;
-        word[i / 2] = low | high << 16;
-      }
-    } else {
-      constexpr int kBytes = kFormat == Format::kFp8 ? 8 : 4;
-      const uint8_t* from = row.values + (kFormat == Format::kFp8 ? k : k / 2);
-#pragma unroll
-      for (int w = 0; w < kBytes / 4; ++w) word[w] = 0;
-#pragma unroll
-      for (int i = 0; i < kBytes; ++i) {
-        const bool there = kFormat == Format::kFp8 ? i < count : 2 * i < count;
-        word[i / 4] |= (there ? uint32_t{from[i]} : 0u) << (8 * (i % 4));
-      }
-    }
-  }
-
-  __device__ __forceinline__ void LoadScale(const Row& row, int k, int64_t scale_column) {
-    if constexpr (kFormat == Format::kFp8) {
-      scale = static_cast<const float*>(row.scales)[k / static_cast<int>(kFp8Group) * scale_column];
-    } else if constexpr (kFormat == Format::kMxfp4) {
-      const uint32_t bits = static_cast<const uint8_t*>(row.scales)[k / static_cast<int>(kMxBlock)];
-      scale = __uint_as_float(bits == 255 ? 0x7fc00000u : bits == 0 ? 0x400000u : bits << 23);
-    }
-  }
-
-  __device__ __forceinline__ void Decode(float (&out)[kPiece]) const {
-#pragma unroll
-    for (int i = 0; i < kPiece; ++i) {
-      if constexpr (kFormat == Format::kF32) {
-        out[i] = __uint_as_float(word[i]);
-      } else if constexpr (kFormat == Format::kBf16) {
-        out[i] = __uint_as_float(i % 2 ? word[i / 2] & 0xffff0000u : word[i / 2] << 16);
-      } else if constexpr (kFormat == Format::kFp8) {
-        // The code's exponent and mantissa as the lowest of a float's: 2^120 is what the two biases differ by.
-        const uint32_t code = (word[i / 4] >> (8 * (i % 4))) & 0xffu;
-        const float value = __uint_as_float((code & 0x80u) << 24 | (code & 0x7fu) << 20) * 0x1p120f;
-        out[i] = ((code & 0x7fu) == 0x7fu ? __uint_as_float(0x7fc00000u) : value) * scale;
-      } else {
-        const uint32_t code = (word[0] >> (4 * i)) & 0xfu;
-        out[i] = __uint_as_float((code & 8u) << 28 | (code & 7u) << 22) * 0x1p126f * scale;
-      }
-    }
-  }
-};
+// Of the weights that a kernel for activations in kX multiplies. A weight that is no activation's format meets bf16, or
+// else kAnyActivation, whose kernels look at each piece what it is.
+template <Format kX, class Body>
+void ForWeightFormat(Format format, const Body& body) {
+  constexpr int kFirst = kX == Format::kAnyActivation ? kActivationFormats : 0;
+  constexpr int kLast = kX == Format::kAnyActivation || kX == Format::kBf16 ? kWeightFormats : kActivationFormats;
+  ForFormat<kFirst, kLast>(format, body);
+}
+// The kX that takes activations in `x` and weights in `weight`.
+inline Format KernelFormat(Format x, Format weight) {
+  return IsActivationFormat(weight) || x == Format::kBf16 ? x : Format::kAnyActivation;
+}
 
 // --- sums over the 32 lanes ---
 

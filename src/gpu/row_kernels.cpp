@@ -38,6 +38,7 @@ void AddRowKernels(KernelSet& set) {
   set.index_top_k.push_back(
       {kName, {}, IndexTopK, IndexTopKWorkspace, {{"heads * n of at most 16384, n of at most 256", HonoursIndexTopK}}});
   set.embedding.push_back({kName, {{.operand = "table", .dtypes = kFloats}}, Embedding});
+  set.embedding.push_back({kName, {{.operand = "table", .inner_stride_one = true}}, EmbeddingRows});
   set.sample.push_back(
       {kName,
        {{.operand = "logits", .inner_stride_one = true}, {.operand = "allowed", .inner_stride_one = true}},

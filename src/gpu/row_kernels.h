@@ -20,6 +20,7 @@ void GroupExperts(const ExecContext& context, const GroupExpertsArgs& args);
 void SiluMul(const ExecContext& context, const SiluMulArgs& args);
 void CombineExperts(const ExecContext& context, const CombineExpertsArgs& args);
 void Embedding(const ExecContext& context, const EmbeddingArgs& args);
+void EmbeddingRows(const ExecContext& context, const EmbeddingArgs& args);  // of any format
 void IndexKey(const ExecContext& context, const IndexKeyArgs& args);
 // Scores in the workspace, some rows at a time, then a search for the k-th largest.
 void IndexTopK(const ExecContext& context, const IndexTopKArgs& args);

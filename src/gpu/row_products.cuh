@@ -3,7 +3,7 @@
 // sums meet, always in the same order. A sum's order therefore follows from k alone.
 #pragma once
 
-#include "gpu/operands.cuh"
+#include "gpu/pieces.cuh"
 
 namespace mxmla::gpu {
 
@@ -21,15 +21,9 @@ __device__ __forceinline__ float RowProducts(const Row (&x)[kRows], const Row (&
     Piece<kX> x_pieces[kRows];
     if (x_whole && w_whole && count == kPiece) {  // one branch, so that all loads are on their way together
 #pragma unroll
-      for (int c = 0; c < kColumns; ++c) {
-        pieces[c].LoadWhole(w[c], at);
-        pieces[c].LoadScale(w[c], at, w_scale_column);
-      }
+      for (int c = 0; c < kColumns; ++c) pieces[c].Load(w[c], at, kPiece, true, w_scale_column);
 #pragma unroll
-      for (int r = 0; r < kRows; ++r) {
-        x_pieces[r].LoadWhole(x[r], at);
-        x_pieces[r].LoadScale(x[r], at, x_scale_column);
-      }
+      for (int r = 0; r < kRows; ++r) x_pieces[r].Load(x[r], at, kPiece, true, x_scale_column);
     } else {
 #pragma unroll
       for (int c = 0; c < kColumns; ++c) pieces[c].Load(w[c], at, count, w_whole, w_scale_column);

@@ -125,6 +125,8 @@ class HipBackend final : public Backend {
   }
 
   std::optional<size_t> FreeMemory() const override { return FreeBytes(); }
+  bool prefers_bf16() const override { return true; }
+
   std::shared_ptr<const void> PlaceExperts(std::span<const LinearWeight> weights) override {
     Use();
     return std::make_shared<PlacedExperts>(weights);

@@ -329,58 +329,38 @@ void JoinWeights(LayerWeights& layer, JoinedWeights* joined) {
   for (const auto& [gate, up] : pairs.expert_gate_up) joined->expert_gate_up.push_back(Join(*gate, *up));
 }
 
-// Matrices of F16 that the backend's kernels do not read become BF16 where every value is one, and float32 elsewhere:
-// exactly. The values live in the result, which must live until all is on the device.
-std::vector<std::unique_ptr<std::byte[]>> WidenHalves(const Backend& backend, PlacedWeights* placed) {
-  std::vector<std::unique_ptr<std::byte[]>> widened;
+// Matrices of F16 whose every value BF16 holds become BF16, exactly. The values live in the result, which must live
+// until all is on the device.
+std::vector<std::unique_ptr<bf16[]>> HalvesAsBf16(PlacedWeights* placed) {
+  std::vector<std::unique_ptr<bf16[]>> made;
   std::unordered_map<const void*, LinearWeight> done;  // by the address on the host
-  const auto widen = [&](auto& tensor) {
+  const auto change = [&](auto& tensor) {
     if constexpr (std::is_same_v<std::decay_t<decltype(tensor)>, LinearWeight>) {
       const auto* half = std::get_if<View<const f16, 2>>(&tensor);
-      if (!half || half->empty() || backend.Reads(tensor)) return;
-      const auto [at, is_new] = done.try_emplace(half->data);
+      if (!half || half->empty()) return;
+      const auto [at, is_new] = done.try_emplace(half->data, tensor);
       if (is_new) {
         const int64_t n = half->shape[0], k = half->shape[1];
+        auto values = std::make_unique<bf16[]>(static_cast<size_t>(n * k));
         std::vector<float> row(static_cast<size_t>(k));
-        bool fits = true;
-        for (int64_t r = 0; r < n && fits; ++r) {
+        for (int64_t r = 0; r < n; ++r) {
           Dequantize(*half, r, 0, k, row.data());
-          for (const float value : row) fits = fits && (std::bit_cast<uint32_t>(value) & 0xffffu) == 0;
-        }
-        const size_t size = fits ? sizeof(bf16) : sizeof(float);
-        auto& memory = widened.emplace_back(std::make_unique<std::byte[]>(static_cast<size_t>(n * k) * size));
-        const auto fill = [&]<class T>(T* to) {
-          for (int64_t r = 0; r < n; ++r) {
-            Dequantize(*half, r, 0, k, row.data());
-            for (int64_t i = 0; i < k; ++i) to[r * k + i] = FromFloat<T>(row[static_cast<size_t>(i)]);
+          for (int64_t i = 0; i < k; ++i) {
+            const float value = row[static_cast<size_t>(i)];
+            if ((std::bit_cast<uint32_t>(value) & 0xffffu) != 0) return;
+            values[static_cast<size_t>(r * k + i)] = bf16::FromFloat(value);
           }
-          at->second = View<const T, 2>::Contiguous(to, {n, k});
-        };
-        if (fits) {
-          fill(reinterpret_cast<bf16*>(memory.get()));
-        } else {
-          fill(reinterpret_cast<float*>(memory.get()));
         }
+        at->second = View<const bf16, 2>::Contiguous(values.get(), {n, k});
+        made.push_back(std::move(values));
       }
       tensor = at->second;
     }
   };
-  Tensors(widen).Walk(*placed);
-  if (!widened.empty())
-    ReportNote(fmt::format("{} matrices of F16 are widened for the device, exactly", widened.size()));
-  return widened;
-}
-
-// Every matrix is in a format that the backend's kernels read.
-void RequireFormats(const Backend& backend, PlacedWeights placed) {
-  const auto check = [&](const auto& tensor) {
-    if constexpr (std::is_same_v<std::decay_t<decltype(tensor)>, LinearWeight>) {
-      if (RowCount(tensor) == 0 || backend.Reads(tensor)) return;
-      Fail(ErrorCode::kQuantization, "weights", fmt::format("a format that device {} reads", backend.kernels().backend),
-           std::string(FormatName(tensor)), "choose --device cpu");
-    }
-  };
-  Tensors(check).Walk(placed);
+  Tensors(change).Walk(*placed);
+  if (!made.empty())
+    ReportNote(fmt::format("{} matrices of F16 are given to the device as BF16, exactly", made.size()));
+  return made;
 }
 
 }  // namespace
@@ -391,8 +371,7 @@ size_t PlacedBytes(const PlacedWeights& placed) {
 }
 
 void UploadWeights(Backend& backend, const std::function<void(size_t done)>& progress, PlacedWeights* placed) {
-  const auto widened = WidenHalves(backend, placed);
-  RequireFormats(backend, *placed);
+  const auto halves = backend.prefers_bf16() ? HalvesAsBf16(placed) : std::vector<std::unique_ptr<bf16[]>>();
   const auto packed = JoinSharedExperts(placed);
   Layout layout(*placed);
   auto memory = std::make_shared<Memory>(

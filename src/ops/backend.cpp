@@ -21,7 +21,6 @@ ExecContext Backend::Context() const {
   return context;
 }
 
-bool Backend::Reads(const LinearWeight&) const { return true; }
 std::shared_ptr<const void> Backend::PlaceExperts(std::span<const LinearWeight>) { return nullptr; }
 
 void Backend::UploadAll(std::span<const Transfer> transfers, const std::function<void(size_t done)>& progress) {

@@ -68,8 +68,8 @@ class Backend {
   // Bytes that Allocate can still give, where there is a limit that is known.
   virtual std::optional<size_t> FreeMemory() const { return std::nullopt; }
 
-  // Whether the kernels of products read weights of this format. Those of the host read all.
-  virtual bool Reads(const LinearWeight& weight) const;
+  // Whether the kernels of products are faster with weights in BF16 than in F16.
+  virtual bool prefers_bf16() const { return false; }
 
   // What kernels read beside the weights of a mixture's experts (views of memory that they read and that outlives the
   // result), for GroupedLinearArgs::placed: made once at load. Null where they need nothing.

@@ -1,0 +1,59 @@
+"""Checkpoints in every format of weights on the GPU that MXMLA_TEST_DEVICE names, against transformers' logits."""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "cli"))
+import gguf_files  # noqa: E402
+import quantized_checkpoints as derived  # noqa: E402
+from conftest import MODELS, REPOSITORY, relative, run  # noqa: E402
+
+DEVICE = os.environ["MXMLA_TEST_DEVICE"]
+GOLDENS = np.load(REPOSITORY / "tests" / "fixtures" / "quantized.npz")
+NO_DEVICE = 15
+
+
+@pytest.fixture(scope="module", autouse=True)
+def device():
+    result = run("run", "tiny-gsm", "--tokens", "1", "--max-tokens", "1", "--print-ids", "--device", DEVICE, check=False,
+                 timeout=500)
+    if DEVICE == "cuda" and result.returncode == NO_DEVICE:
+        pytest.skip(result.stderr.decode())
+    assert result.returncode == 0, result.stderr.decode()
+
+
+@pytest.fixture(scope="module", params=[*derived.CASES, "gguf-mixed"])
+def case(request, tmp_path_factory):
+    path = tmp_path_factory.mktemp("formats") / f"{request.param}.gguf"
+    if request.param == "gguf-mixed":
+        gguf_files.convert(MODELS / derived.GGUF_BASE, path, gguf_files.mixed)
+    else:
+        derived.derive(request.param, path)
+    return request.param, path
+
+
+@pytest.mark.parametrize("path", ["prefill", "decode"])
+def test_logits_are_near_transformers(case, path, tmp_path):
+    name, model = case
+    tokens = ",".join(map(str, GOLDENS[f"{name}-tokens"]))
+    run("logits", model, "--tokens", tokens, "--every", 4, "--output", tmp_path / "x.npy", "--device", DEVICE, "--path",
+        path, timeout=500)
+    found = np.load(tmp_path / "x.npy")
+    assert relative(found, GOLDENS[name]) <= 2e-2, f"{relative(found, GOLDENS[name]):.2e}"
+
+
+@pytest.mark.parametrize("activations", ["fp8", "mxfp4"])
+def test_quantised_activations(activations, tmp_path):
+    """They meet weights of no activation's format as ref's do."""
+    model = derived.derive("ct-nvfp4", tmp_path / "model")
+    tokens = ",".join(map(str, GOLDENS["ct-nvfp4-tokens"]))
+    found = []
+    for device in ("ref", DEVICE):
+        run("logits", model, "--tokens", tokens, "--every", 4, "--output", tmp_path / "x.npy", "--device", device,
+            "--activations", activations, timeout=500)
+        found.append(np.load(tmp_path / "x.npy"))
+    assert relative(found[1], found[0]) < 0.1
