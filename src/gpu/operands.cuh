@@ -193,28 +193,26 @@ inline Format KernelFormat(Format x, Format weight) {
 
 // Sums each of kCount values over the lanes, pairs of lanes 16, 8, 4, 2 and 1 apart: always in that order. Lane l holds
 // sum l / (32 / kCount).
-template <int kCount>
-__device__ __forceinline__ float SumOverLanes(float (&value)[kCount], int lane) {
-  static_assert(kCount <= 32 && (kCount & (kCount - 1)) == 0);
-  int apart = 16;
+template <int kApart = 16, int kCount>
+__device__ __forceinline__ float SumOverLanes(const float (&value)[kCount], int lane) {
+  static_assert((kCount == 1 || kCount <= 2 * kApart) && (kCount & (kCount - 1)) == 0);
+  if constexpr (kCount > 1) {
+    constexpr int kHalf = kCount / 2;
+    const bool upper = lane & kApart;
+    float left[kHalf];
 #pragma unroll
-  for (int left = kCount / 2; left > 0; left /= 2) {
-    const bool upper = lane & apart;
-#pragma unroll
-    for (int i = 0; i < kCount / 2; ++i) {
-      if (i >= left) break;
-      const float sent = upper ? value[i] : value[i + left];
-      const float kept = upper ? value[i + left] : value[i];
-      value[i] = kept + ShuffleXor(sent, apart);
+    for (int i = 0; i < kHalf; ++i) {
+      const float sent = upper ? value[i] : value[i + kHalf];
+      const float kept = upper ? value[i + kHalf] : value[i];
+      left[i] = kept + ShuffleXor(sent, kApart);
     }
-    apart /= 2;
-  }
+    return SumOverLanes<kApart / 2>(left, lane);
+  } else {
+    float sum = value[0];
 #pragma unroll
-  for (int i = 0; i < 5; ++i) {
-    if (apart > 0) value[0] += ShuffleXor(value[0], apart);
-    apart /= 2;
+    for (int apart = kApart; apart > 0; apart /= 2) sum += ShuffleXor(sum, apart);
+    return sum;
   }
-  return value[0];
 }
 
 __device__ __forceinline__ void StoreFloat(void* to, int64_t at, float value, bool is_float) {

@@ -148,6 +148,7 @@ void AddArithmetic(OperationTable& table) {
   table["v_mad_i32_i24"] =
       Int3([](U a, U b, U c) { return static_cast<U>(Signed24(a)) * static_cast<U>(Signed24(b)) + c; });
   table["v_mul_u32_u24"] = Int2([](U a, U b) { return Low24(a) * Low24(b); });
+  table["v_mul_hi_u32_u24"] = Int2([](U a, U b) { return UL{Low24(a)} * Low24(b) >> 32; });
   table["v_mul_i32_i24"] = Int2([](U a, U b) { return static_cast<U>(Signed24(a)) * static_cast<U>(Signed24(b)); });
   table["v_mul_lo_u32"] = Int2([](U a, U b) { return a * b; });
   table["v_mul_hi_u32"] = Int2([](U a, U b) { return UL{a} * b >> 32; });
@@ -193,6 +194,8 @@ void AddArithmetic(OperationTable& table) {
   table["v_mul_lo_u16"] = Int2([](U a, U b) { return (a * b) & 0xffffu; });
   table["v_lshlrev_b16"] = Int2([](U a, U b) { return (b << (a & 15)) & 0xffffu; });
   table["v_lshrrev_b16"] = Int2([](U a, U b) { return (b & 0xffffu) >> (a & 15); });
+  table["v_ashrrev_i16"] =
+      Int2([](U a, U b) { return static_cast<U>(static_cast<int16_t>(b & 0xffffu) >> (a & 15)) & 0xffffu; });
   table["v_min_u16"] = Int2([](U a, U b) { return std::min(a & 0xffffu, b & 0xffffu); });
   table["v_max_u16"] = Int2([](U a, U b) { return std::max(a & 0xffffu, b & 0xffffu); });
 }
