@@ -75,6 +75,9 @@ void CommonFlags::AddTo(CLI::App& command) {
   command.add_option("--threads", device.threads, "threads; 0 uses every available processor")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
+  command.add_flag(
+      "--no-mmap{false}", device.map_weights,
+      "read the weights into memory, of huge pages where the system has them, instead of mapping the files");
   command.add_flag("--batch-invariant", device.batch_invariant,
                    "a row's bits depend on nothing beside it, on a GPU too, where large batches then cost more");
   command.add_option("--v-layout", v_layout, "how the V projection reaches o_proj: copy, strided or fused")
@@ -141,15 +144,11 @@ std::string ResolveConfigFile(const std::string& path) {
   return path;
 }
 
-LoadedModel OpenModel(const std::string& folder, const DeviceOptions& device) {
-  LoadedModel model = LoadedModel::Open(folder, device);
-  ShowUploads(&model);
-  for (const std::string& note : model.weights.notes) Note(note);
-  return model;
-}
+namespace {
 
-void ShowUploads(LoadedModel* model) {
-  model->on_upload = [terminal = isatty(STDERR_FILENO) != 0](const UploadState& state) {
+// On stderr: a bar on a terminal, and a note of the speed behind large models. `where` the weights are in the end.
+std::function<void(const LoadState&)> ShowLoading(const std::string& where) {
+  return [where, terminal = isatty(STDERR_FILENO) != 0](const LoadState& state) {
     constexpr size_t kWorthANote = size_t{256} << 20;
     constexpr size_t kWidth = 30;
     const auto total = static_cast<double>(state.total);
@@ -158,7 +157,7 @@ void ShowUploads(LoadedModel* model) {
       if (terminal) PrintStderr("\r\033[K");
       if (state.total < kWorthANote) return;
       return Note(
-          fmt::format("{} of weights on the device in {:.2f} s, {:.1f} GB/s", HumanBytes(total), state.seconds, rate));
+          fmt::format("{} of weights {} in {:.2f} s, {:.1f} GB/s", HumanBytes(total), where, state.seconds, rate));
     }
     if (!terminal || state.total == 0) return;
     const size_t filled = state.done * kWidth / state.total;
@@ -166,6 +165,17 @@ void ShowUploads(LoadedModel* model) {
                 HumanBytes(static_cast<double>(state.done)), HumanBytes(total), rate);
   };
 }
+
+}  // namespace
+
+LoadedModel OpenModel(const std::string& folder, const DeviceOptions& device) {
+  LoadedModel model = LoadedModel::Open(folder, device, ShowLoading("read"));
+  ShowUploads(&model);
+  for (const std::string& note : model.weights.notes) Note(note);
+  return model;
+}
+
+void ShowUploads(LoadedModel* model) { model->on_upload = ShowLoading("on the device"); }
 
 std::unique_ptr<Tokenizer> OpenTokenizer(const std::string& folder, const ModelConfig& config) {
   std::unique_ptr<Tokenizer> tokenizer = Tokenizer::Load(folder);

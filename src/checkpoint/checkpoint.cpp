@@ -1,7 +1,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
+#include <mutex>
 
 #include "checkpoint/gguf_model.h"
 #include "checkpoint/json_reader.h"
@@ -72,15 +74,50 @@ struct GgufModel {
   std::vector<Tensor> tensors;
 };
 
+// Tells of all files' bytes together, while they are read.
+class ReadCount {
+ public:
+  ReadCount(const CheckpointAccess& access, const std::vector<std::string>& paths) : access_(access) {
+    std::error_code status;
+    for (const std::string& path : paths) {
+      const uintmax_t bytes = fs::file_size(path, status);
+      if (!status) total_ += bytes;
+    }
+  }
+  FileAccess OfFile() {
+    return {access_.map, access_.on_read ? [this](size_t bytes) { Add(bytes); } : std::function<void(size_t)>()};
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  void Add(size_t bytes) {
+    constexpr std::chrono::milliseconds kPause{100};
+    const std::lock_guard lock(mutex_);
+    done_ += bytes;
+    const auto now = Clock::now();
+    if (done_ < total_ && now - told_ < kPause) return;
+    told_ = now;
+    access_.on_read(done_, total_);
+  }
+
+  const CheckpointAccess& access_;
+  std::mutex mutex_;
+  size_t done_ = 0, total_ = 0;
+  Clock::time_point told_{};
+};
+
 }  // namespace
 
-Checkpoint Checkpoint::Open(const std::string& folder) {
+Checkpoint Checkpoint::Open(const std::string& folder, const CheckpointAccess& access) {
   std::error_code status;
   if (const std::string gguf = FindGguf(folder); !gguf.empty()) {
     Checkpoint checkpoint;
     checkpoint.folder_ = folder;
     auto model = std::make_shared<GgufModel>();
-    for (const std::string& part : GgufParts(gguf)) model->parts.push_back(GgufFile::Open(part));
+    const std::vector<std::string> parts = GgufParts(gguf);
+    ReadCount count(access, parts);
+    for (const std::string& part : parts) model->parts.push_back(GgufFile::Open(part, count.OfFile()));
     model->tensors = GgufTensors(model->parts);
     for (const Tensor& tensor : model->tensors) checkpoint.tensors_.emplace(tensor.name, &tensor);
     checkpoint.gguf_ = std::move(model);
@@ -97,7 +134,8 @@ Checkpoint Checkpoint::Open(const std::string& folder) {
   if (!fs::exists(index, status) && fs::exists(mistral_index, status)) index = mistral_index;
   if (fs::exists(single, status) || !fs::exists(index, status)) {
     const std::string path = fs::exists(single, status) ? single : FindSingleFile(folder);
-    checkpoint.files_.push_back(SafetensorsFile::Open(path));
+    ReadCount count(access, {path});
+    checkpoint.files_.push_back(SafetensorsFile::Open(path, count.OfFile()));
     for (const Tensor& tensor : checkpoint.files_.back()->tensors()) checkpoint.tensors_.emplace(tensor.name, &tensor);
     return checkpoint;
   }
@@ -105,15 +143,17 @@ Checkpoint Checkpoint::Open(const std::string& folder) {
   const std::map<std::string, std::string> weight_map =
       ParseSafetensorsIndex(ReadTextFile(index, ErrorCode::kSafetensors), index);
   std::map<std::string, std::shared_ptr<const SafetensorsFile>> shards;
+  std::vector<std::string> paths;
   for (const auto& [name, file] : weight_map) {
-    if (shards.contains(file)) continue;
-    const std::string path = folder + "/" + file;
-    if (!fs::exists(path, status)) {
-      Fail(ErrorCode::kMissingFile, path, "the shard that holds \"" + name + "\"", "no such file",
+    if (!shards.try_emplace(file).second) continue;
+    paths.push_back(folder + "/" + file);
+    if (!fs::exists(paths.back(), status)) {
+      Fail(ErrorCode::kMissingFile, paths.back(), "the shard that holds \"" + name + "\"", "no such file",
            "fetch the missing shard");
     }
-    shards[file] = SafetensorsFile::Open(path);
   }
+  ReadCount count(access, paths);
+  for (auto& [file, shard] : shards) shard = SafetensorsFile::Open(folder + "/" + file, count.OfFile());
   for (const auto& [file, shard] : shards) {
     for (const Tensor& tensor : shard->tensors()) {
       const auto at = weight_map.find(tensor.name);

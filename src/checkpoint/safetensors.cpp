@@ -313,8 +313,8 @@ std::vector<Tensor> ParseSafetensors(std::span<const std::byte> file, std::strin
   return tensors;
 }
 
-std::shared_ptr<const SafetensorsFile> SafetensorsFile::Open(const std::string& path) {
-  std::shared_ptr<SafetensorsFile> file(new SafetensorsFile(path));
+std::shared_ptr<const SafetensorsFile> SafetensorsFile::Open(const std::string& path, const FileAccess& access) {
+  std::shared_ptr<SafetensorsFile> file(new SafetensorsFile(path, access));
   file->tensors_ = ParseSafetensors(file->file_.bytes(), file->path_);
   file->Realign();
   return file;

@@ -94,7 +94,7 @@ std::vector<Tensor> ParseSafetensors(std::span<const std::byte> file, std::strin
 
 class SafetensorsFile {
  public:
-  static std::shared_ptr<const SafetensorsFile> Open(const std::string& path);
+  static std::shared_ptr<const SafetensorsFile> Open(const std::string& path, const FileAccess& access = {});
 
   const std::string& path() const { return path_; }
   const std::vector<Tensor>& tensors() const { return tensors_; }
@@ -103,7 +103,7 @@ class SafetensorsFile {
   size_t realigned() const { return realigned_.size(); }
 
  private:
-  explicit SafetensorsFile(const std::string& path) : path_(path), file_(path) {}
+  SafetensorsFile(const std::string& path, const FileAccess& access) : path_(path), file_(path, access) {}
   void Realign();
 
   std::string path_;
@@ -112,13 +112,19 @@ class SafetensorsFile {
   std::vector<std::unique_ptr<std::byte[]>> realigned_;
 };
 
+// How a checkpoint's files come into memory.
+struct CheckpointAccess {
+  bool map = true;                                           // false: they are read (FileAccess)
+  std::function<void(size_t done, size_t total)> on_read{};  // bytes; hears several times a second, one call at a time
+};
+
 // All tensors of a model folder: model.safetensors, or the shards of model.safetensors.index.json, or the folder's only
 // *.safetensors; or those of a GGUF file and its further parts (core/gguf.h), under DeepSeek's names.
 class Checkpoint {
  public:
   // Errors: kNoModel (no such folder), kMissingFile (no weights, a missing shard), kSafetensors (a malformed file or
   // index, an index and shards that disagree).
-  static Checkpoint Open(const std::string& folder);
+  static Checkpoint Open(const std::string& folder, const CheckpointAccess& access = {});
 
   const std::string& folder() const { return folder_; }
   // The tensor of that name, or null. Pointers stay valid as long as a copy of files() lives.

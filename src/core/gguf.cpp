@@ -292,10 +292,11 @@ GgufHeader ParseGguf(std::span<const std::byte> file, std::string_view path) {
   return header;
 }
 
-GgufFile::GgufFile(const std::string& path) : path_(path), file_(path), header_(ParseGguf(file_.bytes(), path_)) {}
+GgufFile::GgufFile(const std::string& path, const FileAccess& access)
+    : path_(path), file_(path, access), header_(ParseGguf(file_.bytes(), path_)) {}
 
-std::shared_ptr<const GgufFile> GgufFile::Open(const std::string& path) {
-  return std::shared_ptr<const GgufFile>(new GgufFile(path));
+std::shared_ptr<const GgufFile> GgufFile::Open(const std::string& path, const FileAccess& access) {
+  return std::shared_ptr<const GgufFile>(new GgufFile(path, access));
 }
 
 std::string FindGguf(const std::string& model) {

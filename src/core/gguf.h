@@ -57,13 +57,13 @@ GgufHeader ParseGguf(std::span<const std::byte> file, std::string_view path);
 
 class GgufFile {
  public:
-  static std::shared_ptr<const GgufFile> Open(const std::string& path);
+  static std::shared_ptr<const GgufFile> Open(const std::string& path, const FileAccess& access = {});
 
   const std::string& path() const { return path_; }
   const GgufHeader& header() const { return header_; }
 
  private:
-  explicit GgufFile(const std::string& path);
+  GgufFile(const std::string& path, const FileAccess& access);
 
   std::string path_;
   MappedFile file_;

@@ -1,21 +1,27 @@
-// A whole file in memory: mapped or, where the file system cannot map, read.
+// A whole file in memory: mapped or, on request and where the file system cannot map, read.
 // A file that shrinks while it is mapped raises SIGBUS, which core/partial_outputs.h turns into a line and a status.
 #pragma once
 
 #include <cstddef>
-#include <memory>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
 
+#include "core/memory.h"
 #include "core/partial_outputs.h"
 
 namespace mxmla {
 
+struct FileAccess {
+  bool map = true;  // false: read by several threads, into memory of huge pages where the system has them
+  std::function<void(size_t bytes)> on_read;  // hears, from any thread, of bytes that were read
+};
+
 class MappedFile {
  public:
   // Errors: kMissingFile for what is no readable file, kMemory where it does not fit.
-  explicit MappedFile(const std::string& path);
+  explicit MappedFile(const std::string& path, const FileAccess& access = {});
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
@@ -25,7 +31,7 @@ class MappedFile {
  private:
   void* mapping_ = nullptr;
   std::optional<MappedRange> range_;
-  std::unique_ptr<std::byte[]> copy_;
+  Memory copy_;
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
 };

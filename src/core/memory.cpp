@@ -4,10 +4,12 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstdlib>
 #include <cstring>
 
 #include "core/error.h"
+#include "core/memory_nodes.h"
 
 namespace mxmla {
 
@@ -32,7 +34,10 @@ Memory AllocateHostMemory(size_t bytes, Fill fill, const std::string& what, cons
   const size_t rounded = (std::max<size_t>(bytes, 1) + alignment - 1) / alignment * alignment;
   auto* data = static_cast<std::byte*>(std::aligned_alloc(alignment, rounded));
   if (!data) Fail(ErrorCode::kMemory, what, fmt::format("{} bytes of memory", bytes), "too little", hint);
-  if (bytes >= kHugePage) madvise(data, rounded, MADV_HUGEPAGE);
+  if (bytes >= kHugePage) {
+    madvise(data, rounded, MADV_HUGEPAGE);
+    if (const uint64_t nodes = MemoryNodes(); std::popcount(nodes) > 1) InterleaveMemory(data, rounded, nodes);
+  }
   if (fill == Fill::kZero) std::memset(data, 0, rounded);
   return Memory(data, bytes, [](std::byte* memory) { std::free(memory); });
 }

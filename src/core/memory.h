@@ -37,8 +37,8 @@ enum class Fill {
   kUntouched,  // no page of it is taken before it is written
 };
 
-// The host's memory: starts on a 64-byte boundary, asks for huge pages where it is large. `what` and `hint` are of the
-// Error (kMemory) when there is not enough.
+// The host's memory: starts on a 64-byte boundary; where it is large, asks for huge pages, on all memory nodes in turn.
+// `what` and `hint` are of the Error (kMemory) when there is not enough.
 Memory AllocateHostMemory(size_t bytes, Fill fill, const std::string& what, const std::string& hint);
 
 }  // namespace mxmla

@@ -64,6 +64,24 @@ const KernelSet& HostKernels(const std::string& device) {
   Fail(ErrorCode::kUsage, "--device", "auto, ref, cpu, cuda, cuda:N, hip or hip:N", device);
 }
 
+// Tells how far the bytes are.
+class LoadReport {
+ public:
+  explicit LoadReport(const std::function<void(const LoadState&)>& hear) : hear_(hear) {}
+
+  void Say(size_t done, size_t total, bool finished = false) const {
+    const double seconds = std::chrono::duration<double>(Clock::now() - begin_).count();
+    if (hear_) hear_({done, total, seconds, finished});
+  }
+  void Finish(size_t total) const { Say(total, total, true); }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  const std::function<void(const LoadState&)>& hear_;
+  const Clock::time_point begin_ = Clock::now();
+};
+
 std::string GigaBytes(size_t bytes) { return fmt::format("{:.2f} GB", static_cast<double>(bytes) * 1e-9); }
 
 }  // namespace
@@ -110,25 +128,27 @@ void LoadedModel::CheckRoom(const PlacedWeights& placed, const ModelOptions& opt
 }
 
 void LoadedModel::Upload(PlacedWeights* placed) const {
-  using Clock = std::chrono::steady_clock;
-  const auto begin = Clock::now();
-  UploadState state;
-  state.total = PlacedBytes(*placed);
-  const auto say = [&](size_t done) {
-    state.done = done;
-    state.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-    if (on_upload) on_upload(state);
-  };
-  UploadWeights(*backend, say, placed);
-  state.finished = true;
-  say(state.total);
+  LoadReport report(on_upload);
+  const size_t total = PlacedBytes(*placed);
+  UploadWeights(
+      *backend, [&](size_t done) { report.Say(done, total); }, placed);
+  report.Finish(total);
 }
 
-LoadedModel LoadedModel::Open(const std::string& folder, const DeviceOptions& device) {
+LoadedModel LoadedModel::Open(const std::string& folder, const DeviceOptions& device,
+                              const std::function<void(const LoadState&)>& on_read) {
   LoadedModel model;
   model.backend = OpenBackend(device);
   model.config = LoadConfig(folder);
-  model.weights = LoadWeights(Checkpoint::Open(folder), model.config);
+  LoadReport report(on_read);
+  size_t read = 0;
+  const auto count = [&](size_t done, size_t total) {
+    read = done;
+    report.Say(done, total);
+  };
+  const Checkpoint checkpoint = Checkpoint::Open(folder, {device.map_weights, count});
+  if (read > 0) report.Finish(read);
+  model.weights = LoadWeights(checkpoint, model.config);
   return model;
 }
 

@@ -49,6 +49,12 @@ def test_tokens_need_no_tokenizer_and_max_tokens_bounds():
     assert len(few) <= 3 and len(more) <= 12 and more[: len(few)] == few
 
 
+@pytest.mark.parametrize("name", ["v2-bf16", "v3-mxfp4"])
+def test_weights_that_are_read_give_the_ids_of_mapped_ones(name):
+    arguments = (MODELS / name, "--tokens", tokens_argument(8, name), "--max-tokens", 6)
+    assert new_ids(*arguments, "--no-mmap") == new_ids(*arguments)
+
+
 def test_tokens_from_a_file():
     listed = new_ids(FIXTURE, "--tokens", ",".join(map(str, first_tokens(48))), "--max-tokens", 5)
     assert new_ids(FIXTURE, "--tokens", f"@{FIXTURE / 'tokens.json'}", "--max-tokens", 5) == listed

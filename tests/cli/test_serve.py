@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from conftest import BINARY, REPOSITORY, TINY_GSM, needs_tiny_gsm, run
@@ -92,6 +93,17 @@ def server():
     served = Served(TINY_GSM, "--max-sequences", 16)
     yield served
     served.end()
+
+
+@pytest.mark.parametrize("flags", [(), ("--no-mmap",)])
+def test_weights_are_mapped_or_read(flags):
+    served = Served(TINY_GSM, *flags)
+    try:
+        mapped = "model.safetensors" in Path(f"/proc/{served.process.pid}/maps").read_text()
+        assert mapped == (not flags)
+        assert served.complete(prompt=QUESTION)["choices"][0]["text"].endswith("#### 12")
+    finally:
+        served.end()
 
 
 @pytest.fixture(scope="module")

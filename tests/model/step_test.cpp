@@ -177,7 +177,7 @@ TEST_P(FarWeights, ComputeWhatTheHostsDo) {
         auto backend = std::make_unique<FarBackend>();
         device = backend.get();
         model.backend = std::move(backend);
-        model.on_upload = [&](const UploadState& state) {
+        model.on_upload = [&](const LoadState& state) {
           EXPECT_GE(state.done, told);
           told = state.done;
           if (state.finished) total = state.total;
