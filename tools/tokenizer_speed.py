@@ -3,7 +3,7 @@
 
     python tools/tokenizer_speed.py build/bench/tokenizer_bench [FOLDER]
 
-needs tokenizers and tiktoken, and the bench binary of a build with -DMXMLA_BENCH=ON. The vocabulary (32000 tokens, split as
+needs tokenizers, tiktoken and jinja2, and the bench binary of a build with -DMXMLA_BENCH=ON. The vocabulary (32000 tokens, split as
 DeepSeek-V3's) is trained on the text, which is Python's own library and the paragraphs of tools/golden/text_corpus.py
 in a dozen languages.
 """
