@@ -7,8 +7,10 @@ seconds=$2
 root=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-for target in safetensors gguf json template tokenizer http requests tool_calls; do
-  cp -r "$root/tests/fuzz/corpus/$target" "$work/$target"
+for target in safetensors writer gguf json template tokenizer http requests tool_calls; do
+  corpus=$target
+  [[ $target == writer ]] && corpus=safetensors  # what it writes was read
+  cp -r "$root/tests/fuzz/corpus/$corpus" "$work/$target"
   echo "== fuzz_$target, $seconds s"
   "$build/tests/fuzz/fuzz_$target" -max_total_time="$seconds" -max_len=65536 -timeout=10 -rss_limit_mb=2048 \
     -artifact_prefix="$build/" -print_final_stats=1 "$work/$target" 2>&1 | tail -n 12
