@@ -15,6 +15,30 @@ inline void CheckStarted(std::string_view kernel) {
   if (status != hipSuccess) Fail(ErrorCode::kDevice, std::string(kernel), "a launch", hipGetErrorString(status));
 }
 
+// The kernels' parameters `out`, `out_row` and `out_float` of (rows, n).
+template <class Params>
+void SetRowsOut(const FloatOutput<2>& any, Params* p) {
+  std::visit(
+      [&](const auto& out) {
+        p->out = out.data;
+        p->out_row = out.stride[0];
+        p->out_float = std::is_same_v<typename std::decay_t<decltype(out)>::Element, float>;
+      },
+      any);
+}
+// And `out_head` of (rows, heads, n).
+template <class Params>
+void SetHeadsOut(const FloatOutput<3>& any, Params* p) {
+  std::visit(
+      [&](const auto& out) {
+        p->out = out.data;
+        p->out_row = out.stride[0];
+        p->out_head = out.stride[1];
+        p->out_float = std::is_same_v<typename std::decay_t<decltype(out)>::Element, float>;
+      },
+      any);
+}
+
 // Calls body(x format, w format, tiles of rows) with constants. Weights are read once for up to 64 rows.
 template <class Body>
 void ForProduct(ProductFormats formats, int64_t rows, const Body& body) {
@@ -30,10 +54,27 @@ void ForProduct(ProductFormats formats, int64_t rows, const Body& body) {
   if (formats.x == Format::kFp8) return with_tiles(Fp8{}, Fp8{});
   if (formats.w == Format::kMxfp4) return with_tiles(Bf16{}, Mx{});
   if (formats.w == Format::kFp8) return with_tiles(Bf16{}, Fp8{});
-  return with_tiles(Bf16{}, Bf16{});
+  with_tiles(Bf16{}, Bf16{});
+}
+
+// Calls body(w format) with a constant.
+template <class Body>
+void ForWeights(Format w, const Body& body) {
+  if (w == Format::kMxfp4) return body(std::integral_constant<Format, Format::kMxfp4>{});
+  if (w == Format::kFp8) return body(std::integral_constant<Format, Format::kFp8>{});
+  body(std::integral_constant<Format, Format::kBf16>{});
 }
 
 inline constexpr int kWaves = 4;  // of a block
+
+// What a block's waves have of tile t, added in the waves' order.
+template <int kTiles>
+__device__ __forceinline__ Float4 SumOfWaves(const Float4 (&sums)[kWaves][kTiles][kWave], int t, int lane) {
+  Float4 all = sums[0][t][lane];
+#pragma unroll
+  for (int from = 1; from < kWaves; ++from) all += sums[from][t][lane];
+  return all;
+}
 
 // Adds the sums of a block's waves in the waves' order, and gives each of them to store(row of the tiles, first of four
 // features, sums) in one lane.
@@ -45,10 +86,7 @@ __device__ __forceinline__ void AddWaves(Float4 (&sums)[kWaves][kTiles][kWave], 
   for (int t = 0; t < kTiles; ++t) sums[wave][t][lane] = of_wave[t];
   __syncthreads();
   for (int t = wave; t < kTiles; t += kWaves) {
-    Float4 all = sums[0][t][lane];
-#pragma unroll
-    for (int from = 1; from < kWaves; ++from) all += sums[from][t][lane];
-    store(t * kTile + lane % kTile, lane / kTile * 4, all);
+    store(t * kTile + lane % kTile, lane / kTile * 4, SumOfWaves(sums, t, lane));
   }
 }
 

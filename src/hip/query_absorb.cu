@@ -1,6 +1,6 @@
 #include "hip/query_absorb.h"
 
-#include "gpu/platform.h"
+#include "gpu/query_rows.cuh"
 #include "hip/operand_planes.h"
 #include "hip/product_launch.cuh"
 
@@ -17,21 +17,26 @@ struct Params {
   Plane x, w;  // (rows, heads, nope); the tensor's rows
   int64_t head_stride, head_offset;
   int rows, nope;
+  int parts, row_tiles;  // blocks of 128 latents, and of rows, of a head
   void* out;
   int64_t out_row, out_head;
   bool out_float;
+  gpu::QueryRows beside;  // its blocks come first
 };
 
 // The weights are contracted across their rows: a block stages 32 rows of 128 latents in LDS, each latent's column
 // contiguous, which is a lane's operand.
 template <Format kW, int kTiles>
 __global__ void __launch_bounds__(kWaves* kWave) QueryAbsorbKernel(const Params p) {
-  static_assert(kW == Format::kBf16 || kW == Format::kMxfp4);
+  if (static_cast<int>(blockIdx.x) < p.beside.ctas) {
+    return gpu::DoQueryRows(p.beside, static_cast<int>(blockIdx.x));
+  }
+  const int block = static_cast<int>(blockIdx.x) - p.beside.ctas;
   __shared__ __align__(16) uint16_t columns[kOfBlock][kPitch];
   const int thread = static_cast<int>(threadIdx.x), lane = thread % kWave, wave = thread / kWave;
   const int g = lane / kTile, i = lane % kTile;
-  const int latent0 = static_cast<int>(blockIdx.x) * kOfBlock, head = static_cast<int>(blockIdx.z);
-  const int row0 = static_cast<int>(blockIdx.y) * kTiles * kTile, rows = min(kTiles * kTile, p.rows - row0);
+  const int latent0 = block % p.parts * kOfBlock, head = block / p.parts / p.row_tiles;
+  const int row0 = block / p.parts % p.row_tiles * kTiles * kTile, rows = min(kTiles * kTile, p.rows - row0);
   const int staged_row = thread / (kOfBlock / kOfThread), staged = thread % (kOfBlock / kOfThread) * kOfThread;
   const int64_t weight_row = head * p.head_stride + p.head_offset + staged_row;
   Float4 sum[kTiles][kTilesOfWave] = {};
@@ -42,6 +47,11 @@ __global__ void __launch_bounds__(kWaves* kWave) QueryAbsorbKernel(const Params 
       const auto* from = reinterpret_cast<const Int4*>(row.values + int64_t{latent0 + staged} * 2);
       weights[0] = __builtin_bit_cast(Halves8, from[0]);
       weights[1] = __builtin_bit_cast(Halves8, from[1]);
+    } else if constexpr (kW == Format::kFp8) {
+      Fragment<Format::kFp8> fragment;
+      fragment.word[0] = *reinterpret_cast<const Int4*>(row.values + latent0 + staged);
+      weights[0] = fragment.Decode(0);
+      weights[1] = fragment.Decode(1);
     } else {
       const uint2 codes = *reinterpret_cast<const uint2*>(row.values + (latent0 + staged) / 2);
       Fragment<Format::kMxfp4> fragment;
@@ -58,6 +68,11 @@ __global__ void __launch_bounds__(kWaves* kWave) QueryAbsorbKernel(const Params 
       columns[staged + j][staged_row] = __builtin_bit_cast(uint16_t, weight);
     }
     __syncthreads();
+    float scale = 1;  // FP8: the step's rows and the block's latents are of one square
+    if constexpr (kW == Format::kFp8) {
+      const int64_t square = (p.w.first_row + head * p.head_stride + p.head_offset + n0) / kFp8Block;
+      scale = static_cast<const float*>(p.w.scales)[square * p.w.scale_row + latent0 / kFp8Block * p.w.scale_column];
+    }
     Halves8 query[kTiles];
 #pragma unroll
     for (int t = 0; t < kTiles; ++t) {
@@ -70,7 +85,14 @@ __global__ void __launch_bounds__(kWaves* kWave) QueryAbsorbKernel(const Params 
       const auto weight = *reinterpret_cast<const Halves8*>(&columns[latent][8 * g]);
 #pragma unroll
       for (int t = 0; t < kTiles; ++t) {
-        sum[t][of_wave] = __builtin_amdgcn_mfma_f32_16x16x32_bf16(weight, query[t], sum[t][of_wave], 0, 0, 0);
+        Float4& to = sum[t][of_wave];
+        if constexpr (kW == Format::kFp8) {
+          const Float4 part = __builtin_amdgcn_mfma_f32_16x16x32_bf16(weight, query[t], Float4{}, 0, 0, 0);
+#pragma unroll
+          for (int r = 0; r < 4; ++r) to[r] = __builtin_fmaf(part[r], scale, to[r]);
+        } else {
+          to = __builtin_amdgcn_mfma_f32_16x16x32_bf16(weight, query[t], to, 0, 0, 0);
+        }
       }
     }
   }
@@ -86,16 +108,13 @@ __global__ void __launch_bounds__(kWaves* kWave) QueryAbsorbKernel(const Params 
   }
 }
 
-}  // namespace
-
-bool HonoursQueryAbsorb(const QueryAbsorbArgs& args) {
-  const auto formats = FormatsOf(args.q_nope, args.w_kc.tensor);
-  return !args.output_major && formats && formats->x == Format::kBf16 && formats->w != Format::kFp8 &&
-         Honours(args.q_nope) && Honours(args.w_kc.tensor) && Extent(args.q_nope, 2) % kStepRows == 0 &&
-         Extent(args.out, 2) % kOfBlock == 0;
+// FP8: the rows of a step are of one row of squares.
+bool StepsInSquares(const HeadWeight& w) {
+  const auto* fp8 = std::get_if<Fp8Block>(&w.tensor);
+  return !fp8 || (fp8->first_row % kStepRows == 0 && w.head_offset % kStepRows == 0 && w.head_stride % kStepRows == 0);
 }
 
-void QueryAbsorb(const ExecContext& context, const QueryAbsorbArgs& args) {
+void Start(const ExecContext& context, const QueryAbsorbArgs& args, const gpu::QueryRows& beside) {
   Params p{};
   p.x = PlaneOf(args.q_nope);
   p.w = PlaneOf(args.w_kc.tensor);
@@ -103,25 +122,40 @@ void QueryAbsorb(const ExecContext& context, const QueryAbsorbArgs& args) {
   p.head_offset = args.w_kc.head_offset;
   p.rows = static_cast<int>(Extent(args.q_nope, 0));
   p.nope = static_cast<int>(Extent(args.q_nope, 2));
-  std::visit(
-      [&](const auto& out) {
-        p.out = out.data;
-        p.out_row = out.stride[0];
-        p.out_head = out.stride[1];
-        p.out_float = std::is_same_v<typename std::decay_t<decltype(out)>::Element, float>;
-      },
-      args.out);
+  p.parts = static_cast<int>(Extent(args.out, 2) / kOfBlock);
+  p.beside = beside;
+  SetHeadsOut(args.out, &p);
   if (p.rows == 0 || args.w_kc.heads == 0) return;
   const auto stream = static_cast<hipStream_t>(context.stream);
-  ForProduct(*FormatsOf(args.q_nope, args.w_kc.tensor), p.rows, [&](auto, auto w, auto tiles) {
-    if constexpr (w() != Format::kFp8) {
-      const dim3 blocks(static_cast<unsigned>(Extent(args.out, 2) / kOfBlock),
-                        static_cast<unsigned>((p.rows + kTile * tiles() - 1) / (kTile * tiles())),
-                        static_cast<unsigned>(args.w_kc.heads));
-      QueryAbsorbKernel<w(), tiles()><<<blocks, kWaves * kWave, 0, stream>>>(p);
+  ForProduct(*FormatsOf(args.q_nope, args.w_kc.tensor), p.rows, [&](auto of_x, auto w, auto tiles) {
+    if constexpr (of_x() == Format::kBf16) {
+      p.row_tiles = (p.rows + kTile * tiles() - 1) / (kTile * tiles());
+      const int64_t blocks = p.beside.ctas + args.w_kc.heads * p.row_tiles * p.parts;
+      QueryAbsorbKernel<w(), tiles()><<<static_cast<unsigned>(blocks), kWaves * kWave, 0, stream>>>(p);
     }
   });
   CheckStarted("hip query_absorb");
+}
+
+}  // namespace
+
+bool HonoursQueryAbsorb(const QueryAbsorbArgs& args) {
+  const auto formats = FormatsOf(args.q_nope, args.w_kc.tensor);
+  return !args.output_major && formats && formats->x == Format::kBf16 && Honours(args.q_nope) &&
+         Honours(args.w_kc.tensor) && StepsInSquares(args.w_kc) && Extent(args.q_nope, 2) % kStepRows == 0 &&
+         Extent(args.out, 2) % kOfBlock == 0;
+}
+
+void QueryAbsorb(const ExecContext& context, const QueryAbsorbArgs& args) { Start(context, args, {}); }
+
+bool HonoursLatentQuery(const LatentQueryArgs& args) {
+  return gpu::HonoursQueryRows(args) && HonoursQueryAbsorb(args.absorb);
+}
+
+void LatentQuery(const ExecContext& context, const LatentQueryArgs& args) {
+  gpu::QueryRows beside = gpu::QueryRowsOf(args);
+  beside.ctas = gpu::QueryRowCtas(beside, kWaves * kWave);
+  Start(context, args.absorb, beside);
 }
 
 }  // namespace mxmla::hip

@@ -1,7 +1,7 @@
 #include "hip/value_project.h"
 
-#include "gpu/platform.h"
 #include "gpu/quantized_rows.cuh"
+#include "hip/attention_splits.cuh"
 #include "hip/product_launch.cuh"
 
 namespace mxmla::hip {
@@ -24,6 +24,7 @@ struct Params {
   void* scales;
   int64_t scale_row, scale_column;
   ScaleMode mode;
+  const int32_t* row_end;  // null, or where the number of rows lies that are computed
 };
 
 __device__ __forceinline__ float RoundToBf16(float value) { return bf16::FromFloat(value).ToFloat(); }
@@ -85,15 +86,26 @@ __device__ __forceinline__ void StoreFp8(const Params& p, int64_t row, bool ther
   }
 }
 
-// A block takes kTiles * 16 rows and 128 features of a head, a wave 32 of them and all of k.
-template <Format kX, Format kW, int kTiles>
-__global__ void __launch_bounds__(kWaves* kWave) ValueProjectKernel(const Params p) {
+// Where a block works: kTiles * 16 rows and 128 features of a head, a wave 32 of them and all of k.
+struct Place {
+  int wave, lane, head, row0, rows;
+  int column0;  // of the head
+
+  __device__ __forceinline__ Place(const Params& p, int rows_of_block)
+      : wave(static_cast<int>(threadIdx.x) / kWave),
+        lane(static_cast<int>(threadIdx.x) % kWave),
+        head(static_cast<int>(blockIdx.z)),
+        row0(static_cast<int>(blockIdx.y) * rows_of_block),
+        rows(min(rows_of_block, (p.row_end ? min(p.rows, *p.row_end) : p.rows) - row0)),
+        column0(static_cast<int>(blockIdx.x) * kOfBlock + wave * kOfWave) {}
+};
+
+// `x` gives the block's rows.
+template <Format kX, Format kW, int kTiles, class Rows>
+__device__ __forceinline__ void Project(const Params& p, const Place& at, const Rows& x) {
   __shared__ uint32_t largest[kWaves][kTiles][kTile];
-  const int wave = static_cast<int>(threadIdx.x) / kWave, lane = static_cast<int>(threadIdx.x) % kWave;
-  const int g = lane / kTile, i = lane % kTile;
-  const int head = static_cast<int>(blockIdx.z), row0 = static_cast<int>(blockIdx.y) * kTiles * kTile;
-  const int column0 = static_cast<int>(blockIdx.x) * kOfBlock + wave * kOfWave;  // of the head
-  const int rows = min(kTiles * kTile, p.rows - row0);
+  const int wave = at.wave, g = at.lane / kTile, i = at.lane % kTile;
+  const int head = at.head, row0 = at.row0, rows = at.rows, column0 = at.column0;
   const bool works = column0 < p.head_rows;  // whole waves
   Float4 value[kTiles][kTilesOfWave];
   if (works) {
@@ -101,8 +113,7 @@ __global__ void __launch_bounds__(kWaves* kWave) ValueProjectKernel(const Params
     for (int half = 0; half < kTilesOfWave; ++half) {
       const int64_t weight_row = head * p.head_stride + p.head_offset + column0 + half * kTile;
       Float4 sum[kTiles] = {};
-      const auto row_at = [&](int j) { return int64_t{row0} + min(j, rows - 1); };
-      MultiplySteps<kX, kW, kTiles>(p.x, p.w, weight_row, kTile, row_at, head, p.k, 0, 1, sum);
+      MultiplyRows<kX, kW, kTiles>(x, p.w, weight_row, kTile, p.k, 0, 1, sum);
 #pragma unroll
       for (int t = 0; t < kTiles; ++t) value[t][half] = sum[t];
     }
@@ -158,6 +169,31 @@ __global__ void __launch_bounds__(kWaves* kWave) ValueProjectKernel(const Params
   }
 }
 
+template <Format kX, Format kW, int kTiles>
+__global__ void __launch_bounds__(kWaves* kWave) ValueProjectKernel(const Params p) {
+  const Place at(p, kTiles * kTile);
+  if (at.rows <= 0) return;
+  const auto row_at = [&](int j) { return int64_t{at.row0} + min(j, at.rows - 1); };
+  Project<kX, kW, kTiles>(p, at, PlaneRows<kX, kTiles>(p.x, row_at, at.head));
+}
+
+// The rows are merged into LDS.
+template <Format kW, int kTiles>
+__global__ void __launch_bounds__(kWaves* kWave) MergeAndProjectKernel(const Params p, const AttentionSplits splits) {
+  constexpr int kPitch = kLatents + gpu::kPiece;
+  constexpr int kOfRow = kLatents / 4;  // threads
+  __shared__ __align__(16) uint16_t merged[kTiles * kTile * kPitch];
+  const Place at(p, kTiles * kTile);
+  const int thread = static_cast<int>(threadIdx.x), latent = thread % kOfRow * 4;
+  for (int r = thread / kOfRow; r < at.rows; r += kWaves * kWave / kOfRow) {
+    const Float4 value = splits.Merge(at.row0 + r, at.head, latent);
+    *reinterpret_cast<uint2*>(merged + r * kPitch + latent) =
+        make_uint2(gpu::PackHalves(value[0], value[1]), gpu::PackHalves(value[2], value[3]));
+  }
+  __syncthreads();
+  Project<Format::kBf16, kW, kTiles>(p, at, SharedRows<kTiles>{merged, kPitch, at.rows});
+}
+
 void SetOut(Params& p, const FloatOutput<3>& any) {
   std::visit(
       [&](const auto& out) {
@@ -199,7 +235,9 @@ bool HonoursValueProject(const ValueProjectArgs& args) {
          args.w_vc.head_rows % columns == 0;
 }
 
-void ValueProject(const ExecContext& context, const ValueProjectArgs& args) {
+namespace {
+
+Params ParamsOf(const ValueProjectArgs& args) {
   Params p{};
   p.x = PlaneOf(args.attn);
   p.w = PlaneOf(args.w_vc.tensor);
@@ -218,15 +256,43 @@ void ValueProject(const ExecContext& context, const ValueProjectArgs& args) {
         }
       },
       args.out);
-  if (p.rows == 0 || p.head_rows == 0 || args.w_vc.heads == 0) return;
+  return p;
+}
+
+dim3 BlocksOf(const Params& p, int64_t heads, int tiles) {
+  return {static_cast<unsigned>((p.head_rows + kOfBlock - 1) / kOfBlock),
+          static_cast<unsigned>((p.rows + kTile * tiles - 1) / (kTile * tiles)), static_cast<unsigned>(heads)};
+}
+
+}  // namespace
+
+void ValueProject(const ExecContext& context, const ValueProjectArgs& args) { ProjectRows(context, args, nullptr); }
+
+void ProjectRows(const ExecContext& context, const ValueProjectArgs& args, const int32_t* row_end) {
+  Params p = ParamsOf(args);
+  p.row_end = row_end;
+  const int64_t heads = args.w_vc.heads;
+  if (p.rows == 0 || p.head_rows == 0 || heads == 0) return;
   const auto stream = static_cast<hipStream_t>(context.stream);
   ForProduct(*FormatsOf(args.attn, args.w_vc.tensor), p.rows, [&](auto x, auto w, auto tiles) {
-    const dim3 blocks(static_cast<unsigned>((p.head_rows + kOfBlock - 1) / kOfBlock),
-                      static_cast<unsigned>((p.rows + kTile * tiles() - 1) / (kTile * tiles())),
-                      static_cast<unsigned>(args.w_vc.heads));
-    ValueProjectKernel<x(), w(), tiles()><<<blocks, kWaves * kWave, 0, stream>>>(p);
+    ValueProjectKernel<x(), w(), tiles()><<<BlocksOf(p, heads, tiles()), kWaves * kWave, 0, stream>>>(p);
   });
   CheckStarted("hip value_project");
+}
+
+void MergeAndProject(const ExecContext& context, const AttentionSplits& splits, const ValueProjectArgs& args) {
+  const Params p = ParamsOf(args);
+  const int64_t heads = args.w_vc.heads;
+  if (p.rows == 0 || p.head_rows == 0 || heads == 0) return;
+  const auto stream = static_cast<hipStream_t>(context.stream);
+  ForWeights(FormatsOf(args.attn, args.w_vc.tensor)->w, [&](auto w) {
+    if (p.rows <= kTile) {
+      MergeAndProjectKernel<w(), 1><<<BlocksOf(p, heads, 1), kWaves * kWave, 0, stream>>>(p, splits);
+    } else {
+      MergeAndProjectKernel<w(), 2><<<BlocksOf(p, heads, 2), kWaves * kWave, 0, stream>>>(p, splits);
+    }
+  });
+  CheckStarted("hip value_project, merging");
 }
 
 }  // namespace mxmla::hip

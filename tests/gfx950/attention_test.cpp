@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <random>
 
 #include "core/thread_pool.h"
@@ -51,8 +52,8 @@ class HipAttention : public testing::TestWithParam<bool> {
   }
 
   // The result of `ref` and of the kernel, rows in `batch` pieces.
-  void Run(const Case& c, int64_t poisoned_row, std::vector<float>* expected, std::vector<float>* found,
-           int64_t piece) {
+  void Run(const Case& c, int64_t poisoned_row, std::vector<float>* expected, std::vector<float>* found, int64_t piece,
+           const std::function<void(const ExecContext&, const DecodeAttentionArgs&)>& also = {}) {
     const auto rows = static_cast<int64_t>(c.lengths.size());
     int64_t longest = 1;
     for (const int32_t length : c.lengths) longest = std::max<int64_t>(longest, length);
@@ -131,6 +132,7 @@ class HipAttention : public testing::TestWithParam<bool> {
       part.out = FloatOutput<3>(view(got).Rows(r, count));
       hip::DecodeAttention(on_device, part);
     }
+    if (also) also(on_device, args);
     expected->assign(want.data(), want.data() + want.size());
     found->assign(got.data(), got.data() + got.size());
   }
@@ -168,6 +170,71 @@ TEST_P(HipAttention, PoisonStaysInItsRow) {
     const bool poisoned = i / of_row == 1;
     ASSERT_EQ(std::isnan(found[static_cast<size_t>(i)]), poisoned) << i;
     ASSERT_EQ(std::isnan(expected[static_cast<size_t>(i)]), poisoned) << i;
+  }
+}
+
+// The V projection that merges the splits itself, in its three kinds of output, against attention, merging and the
+// projection apart: the same bits.
+TEST_P(HipAttention, AttendProjectIsItsParts) {
+  for (const Case& c : {Case{3, 64, {40, 700, 0, 129, 64}},
+                        Case{2, 16, {33, 1, 64, 5, 100, 90, 2, 31, 32, 65, 7, 8, 9, 10, 11, 12, 40, 513}}}) {
+    SCOPED_TRACE(testing::Message() << c.lengths.size() << " rows");
+    const auto rows = static_cast<int64_t>(c.lengths.size());
+    constexpr int64_t kValues = 128;
+    const Shared<bf16> w(c.heads * kValues * kLatents);
+    std::mt19937 rng(7);
+    std::uniform_real_distribution<float> uniform(-1, 1);
+    for (int64_t i = 0; i < w.size(); ++i) w[i] = bf16::FromFloat(uniform(rng));
+    const HeadWeight w_vc{View<const bf16, 2>::Contiguous(w.data(), {c.heads * kValues, kLatents}), c.heads, kValues, 0,
+                          kValues};
+    const Shared<bf16> attended(rows * c.heads * kLatents, 0x7f);
+    const int64_t columns = c.heads * kValues;
+    struct Outputs {
+      Shared<bf16> half;
+      Shared<e2m1x2> codes;
+      Shared<e8m0> scales;
+      Shared<e4m3> fp8;
+      Shared<float> fp8_scales;
+      Outputs(int64_t rows, int64_t columns)
+          : half(rows * columns),
+            codes(rows * columns / 2),
+            scales(rows * columns / 32),
+            fp8(rows * columns),
+            fp8_scales(rows * columns / 128) {}
+    };
+    const Outputs together(rows, columns), apart(rows, columns);
+    std::vector<float> expected, found;
+    Run(c, -1, &expected, &found, 100, [&](const ExecContext& context, const DecodeAttentionArgs& attention) {
+      for (const Outputs* to : {&together, &apart}) {
+        const Mxfp4<e2m1x2, 2> mx{View<e2m1x2, 2>::Contiguous(to->codes.data(), {rows, columns / 2}),
+                                  View<e8m0, 2>::Contiguous(to->scales.data(), {rows, columns / 32})};
+        const Fp8Group<e4m3, 2> fp8{View<e4m3, 2>::Contiguous(to->fp8.data(), {rows, columns}),
+                                    View<float, 2>::Contiguous(to->fp8_scales.data(), {rows, columns / 128})};
+        for (const ActivationOutput<2>& out :
+             {ActivationOutput<2>(View<bf16, 2>::Contiguous(to->half.data(), {rows, columns})), ActivationOutput<2>(mx),
+              ActivationOutput<2>(fp8)}) {
+          AttendProjectArgs args{attention, {}};
+          const auto between = View<bf16, 3>::Contiguous(attended.data(), {rows, c.heads, kLatents});
+          args.attend.out = FloatOutput<3>(between);
+          args.project = {Activation<3>(View<const bf16, 3>(between)), w_vc, {out}};
+          ASSERT_TRUE(hip::HonoursAttendProject(args));
+          if (to == &together) {
+            hip::AttendProject(context, args);
+          } else {
+            hip::DecodeAttention(context, args.attend);
+            ValueProject(context, args.project);
+          }
+        }
+      }
+    });
+    const auto same = [](const auto& a, const auto& b) {
+      return std::memcmp(a.data(), b.data(), static_cast<size_t>(a.size()) * sizeof(a[0])) == 0;
+    };
+    EXPECT_TRUE(same(together.half, apart.half));
+    EXPECT_TRUE(same(together.codes, apart.codes));
+    EXPECT_TRUE(same(together.scales, apart.scales));
+    EXPECT_TRUE(same(together.fp8, apart.fp8));
+    EXPECT_TRUE(same(together.fp8_scales, apart.fp8_scales));
   }
 }
 

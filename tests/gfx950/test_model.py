@@ -67,10 +67,25 @@ def test_greedy_tokens_of_the_embedded_model(tmp_path, monkeypatch):
     assert not any("CopyKernel" in name for name in kernels)  # no copy on the way
 
 
+@pytest.mark.parametrize("options, attention", [([], 6), (["--activations", "mxfp4"], None)])
+def test_launches_of_a_step(options, attention, tmp_path):
+    """A dense layer and one with experts: attention's six launches, then a norm, two products and a gating, or three."""
+    result = tmp_path / "profile.json"
+    run("profile", str(MODELS / "v3-real-dims"), "--device", "hip", "--steps", "2", "--prompt-tokens", "70", "--json",
+        str(result), *options, timeout=500)
+    profile = json.loads(result.read_text())
+    assert profile["copies"] == 0
+    outside = 2 + 2 + 1  # embedding and angles; norm and logits; sampling
+    if attention:
+        assert profile["launches"] == outside + (attention + 4) + (attention + 3)
+
+
 def test_selftest(tmp_path):
     result = run("selftest", "--device", "hip", timeout=500)
     lines = result.stdout.decode().splitlines()
-    assert len(lines) == 6 * 2 + 4 * 4 + 4 and all(line.startswith("holds") for line in lines)
+    probes, ops = 6 * 2 + 4 * 4, 33
+    assert len(lines) == probes + ops and all(line.startswith("holds") for line in lines)
+    assert sum(line.endswith(" us)") for line in lines) == ops
 
 
 def test_a_missing_library_is_one_line(monkeypatch):
