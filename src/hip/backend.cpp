@@ -14,6 +14,7 @@
 #include "hip/library.h"
 #include "hip/linear.h"
 #include "hip/norm_linear.h"
+#include "hip/norm_router.h"
 #include "hip/prefill_attention.h"
 #include "hip/query_absorb.h"
 #include "hip/read_bandwidth.h"
@@ -195,7 +196,8 @@ const KernelSet& Kernels() {
          {{"q_nope", true}, {"w_kc", true}, {"out", true}},
          QueryAbsorb,
          nullptr,
-         {{"bf16 by BF16, FP8 or MXFP4, qk_nope_head_dim a multiple of 32, kv_lora_rank of 128", HonoursQueryAbsorb}}});
+         {{"bf16 or the weights' format by BF16, FP8 or MXFP4, qk_nope_head_dim a multiple of 32, kv_lora_rank of 128",
+           HonoursQueryAbsorb}}});
     made.value_project.push_back({kName,
                                   {{"attn", true}, {"w_vc", true}, {"out", true}},
                                   ValueProject,
@@ -216,7 +218,12 @@ const KernelSet& Kernels() {
     made.norm_linear.push_back({kName, {}, NormLinear, nullptr, {{"few rows", HonoursNormLinear}}});
     made.latent_query.push_back({kName, {}, LatentQuery, nullptr, {{"a cache in bf16", HonoursLatentQuery}}});
     made.attend_project.push_back({kName, {}, AttendProject, nullptr, {{"several splits", HonoursAttendProject}}});
-    made.gated_experts.push_back({kName, {}, GatedExperts, nullptr, {{"experts in bf16", HonoursGatedExperts}}});
+    made.norm_router.push_back({kName,
+                                {},
+                                QuantizedNormRouter,
+                                gpu::NormRouterWorkspace,
+                                {{"few rows in bf16 and quantised", HonoursQuantizedNormRouter}}});
+    made.gated_experts.push_back({kName, {}, GatedExperts, nullptr, {{"experts of one format", HonoursGatedExperts}}});
     made.combined_experts.push_back({kName, {}, CombinedExperts, nullptr, {{"few pairs", HonoursCombinedExperts}}});
     gpu::AddProductKernels(made);
     gpu::AddRowKernels(made);

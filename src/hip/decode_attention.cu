@@ -5,6 +5,7 @@
 #include "hip/decode_attention.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "hip/attention_splits.cuh"
 #include "hip/product_launch.cuh"
@@ -36,6 +37,8 @@ struct Params {
   int64_t table_row, table_column;
   const int32_t* row_sequence;
   int64_t sequence_step;
+  const int32_t* chosen;  // (rows, of.most_attended), or null
+  int64_t chosen_row, chosen_column;
   int page_size;
   float scale;  // with log2(e)
   void* out;
@@ -81,12 +84,14 @@ __global__ void __launch_bounds__(kWavesOfBlock* kWave) AttendKernel(const Param
     query[4 * kGroups + s] = LoadHalves(p.rotated + row * p.rotated_row + head * p.rotated_head + (g * 16 + s * 8) * 2);
   }
   const int32_t* table = p.block_table + p.row_sequence[row * p.sequence_step] * p.table_row;
+  const int32_t* const chosen = p.of.Chooses(row) ? p.chosen + row * p.chosen_row : nullptr;
 
   Float4 sum[kLatentTiles] = {};
   float maximum = -__builtin_inff(), weights = 0;  // of this lane's head
   for (int t0 = begin; t0 < end; t0 += kTokens) {
     // This wave's 16 tokens: scores, and latents to LDS. Tokens behind the last stand for it and get no weight.
-    const int token = min(t0 + wave * kTile + i, end - 1);
+    const int place = min(t0 + wave * kTile + i, end - 1);
+    const int token = chosen ? chosen[place * p.chosen_column] : place;
     const int64_t page = table[token / p.page_size * p.table_column];
     const int in_page = token % p.page_size;
     const uint8_t* latent = p.latent + page * p.latent_page + in_page * p.latent_row;
@@ -185,13 +190,19 @@ __global__ void __launch_bounds__(kWavesOfBlock* kWave) AttendKernel(const Param
   if (!alone && wave == 0 && g == 0) p.of.sums[slot] = make_float2(maximum, weights);
 }
 
-// A block a row and head, four latents a thread.
-__global__ void __launch_bounds__(kLatents / 4) MergeKernel(const Params p) {
+// A wave a row and head, eight latents a lane.
+__global__ void __launch_bounds__(kWave) MergeKernel(const Params p) {
   const int row = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y);
-  const int latent = static_cast<int>(threadIdx.x) * 4;
-  const Float4 value = p.of.Merge(row, head, latent);
-  StoreFour(p.out, row * p.out_row + head * p.out_head + latent, value, 4, p.out_float);
+  const int latent = static_cast<int>(threadIdx.x) * gpu::kPiece;
+  float value[gpu::kPiece];
+  p.of.Merge(row, head, latent, value);
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const Float4 four{value[4 * half], value[4 * half + 1], value[4 * half + 2], value[4 * half + 3]};
+    StoreFour(p.out, row * p.out_row + head * p.out_head + latent + 4 * half, four, 4, p.out_float);
+  }
 }
+static_assert(kLatents == kWave * gpu::kPiece);
 
 // Rows whose partial results are held at once: about 512 MiB.
 int64_t RowsAtOnce(int64_t heads) {
@@ -254,7 +265,6 @@ Params ParamsOf(const DecodeAttentionArgs& args) {
   p.rotated_head = p.query_head;
   p.of.heads = static_cast<int>(query.shape[1]);
   p.of.most = kSplits;
-  p.page_size = static_cast<int>(Extent(args.kv_pages, 1));
   p.of.splits = static_cast<int>(SplitsOf(args));
   p.scale = args.softmax_scale * kLog2E;
   std::visit(
@@ -278,11 +288,10 @@ Params ParamsOf(const DecodeAttentionArgs& args) {
         }
       },
       args.kv_pages);
-  p.block_table = args.block_table.data;
-  p.table_row = args.block_table.stride[0];
-  p.table_column = args.block_table.stride[1];
-  p.sequence_step = args.row_sequence.stride[0];
+  gpu::SetPages(args, &p);
   p.of.length_step = args.row_length.stride[0];
+  p.of.most_attended = std::numeric_limits<int>::max();
+  if (args.chosen) p.of.most_attended = static_cast<int>(args.chosen->shape[1]);
   SetHeadsOut(args.out, &p);
   return p;
 }
@@ -303,7 +312,7 @@ Params StartPart(const DecodeAttentionArgs& args, const Params& all, int64_t row
   Params p = all;
   p.query = reinterpret_cast<const uint8_t*>(std::get<View<const bf16, 3>>(args.query).data) + row * p.query_row;
   p.rotated = p.query + kLatents * 2;
-  p.row_sequence = args.row_sequence.data + row * p.sequence_step;
+  gpu::SetFirstRow(args, row, &p);
   p.of.row_length = args.row_length.data + row * p.of.length_step;
   p.of.sums = reinterpret_cast<float2*>(p.of.partials + count * p.of.heads * p.of.splits * kLatents);
   std::visit([&](const auto& out) { p.out = out.Rows(row, count).data; }, args.out);
@@ -325,7 +334,7 @@ void DecodeAttention(const ExecContext& context, const DecodeAttentionArgs& args
     const Params p = StartPart(args, all, row, count, stream);
     if (p.of.splits == 1) continue;
     const dim3 blocks(static_cast<unsigned>(count), static_cast<unsigned>(p.of.heads));
-    MergeKernel<<<blocks, kLatents / 4, 0, stream>>>(p);
+    MergeKernel<<<blocks, kWave, 0, stream>>>(p);
     CheckStarted("hip decode_attention, merge");
   }
 }
@@ -338,7 +347,7 @@ void AttendWhole(const ExecContext& context, const DecodeAttentionArgs& args, Vi
   p.rotated = reinterpret_cast<const uint8_t*>(rotated.data);
   p.rotated_row = rotated.stride[0] * 2;
   p.rotated_head = rotated.stride[1] * 2;
-  p.row_sequence = args.row_sequence.data;
+  gpu::SetFirstRow(args, 0, &p);
   p.of.row_length = args.row_length.data;
   p.of.most = p.of.splits = 1;
   Start(p, query.shape[0], static_cast<hipStream_t>(context.stream));
@@ -346,8 +355,10 @@ void AttendWhole(const ExecContext& context, const DecodeAttentionArgs& args, Vi
 
 bool HonoursAttendProject(const AttendProjectArgs& args) {
   const auto* out = std::get_if<View<bf16, 3>>(&args.attend.out);
-  const auto* attn = std::get_if<View<const bf16, 3>>(&args.project.attn);
-  return !args.attend.chosen && out && attn && attn->data == out->data && HonoursDecodeAttention(args.attend) &&
+  const auto* attended = std::get_if<View<const bf16, 3>>(args.quantize ? &args.quantize->x : nullptr);
+  const void* const read = DataOf(args.project.attn);
+  const bool between = args.quantize ? attended && DataOf(args.quantize->out) == read : true;
+  return out && between && out->data == (attended ? attended->data : read) && HonoursDecodeAttention(args.attend) &&
          HonoursValueProject(args.project) && SplitsOf(args.attend) > 1 &&
          Extent(args.attend.query, 0) <= RowsAtOnce(Extent(args.attend.query, 1));
 }
@@ -358,7 +369,7 @@ void AttendProject(const ExecContext& context, const AttendProjectArgs& args) {
   if (rows == 0 || all.of.heads == 0) return;
   all.of.partials = context.SharedScratch<float>(0, DecodeAttentionWorkspace(args.attend, 1).shared / sizeof(float));
   const Params p = StartPart(args.attend, all, 0, rows, static_cast<hipStream_t>(context.stream));
-  MergeAndProject(context, p.of, args.project);
+  MergeAndProject(context, p.of, args.project, args.quantize ? args.quantize->scale_mode : ScaleMode::kEven);
 }
 
 }  // namespace mxmla::hip

@@ -13,14 +13,16 @@ namespace mxmla::hip {
 ExpertPairs ExpertPairsOf(const GroupedLinearArgs& args);
 
 // Calls body(x format, w format, tiles of rows, most sets that all experts' pairs make) with as many tiles as the
-// average of the experts that can have pairs asks for.
-template <class Body>
+// average of the experts that can have pairs asks for, at most kMostTiles.
+template <int kMostTiles = 4, class Body>
 void ForExperts(const GroupedLinearArgs& args, const Body& body) {
   const int64_t pairs = args.pairs.shape[0];
   const int64_t most_chosen = std::min<int64_t>(pairs, static_cast<int64_t>(args.weights.size()));
   const LinearWeight& weight = args.weights.front();
-  ForProduct(*FormatsOf(args.InputOf(weight), weight), pairs / most_chosen,
-             [&](auto x, auto w, auto tiles) { body(x, w, tiles, pairs / (kTile * tiles()) + most_chosen); });
+  ForProduct(*FormatsOf(args.InputOf(weight), weight), pairs / most_chosen, [&](auto x, auto w, auto tiles) {
+    constexpr int kTiles = std::min(tiles(), kMostTiles);
+    body(x, w, std::integral_constant<int, kTiles>{}, pairs / (kTile * kTiles) + most_chosen);
+  });
 }
 
 }  // namespace mxmla::hip

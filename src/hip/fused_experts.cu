@@ -2,6 +2,7 @@
 
 #include "gpu/row_io.cuh"
 #include "hip/expert_launch.cuh"
+#include "hip/quantized_store.cuh"
 
 namespace mxmla::hip {
 namespace {
@@ -11,8 +12,9 @@ namespace {
 struct GatedParams {
   Plane x;
   ExpertPairs grouped;
-  void* out;  // (pairs, width)
+  void* out;  // (pairs, width) of bf16, or
   int64_t out_row;
+  gpu::QuantizedPlane quantized;  // the same, quantised
   int width, k;
 };
 
@@ -22,34 +24,69 @@ __device__ __forceinline__ float Gated(float gate, float up) {
   return gpu::RoundToHalf(up) * (gate / (1.0f + expf(-gate)));
 }
 
-// A block takes 16 features of gate and of up of one expert, for a set of its pairs, as GroupedLinear does.
-template <Format kX, Format kW, int kTiles>
-__global__ void __launch_bounds__(kWaves* kWave) GatedExpertsKernel(const GatedParams p) {
+// Tiles of features that a block takes: a block of MXFP4, a group of FP8.
+constexpr int FeatureTiles(Format out) {
+  return static_cast<int>(out == Format::kMxfp4 ? kMxBlock / kTile : out == Format::kFp8 ? kFp8Group / kTile : 1);
+}
+
+// A block takes features of gate and of up of one expert, for a set of its pairs, 16 at a time as GroupedLinear does.
+template <Format kX, Format kW, Format kOut, int kTiles>
+MXMLA_PRODUCT_KERNEL GatedExpertsKernel(const GatedParams p) {
+  constexpr int kFeatureTiles = FeatureTiles(kOut);
+  static_assert(kTiles <= kWaves);
   __shared__ Float4 sums[2][kWaves][kTiles][kWave];
+  __shared__ uint2 gated[kOut == Format::kBf16 ? 1 : kFeatureTiles][kTiles][kWave];  // four of bf16
   const ChosenPairs chosen = ChooseSet<kTiles * kTile>(p.grouped, static_cast<int>(blockIdx.y));
   if (chosen.expert >= p.grouped.expert_count) return;
   const Plane w = p.grouped.WeightsOf(chosen.expert);
   const int wave = static_cast<int>(threadIdx.x) / kWave, lane = static_cast<int>(threadIdx.x) % kWave;
-  const int feature0 = static_cast<int>(blockIdx.x) * kTile, features = min(kTile, p.width - feature0);
+  const int first = static_cast<int>(blockIdx.x) * kFeatureTiles * kTile;
   const auto pair_at = [&](int j) { return p.grouped.PairAt(chosen.begin + min(j, chosen.count - 1)); };
   const PlaneRows<kX, kTiles> rows(
       p.x, [&](int j) { return pair_at(j) / p.grouped.pairs_per_row; }, 0);
+  const int row = wave * kTile + lane % kTile;  // of the set, of the waves that store
+#pragma unroll 1
+  for (int tile = 0; tile < kFeatureTiles; ++tile) {
+    const int feature0 = first + tile * kTile, features = min(kTile, p.width - feature0);
 #pragma unroll
-  for (int which = 0; which < 2; ++which) {
-    Float4 sum[kTiles] = {};
-    MultiplyRows<kX, kW, kTiles>(rows, w, which * p.width + feature0, features, p.k, wave, kWaves, sum);
+    for (int which = 0; which < 2; ++which) {
+      Float4 sum[kTiles] = {};
+      MultiplyRows<kX, kW, kTiles>(rows, w, which * p.width + feature0, features, p.k, wave, kWaves, sum);
 #pragma unroll
-    for (int t = 0; t < kTiles; ++t) sums[which][wave][t][lane] = sum[t];
+      for (int t = 0; t < kTiles; ++t) sums[which][wave][t][lane] = sum[t];
+    }
+    __syncthreads();
+    if (wave < kTiles) {
+      const Float4 gate = SumOfWaves(sums[0], wave, lane), up = SumOfWaves(sums[1], wave, lane);
+      Float4 value;
+#pragma unroll
+      for (int r = 0; r < 4; ++r) value[r] = Gated(gate[r], up[r]);
+      if constexpr (kOut == Format::kBf16) {
+        const int feature = lane / kTile * 4;
+        if (row < chosen.count) {
+          StoreFour(p.out, pair_at(row) * p.out_row + feature0 + feature, value, features - feature, false);
+        }
+      } else {
+        gated[tile][wave][lane] = make_uint2(gpu::PackHalves(value[0], value[1]), gpu::PackHalves(value[2], value[3]));
+      }
+    }
+    if constexpr (kFeatureTiles > 1) __syncthreads();  // the sums have been read
   }
-  __syncthreads();
-  for (int t = wave; t < kTiles; t += kWaves) {
-    const int j = t * kTile + lane % kTile, feature = lane / kTile * 4;
-    if (j >= chosen.count) continue;
-    const Float4 gate = SumOfWaves(sums[0], t, lane), up = SumOfWaves(sums[1], t, lane);
-    Float4 gated;
+  if constexpr (kOut != Format::kBf16) {
+    if (wave >= kTiles) return;
+    Float4 value[kFeatureTiles];
 #pragma unroll
-    for (int r = 0; r < 4; ++r) gated[r] = Gated(gate[r], up[r]);
-    StoreFour(p.out, pair_at(j) * p.out_row + feature0 + feature, gated, features - feature, false);
+    for (int tile = 0; tile < kFeatureTiles; ++tile) {
+      const uint2 four = gated[tile][wave][lane];
+      value[tile] = Float4{gpu::FromHalf(four.x), gpu::FromHalf(four.x >> 16), gpu::FromHalf(four.y),
+                           gpu::FromHalf(four.y >> 16)};
+    }
+    if constexpr (kOut == Format::kMxfp4) {
+      StoreMxfp4(p.quantized, pair_at(row), row < chosen.count, first, value);
+    } else {
+      const uint32_t largest = LargestOfRow(value);
+      if (row < chosen.count) StoreFp8(p.quantized, pair_at(row), first, largest, true, value);
+    }
   }
 }
 
@@ -85,7 +122,7 @@ __device__ __forceinline__ Float4 LoadFour(const gpu::FloatPlane<const void>& x,
 // A block takes 16 features of all experts that were chosen, so that it can add up what they contribute to each row. A
 // wave takes every fourth set of pairs, with the four partial sums that GroupedLinear's waves have.
 template <Format kX, Format kW>
-__global__ void __launch_bounds__(kWaves* kWave) CombinedExpertsKernel(const CombinedParams p) {
+MXMLA_PRODUCT_KERNEL CombinedExpertsKernel(const CombinedParams p) {
   __shared__ Float4 results[kMostPairs][kTile / 4];  // by pair
   const int thread = static_cast<int>(threadIdx.x), wave = thread / kWave, lane = thread % kWave;
   const int feature0 = static_cast<int>(blockIdx.x) * kTile, features = min(kTile, p.n - feature0);
@@ -101,14 +138,13 @@ __global__ void __launch_bounds__(kWaves* kWave) CombinedExpertsKernel(const Com
     const auto pair_at = [&](int j) { return p.grouped.PairAt(chosen.begin + min(j, chosen.count - 1)); };
     const PlaneRows<kX, 1> rows(
         p.x, [&](int j) { return pair_at(j) / p.grouped.pairs_per_row; }, 0);
-    Float4 part[kWaves][1] = {};
-#pragma unroll
+    Float4 all{};
+#pragma unroll 1
     for (int of_wave = 0; of_wave < kWaves; ++of_wave) {
-      MultiplyRows<kX, kW, 1>(rows, w, feature0, features, p.k, of_wave, kWaves, part[of_wave]);
+      Float4 part[1] = {};
+      MultiplyRows<kX, kW, 1>(rows, w, feature0, features, p.k, of_wave, kWaves, part);
+      all = of_wave == 0 ? part[0] : all + part[0];
     }
-    Float4 all = part[0][0];
-#pragma unroll
-    for (int of_wave = 1; of_wave < kWaves; ++of_wave) all += part[of_wave][0];
     if (lane % kTile < chosen.count) results[pair_at(lane % kTile)][lane / kTile] = all;
   }
   __syncthreads();
@@ -130,31 +166,56 @@ __global__ void __launch_bounds__(kWaves* kWave) CombinedExpertsKernel(const Com
 }  // namespace
 
 bool HonoursGatedExperts(const GatedExpertsArgs& args) {
-  const auto* out = std::get_if<View<bf16, 2>>(&args.gating.out);
   const auto* between = std::get_if<View<bf16, 2>>(&args.product.out);
   const auto* gate = std::get_if<View<const bf16, 2>>(&args.gating.gate);
   const auto* up = std::get_if<View<const bf16, 2>>(&args.gating.up);
-  return out && between && gate && up && HonoursGroupedLinear(args.product) && gate->data == between->data &&
-         up->data == between->data + gate->shape[1] && 2 * gate->shape[1] == RowCount(args.product.weights.front()) &&
-         out->stride[1] == 1;
+  if (!between || !gate || !up || !HonoursGroupedLinear(args.product)) return false;
+  const int64_t width = gate->shape[1];
+  const Format x = FormatsOf(args.product.InputOf(args.product.weights.front()), args.product.weights.front())->x;
+  const bool out = std::visit(
+      [&](const auto& view) {
+        using V = std::decay_t<decltype(view)>;
+        if constexpr (std::is_same_v<V, View<bf16, 2>>) return view.stride[1] == 1;
+        if constexpr (std::is_same_v<V, Fp8Group<e4m3, 2>>) return x == Format::kFp8 && width % kFp8Group == 0;
+        return std::is_same_v<V, Mxfp4<e2m1x2, 2>> && x == Format::kMxfp4;
+      },
+      args.gating.out);
+  return out && gate->data == between->data && up->data == between->data + width &&
+         2 * width == RowCount(args.product.weights.front());
 }
 
 void GatedExperts(const ExecContext& context, const GatedExpertsArgs& args) {
-  const auto& out = std::get<View<bf16, 2>>(args.gating.out);
   const int64_t pairs = args.product.pairs.shape[0];
   GatedParams p{};
   p.x = PlaneOf(args.product.InputOf(args.product.weights.front()));
   p.grouped = ExpertPairsOf(args.product);
-  p.out = out.data;
-  p.out_row = out.stride[0];
-  p.width = static_cast<int>(out.shape[1]);
+  p.width = static_cast<int>(Extent(args.gating.gate, 1));
   p.k = static_cast<int>(ColumnCount(args.product.weights.front()));
   if (p.width == 0 || pairs == 0) return;
   const auto stream = static_cast<hipStream_t>(context.stream);
-  ForExperts(args.product, [&](auto of_x, auto of_w, auto tiles, int64_t sets) {
-    const dim3 blocks(static_cast<unsigned>((p.width + kTile - 1) / kTile), static_cast<unsigned>(sets));
-    GatedExpertsKernel<of_x(), of_w(), tiles()><<<blocks, kWaves * kWave, 0, stream>>>(p);
-  });
+  const auto start = [&](auto format) {
+    constexpr int kFeatures = FeatureTiles(format()) * kTile;
+    constexpr int kMostTiles = format() == Format::kFp8 ? 2 : 4;  // of rows that LDS holds
+    ForExperts<kMostTiles>(args.product, [&](auto x, auto w, auto tiles, int64_t sets) {
+      if constexpr (format() == Format::kBf16 || format() == x()) {
+        const dim3 blocks(static_cast<unsigned>((p.width + kFeatures - 1) / kFeatures), static_cast<unsigned>(sets));
+        GatedExpertsKernel<x(), w(), format(), tiles()><<<blocks, kWaves * kWave, 0, stream>>>(p);
+      }
+    });
+  };
+  std::visit(
+      [&](const auto& out) {
+        if constexpr (requires { out.values; }) {
+          constexpr bool kFp8 = std::is_same_v<std::decay_t<decltype(out)>, Fp8Group<e4m3, 2>>;
+          p.quantized = gpu::QuantizedPlaneOf(out, args.gating.scale_mode);
+          start(std::integral_constant < Format, kFp8 ? Format::kFp8 : Format::kMxfp4 > {});
+        } else {
+          p.out = out.data;
+          p.out_row = out.stride[0];
+          start(std::integral_constant<Format, Format::kBf16>{});
+        }
+      },
+      args.gating.out);
   CheckStarted("hip gated_experts");
 }
 

@@ -6,7 +6,8 @@
 
 namespace mxmla::hip {
 
-// As mxmla::GatedExperts, with the bits of its parts: gate and up in bf16, of one number of rows; gating.out bf16.
+// As mxmla::GatedExperts, with the bits of its parts: gate and up in bf16, of one number of rows; gating.out in bf16,
+// or in the format of product.x (FP8 in whole groups).
 bool HonoursGatedExperts(const GatedExpertsArgs& args);
 void GatedExperts(const ExecContext& context, const GatedExpertsArgs& args);
 

@@ -20,7 +20,7 @@ struct Params {
 
 // A block takes 16 features of one expert for a set of its pairs.
 template <Format kX, Format kW, int kTiles>
-__global__ void __launch_bounds__(kWaves* kWave) GroupedLinearKernel(const Params p) {
+MXMLA_PRODUCT_KERNEL GroupedLinearKernel(const Params p) {
   __shared__ Float4 sums[kWaves][kTiles][kWave];
   const ChosenPairs chosen = ChooseSet<kTiles * kTile>(p.grouped, static_cast<int>(blockIdx.y));
   if (chosen.expert >= p.grouped.expert_count) return;

@@ -20,7 +20,7 @@ struct Params {
 // A block takes 16 features and kTiles * 16 rows. Its waves take every fourth step of k and add their sums in the
 // waves' order, so that a row's bits depend on k alone.
 template <Format kX, Format kW, int kTiles>
-__global__ void __launch_bounds__(kWaves* kWave) LinearKernel(const Params p) {
+MXMLA_PRODUCT_KERNEL LinearKernel(const Params p) {
   __shared__ Float4 sums[kWaves][kTiles][kWave];
   const int wave = static_cast<int>(threadIdx.x) / kWave;
   const int feature0 = static_cast<int>(blockIdx.x) * kTile, row0 = static_cast<int>(blockIdx.y) * kTiles * kTile;
@@ -40,7 +40,7 @@ constexpr int kSquare = 32, kSquareStep = 64;
 constexpr int kQuads = 4;  // of four features that a lane gets
 
 template <int kTiles>
-__global__ void __launch_bounds__(kWaves* kWave) SquareLinearKernel(const Params p) {
+MXMLA_PRODUCT_KERNEL SquareLinearKernel(const Params p) {
   __shared__ Float4 sums[kWaves][kTiles * kQuads][kWave];
   const int wave = static_cast<int>(threadIdx.x) / kWave, lane = static_cast<int>(threadIdx.x) % kWave;
   const int g = lane / kSquare, i = lane % kSquare;

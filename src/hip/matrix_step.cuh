@@ -165,85 +165,77 @@ struct PlaneRows {
   }
 };
 
-// Rows of bf16 in LDS, `pitch` elements apart. Of the tiles' rows, those behind the last stand for it.
-template <int kTiles>
-struct SharedRows {
-  const uint16_t* values;  // shared, (rows, pitch), on 16-byte boundaries
-  int pitch, rows;
+// What a lane has of a step of one tile of weights; kWhole: all of its elements are below k.
+template <Format kW>
+struct StepWeights {
+  Fragment<kW> fragment;
+  Float4 scale;  // FP8: of the lane's four features
 
   template <bool kWhole>
-  __device__ __forceinline__ void Load(int t, int k, int last, Fragment<Format::kBf16>* to) const {
-    const int row = min(t * kTile + static_cast<int>(__lane_id()) % kTile, rows - 1);
-    to->template Load<kWhole>(reinterpret_cast<const uint8_t*>(values + row * pitch), nullptr, k, last);
-  }
-  __device__ __forceinline__ float Scale(int, int) const { return 1; }
-};
-
-// What a lane has of a step: one tile of weights and kTiles of rows.
-template <Format kX, Format kW, int kTiles>
-struct StepOperands {
-  // Words of memory that a lane's loads bring.
-  static constexpr int kWords = Fragment<kW>::kWords + kTiles * Fragment<kX>::kWords;
-
-  Fragment<kW> w;
-  Fragment<kX> x[kTiles];
-  Float4 scale_w;
-  float scale_x[kTiles];
-
-  // Of step k0 / kStep; kWhole: all of its elements are below k.
-  template <bool kWhole, class Rows>
-  __device__ __forceinline__ void Load(const Rows& rows, const Plane& weights, const RowOf& row, int64_t weight_row,
-                                       int features, int k0, int k) {
-    const int lane = static_cast<int>(__lane_id()), g = lane / kTile;
-    w.template Load<kWhole>(row.values, row.scales, k0 + g * kOfLane, k);
+  __device__ __forceinline__ void Load(const Plane& weights, const RowOf& row, int64_t weight_row, int features, int k0,
+                                       int k) {
+    const int g = static_cast<int>(__lane_id()) / kTile;
+    fragment.template Load<kWhole>(row.values, row.scales, k0 + g * kOfLane, k);
     if constexpr (kW == Format::kFp8) {
       const auto* scales = static_cast<const float*>(weights.scales);
 #pragma unroll
       for (int r = 0; r < 4; ++r) {
         const int64_t block = (weights.first_row + weight_row + min(4 * g + r, features - 1)) / kFp8Block;
-        scale_w[r] = scales[block * weights.scale_row + k0 / kStep * weights.scale_column];
+        scale[r] = scales[block * weights.scale_row + k0 / kStep * weights.scale_column];
       }
-    }
-#pragma unroll
-    for (int t = 0; t < kTiles; ++t) {
-      rows.template Load<kWhole>(t, k0 + g * kOfLane, k, &x[t]);
-      if constexpr (kX == Format::kFp8) scale_x[t] = rows.Scale(t, k0 / kStep);
-    }
-  }
-  __device__ __forceinline__ void Multiply(Float4 (&sum)[kTiles]) const {
-#pragma unroll
-    for (int t = 0; t < kTiles; ++t) {
-      sum[t] = MultiplyStep<kX, kW>(x[t], w, sum[t], scale_w, kX == Format::kFp8 ? scale_x[t] : 1.0f);
     }
   }
 };
 
+// And of one tile of rows.
+template <Format kX>
+struct StepRow {
+  Fragment<kX> fragment;
+  float scale = 1;  // FP8
+
+  template <bool kWhole, class Rows>
+  __device__ __forceinline__ void Load(const Rows& rows, int t, int k0, int k) {
+    const int g = static_cast<int>(__lane_id()) / kTile;
+    rows.template Load<kWhole>(t, k0 + g * kOfLane, k, &fragment);
+    if constexpr (kX == Format::kFp8) scale = rows.Scale(t, k0 / kStep);
+  }
+};
+
 // Steps first, first + stride, ... of k elements of one tile of weights by kTiles tiles of rows. `weight_row` is the
-// tensor's row of feature 0 of the tile, of which `features` count. The loads of a few steps fly together: as many as
-// about 40 registers hold.
+// tensor's row of feature 0 of the tile, of which `features` count. Of a single tile of rows, the loads of a few steps
+// fly together: as many as about 40 registers hold.
 template <Format kX, Format kW, int kTiles, class Rows>
 __device__ __forceinline__ void MultiplyRows(const Rows& rows, const Plane& w, int64_t weight_row, int features, int k,
                                              int first, int stride, Float4 (&sum)[kTiles]) {
-  using Operands = StepOperands<kX, kW, kTiles>;
-  constexpr int kAhead = kTiles > 1 ? 1 : Operands::kWords <= 8 ? 4 : Operands::kWords <= 20 ? 2 : 1;
+  constexpr int kWords = Fragment<kW>::kWords + Fragment<kX>::kWords;
+  constexpr int kAhead = kTiles > 1 ? 1 : kWords <= 8 ? 4 : kWords <= 20 ? 2 : 1;
   const RowOf row(w, weight_row + min(static_cast<int>(__lane_id()) % kTile, features - 1), 0);
   const int apart = stride * kStep;
   int k0 = first * kStep;
   if constexpr (kAhead > 1) {
     for (; k0 + (kAhead - 1) * apart + kStep <= k; k0 += kAhead * apart) {
-      Operands operands[kAhead];
+      StepWeights<kW> weights[kAhead];
+      StepRow<kX> x[kAhead];
 #pragma unroll
       for (int a = 0; a < kAhead; ++a) {
-        operands[a].template Load<true>(rows, w, row, weight_row, features, k0 + a * apart, k);
+        weights[a].template Load<true>(w, row, weight_row, features, k0 + a * apart, k);
+        x[a].template Load<true>(rows, 0, k0 + a * apart, k);
       }
 #pragma unroll
-      for (int a = 0; a < kAhead; ++a) operands[a].Multiply(sum);
+      for (int a = 0; a < kAhead; ++a) {
+        sum[0] = MultiplyStep<kX, kW>(x[a].fragment, weights[a].fragment, sum[0], weights[a].scale, x[a].scale);
+      }
     }
   }
   for (; k0 < k; k0 += apart) {
-    Operands operands;
-    operands.template Load<false>(rows, w, row, weight_row, features, k0, k);
-    operands.Multiply(sum);
+    StepWeights<kW> weights;
+    weights.template Load<false>(w, row, weight_row, features, k0, k);
+#pragma unroll
+    for (int t = 0; t < kTiles; ++t) {
+      StepRow<kX> x;
+      x.template Load<false>(rows, t, k0, k);
+      sum[t] = MultiplyStep<kX, kW>(x.fragment, weights.fragment, sum[t], weights.scale, x.scale);
+    }
   }
 }
 

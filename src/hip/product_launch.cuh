@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "core/error.h"
+#include "gpu/kernel_params.h"
 #include "hip/operand_planes.h"
 
 namespace mxmla::hip {
@@ -15,29 +16,8 @@ inline void CheckStarted(std::string_view kernel) {
   if (status != hipSuccess) Fail(ErrorCode::kDevice, std::string(kernel), "a launch", hipGetErrorString(status));
 }
 
-// The kernels' parameters `out`, `out_row` and `out_float` of (rows, n).
-template <class Params>
-void SetRowsOut(const FloatOutput<2>& any, Params* p) {
-  std::visit(
-      [&](const auto& out) {
-        p->out = out.data;
-        p->out_row = out.stride[0];
-        p->out_float = std::is_same_v<typename std::decay_t<decltype(out)>::Element, float>;
-      },
-      any);
-}
-// And `out_head` of (rows, heads, n).
-template <class Params>
-void SetHeadsOut(const FloatOutput<3>& any, Params* p) {
-  std::visit(
-      [&](const auto& out) {
-        p->out = out.data;
-        p->out_row = out.stride[0];
-        p->out_head = out.stride[1];
-        p->out_float = std::is_same_v<typename std::decay_t<decltype(out)>::Element, float>;
-      },
-      any);
-}
+using gpu::SetHeadsOut;
+using gpu::SetRowsOut;
 
 // Calls body(x format, w format, tiles of rows) with constants. Weights are read once for up to 64 rows.
 template <class Body>
@@ -66,6 +46,9 @@ void ForWeights(Format w, const Body& body) {
 }
 
 inline constexpr int kWaves = 4;  // of a block
+
+// A kernel of such blocks; registers for four waves a SIMD.
+#define MXMLA_PRODUCT_KERNEL __global__ void __launch_bounds__(kWaves* kWave) __attribute__((amdgpu_waves_per_eu(4)))
 
 // What a block's waves have of tile t, added in the waves' order.
 template <int kTiles>
