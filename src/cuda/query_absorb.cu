@@ -403,7 +403,7 @@ void Absorb(const QueryAbsorbArgs& args, const QueryRows& beside, const LaunchOp
 void QueryAbsorb(const QueryAbsorbArgs& args, const LaunchOptions& options) { Absorb(args, {}, options); }
 
 bool HonoursLatentQuery(const LatentQueryArgs& args) {
-  return gpu::HonoursQueryRows(args) && HonoursQueryAbsorb(args.absorb);
+  return !args.quantize && gpu::HonoursQueryRows(args) && HonoursQueryAbsorb(args.absorb);
 }
 
 void LatentQuery(const LatentQueryArgs& args, const LaunchOptions& options) {

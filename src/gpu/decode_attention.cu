@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "gpu/kernel_params.h"
 #include "gpu/product_kernels.h"
 #include "gpu/row_products.cuh"
 
@@ -311,7 +312,6 @@ void RunDecodeAttention(const DecodeAttentionArgs& args, const RowLimits& limits
   p.width = static_cast<int>(Extent(args.query, 2));
   p.pitch = (p.width + 7) / 8 * 8;
   p.latents = static_cast<int>(args.kv_lora_rank);
-  p.page_size = static_cast<int>(Extent(args.kv_pages, 1));
   p.scale = args.softmax_scale;
   if (p.latents == 0) return;
   std::visit([&](const auto& q) { p.query = OperandOf<3>(q); }, args.query);
@@ -335,23 +335,10 @@ void RunDecodeAttention(const DecodeAttentionArgs& args, const RowLimits& limits
         }
       },
       args.kv_pages);
-  p.block_table = args.block_table.data;
-  p.table_row = args.block_table.stride[0];
-  p.table_column = args.block_table.stride[1];
-  p.sequence_step = args.row_sequence.stride[0];
+  SetPages(args, &p);
   p.length_step = args.row_length.stride[0];
-  if (args.chosen) {
-    p.chosen_row = args.chosen->stride[0];
-    p.chosen_column = args.chosen->stride[1];
-    p.most_chosen = static_cast<int>(args.chosen->shape[1]);
-  }
-  std::visit(
-      [&](const auto& out) {
-        p.out_float = std::is_same_v<typename std::decay_t<decltype(out)>::Element, float>;
-        p.out_row = out.stride[0];
-        p.out_head = out.stride[1];
-      },
-      args.out);
+  if (args.chosen) p.most_chosen = static_cast<int>(args.chosen->shape[1]);
+  SetHeadsOut(args.out, &p);
   p.partials = static_cast<float*>(workspace);
   p.limits = limits.limits;
   p.limits_last = limits.last;
@@ -362,9 +349,8 @@ void RunDecodeAttention(const DecodeAttentionArgs& args, const RowLimits& limits
     const int64_t count = std::min(at_once, rows - row);
     Params part = p;
     part.row_base = static_cast<int>(limits.row_base + row);
-    part.row_sequence = args.row_sequence.data + row * p.sequence_step;
+    SetFirstRow(args, row, &part);
     part.row_length = args.row_length.data + row * p.length_step;
-    if (args.chosen) part.chosen = args.chosen->data + row * p.chosen_row;
     part.sums = reinterpret_cast<float2*>(part.partials + count * p.heads * kSplits * p.latents);
     std::visit([&](const auto& q) { part.query = OperandOf<3>(q.Rows(row, count)); }, args.query);
     std::visit([&](const auto& out) { part.out = out.Rows(row, count).data; }, args.out);

@@ -1,6 +1,7 @@
 #include "gpu/head_product.h"
 
 #include "gpu/head_product.cuh"
+#include "gpu/kernel_params.h"
 #include "gpu/product_kernels.h"
 #include "gpu/query_absorb.cuh"
 
@@ -77,14 +78,7 @@ void RunQueryAbsorb(const QueryAbsorbArgs& args, Stream stream) {
   p.rows = static_cast<int>(Extent(args.q_nope, 0));
   p.nope = static_cast<int>(Extent(args.q_nope, 2));
   p.latents = static_cast<int>(Extent(args.out, 2));
-  std::visit(
-      [&](const auto& out) {
-        p.out = out.data;
-        p.out_row = out.stride[0];
-        p.out_head = out.stride[1];
-        p.out_float = std::is_same_v<typename std::decay_t<decltype(out)>::Element, float>;
-      },
-      args.out);
+  SetHeadsOut(args.out, &p);
   if (p.latents > 0) LaunchQueryAbsorb(p, args.w_kc.heads, stream);
 }
 

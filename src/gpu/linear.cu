@@ -1,3 +1,4 @@
+#include "gpu/kernel_params.h"
 #include "gpu/linear.cuh"
 
 #include <algorithm>
@@ -14,13 +15,7 @@ LinearParams ParamsOf(const Activation<2>& x, const LinearWeight& weight, const 
   p.rows = static_cast<int>(Extent(x, 0));
   p.n = static_cast<int>(RowCount(weight));
   p.k = static_cast<int>(ColumnCount(weight));
-  std::visit(
-      [&](const auto& out) {
-        p.out = out.data;
-        p.out_row = out.stride[0];
-        p.out_float = std::is_same_v<typename std::decay_t<decltype(out)>::Element, float>;
-      },
-      any);
+  SetRowsOut(any, &p);
   return p;
 }
 

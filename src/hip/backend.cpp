@@ -5,12 +5,19 @@
 #include <vector>
 
 #include "gpu/product_kernels.h"
+#include "gpu/read_formats.h"
 #include "gpu/row_kernels.h"
 #include "hip/decode_attention.h"
+#include "hip/fused_experts.h"
+#include "hip/graph_recorder.h"
 #include "hip/grouped_linear.h"
 #include "hip/library.h"
 #include "hip/linear.h"
+#include "hip/norm_linear.h"
+#include "hip/norm_router.h"
+#include "hip/prefill_attention.h"
 #include "hip/query_absorb.h"
+#include "hip/read_bandwidth.h"
 #include "hip/value_project.h"
 
 namespace mxmla::hip {
@@ -131,7 +138,13 @@ class HipBackend final : public Backend {
     Use();
     return std::make_shared<PlacedExperts>(weights);
   }
+  bool Reads(const LinearWeight& weight) const override {
+    return std::visit([](const auto& w) { return gpu::kIsRead<std::decay_t<decltype(w)>>; }, weight);
+  }
+  std::unique_ptr<Recorder> MakeRecorder() override { return MakeGraphRecorder(stream_); }
+  bool replays() const override { return true; }
   QueueClock* clock() override { return clock_.get(); }
+  double MeasureReadBandwidth() override { return ReadBandwidth(stream_); }
 
  protected:
   void* stream() const override { return stream_; }
@@ -185,7 +198,8 @@ const KernelSet& Kernels() {
          {{"q_nope", true}, {"w_kc", true}, {"out", true}},
          QueryAbsorb,
          nullptr,
-         {{"bf16 by BF16 or MXFP4, qk_nope_head_dim a multiple of 32, kv_lora_rank of 128", HonoursQueryAbsorb}}});
+         {{"bf16 or the weights' format by BF16, FP8 or MXFP4, qk_nope_head_dim a multiple of 32, kv_lora_rank of 128",
+           HonoursQueryAbsorb}}});
     made.value_project.push_back({kName,
                                   {{"attn", true}, {"w_vc", true}, {"out", true}},
                                   ValueProject,
@@ -197,6 +211,22 @@ const KernelSet& Kernels() {
          DecodeAttention,
          DecodeAttentionWorkspace,
          {{"bf16 queries, kv_lora_rank 512, 64 rotated columns, 16-byte aligned rows", HonoursDecodeAttention}}});
+    made.prefill_attention.push_back(
+        {kName,
+         {{"query", true}, {"kv_pages", true}, {"out", true}},
+         PrefillAttention,
+         PrefillAttentionWorkspace,
+         {{"bf16 queries, heads as query_absorb and value_project take them", HonoursPrefillAttention}}});
+    made.norm_linear.push_back({kName, {}, NormLinear, nullptr, {{"few rows", HonoursNormLinear}}});
+    made.latent_query.push_back({kName, {}, LatentQuery, nullptr, {{"a cache in bf16", HonoursLatentQuery}}});
+    made.attend_project.push_back({kName, {}, AttendProject, nullptr, {{"several splits", HonoursAttendProject}}});
+    made.norm_router.push_back({kName,
+                                {},
+                                QuantizedNormRouter,
+                                gpu::NormRouterWorkspace,
+                                {{"few rows in bf16 and quantised", HonoursQuantizedNormRouter}}});
+    made.gated_experts.push_back({kName, {}, GatedExperts, nullptr, {{"experts of one format", HonoursGatedExperts}}});
+    made.combined_experts.push_back({kName, {}, CombinedExperts, nullptr, {{"few pairs", HonoursCombinedExperts}}});
     gpu::AddProductKernels(made);
     gpu::AddRowKernels(made);
     return made;

@@ -5,17 +5,18 @@
 #include "hip/decode_attention.h"
 
 #include <algorithm>
+#include <limits>
 
-#include "gpu/platform.h"
+#include "hip/attention_splits.cuh"
 #include "hip/product_launch.cuh"
+#include "hip/value_project.h"
 
 namespace mxmla::hip {
 namespace {
 
-constexpr int kLatents = 512, kRotated = 64;
+constexpr int kRotated = 64;
 constexpr int kWavesOfBlock = 2;
-constexpr int kTokens = kWavesOfBlock * kTile;  // of a step
-constexpr int kSplits = 16;
+static_assert(kTokens == kWavesOfBlock * kTile);
 constexpr int kGroups = kLatents / kStep;                       // FP8: scales of a token
 constexpr int kLatentTiles = kLatents / kWavesOfBlock / kTile;  // of a wave
 constexpr int kPitch = kTokens + 8;                             // halves of a latent's tokens in LDS
@@ -23,8 +24,10 @@ constexpr int kScorePitch = kTokens + 4;
 constexpr float kLog2E = 1.44269504088896f;
 
 struct Params {
-  const uint8_t* query;                                // (rows, heads, 576) of bf16
+  const uint8_t* query;                                // (rows, heads, 512) of bf16
   int64_t query_row, query_head;                       // bytes
+  const uint8_t* rotated;                              // (rows, heads, 64) of bf16: the query's other columns
+  int64_t rotated_row, rotated_head;                   // bytes
   const uint8_t* latent;                               // (pages, page_size, 512)
   const uint8_t* key;                                  // (pages, page_size, 64) of bf16
   int64_t latent_page, latent_row, key_page, key_row;  // bytes
@@ -34,21 +37,15 @@ struct Params {
   int64_t table_row, table_column;
   const int32_t* row_sequence;
   int64_t sequence_step;
-  const int32_t* row_length;
-  int64_t length_step;
-  int heads, page_size, splits;
+  const int32_t* chosen;  // (rows, of.most_attended), or null
+  int64_t chosen_row, chosen_column;
+  int page_size;
   float scale;  // with log2(e)
   void* out;
   int64_t out_row, out_head;
   bool out_float;
-  float* partials;  // (rows, heads, splits, 512)
-  float2* sums;     // (rows, heads, splits): maximum, sum
+  AttentionSplits of;
 };
-
-__device__ __forceinline__ int TokensOfSplit(int length) {
-  const int steps = (length + kTokens - 1) / kTokens;
-  return (steps + kSplits - 1) / kSplits * kTokens;
-}
 
 __device__ __forceinline__ float OverGroups(float value, bool largest) {
 #pragma unroll
@@ -72,10 +69,10 @@ __global__ void __launch_bounds__(kWavesOfBlock* kWave) AttendKernel(const Param
   const int g = lane / kTile, i = lane % kTile;
   const int row = static_cast<int>(blockIdx.x), head0 = static_cast<int>(blockIdx.y) * kTile;
   const int split = static_cast<int>(blockIdx.z);
-  const int length = p.row_length[row * p.length_step];
-  const int begin = split * TokensOfSplit(length), end = min(length, begin + TokensOfSplit(length));
+  const int length = p.of.LengthOf(row);
+  const int begin = split * p.of.TokensOfSplit(length), end = min(length, begin + p.of.TokensOfSplit(length));
   if (split > 0 && begin >= length) return;
-  const int head = head0 + min(i, p.heads - 1 - head0);
+  const int head = head0 + min(i, p.of.heads - 1 - head0);
   const uint8_t* of_query = p.query + row * p.query_row + head * p.query_head;
   Halves8 query[4 * kGroups + 2];
 #pragma unroll
@@ -83,14 +80,18 @@ __global__ void __launch_bounds__(kWavesOfBlock* kWave) AttendKernel(const Param
     query[s] = LoadHalves(of_query + (s / 4 * kStep + g * kOfLane + s % 4 * 8) * 2);
   }
 #pragma unroll
-  for (int s = 0; s < 2; ++s) query[4 * kGroups + s] = LoadHalves(of_query + (kLatents + g * 16 + s * 8) * 2);
+  for (int s = 0; s < 2; ++s) {
+    query[4 * kGroups + s] = LoadHalves(p.rotated + row * p.rotated_row + head * p.rotated_head + (g * 16 + s * 8) * 2);
+  }
   const int32_t* table = p.block_table + p.row_sequence[row * p.sequence_step] * p.table_row;
+  const int32_t* const chosen = p.of.Chooses(row) ? p.chosen + row * p.chosen_row : nullptr;
 
   Float4 sum[kLatentTiles] = {};
   float maximum = -__builtin_inff(), weights = 0;  // of this lane's head
   for (int t0 = begin; t0 < end; t0 += kTokens) {
     // This wave's 16 tokens: scores, and latents to LDS. Tokens behind the last stand for it and get no weight.
-    const int token = min(t0 + wave * kTile + i, end - 1);
+    const int place = min(t0 + wave * kTile + i, end - 1);
+    const int token = chosen ? chosen[place * p.chosen_column] : place;
     const int64_t page = table[token / p.page_size * p.table_column];
     const int in_page = token % p.page_size;
     const uint8_t* latent = p.latent + page * p.latent_page + in_page * p.latent_row;
@@ -173,9 +174,9 @@ __global__ void __launch_bounds__(kWavesOfBlock* kWave) AttendKernel(const Param
     }
     __syncthreads();  // LDS has been read
   }
-  if (i >= p.heads - head0) return;
-  const int64_t slot = (int64_t{row} * p.heads + head) * p.splits + split;
-  const bool alone = p.splits == 1;
+  if (i >= p.of.heads - head0) return;
+  const int64_t slot = (int64_t{row} * p.of.heads + head) * p.of.splits + split;
+  const bool alone = p.of.splits == 1;
 #pragma unroll
   for (int tile = 0; tile < kLatentTiles; ++tile) {
     const int latent = (wave * kLatentTiles + tile) * kTile + 4 * g;
@@ -183,38 +184,29 @@ __global__ void __launch_bounds__(kWavesOfBlock* kWave) AttendKernel(const Param
       const Float4 value = length == 0 ? Float4{} : sum[tile] / weights;
       StoreFour(p.out, row * p.out_row + head * p.out_head + latent, value, 4, p.out_float);
     } else {
-      *reinterpret_cast<Float4*>(p.partials + slot * kLatents + latent) = sum[tile];
+      *reinterpret_cast<Float4*>(p.of.partials + slot * kLatents + latent) = sum[tile];
     }
   }
-  if (!alone && wave == 0 && g == 0) p.sums[slot] = make_float2(maximum, weights);
+  if (!alone && wave == 0 && g == 0) p.of.sums[slot] = make_float2(maximum, weights);
 }
 
-// A block a row and head, four latents a thread.
-__global__ void __launch_bounds__(kLatents / 4) MergeKernel(const Params p) {
+// A wave a row and head, eight latents a lane.
+__global__ void __launch_bounds__(kWave) MergeKernel(const Params p) {
   const int row = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y);
-  const int latent = static_cast<int>(threadIdx.x) * 4;
-  const int length = p.row_length[row * p.length_step];
-  const int of_split = TokensOfSplit(length);
-  const int splits = length == 0 ? 0 : (length + of_split - 1) / of_split;
-  const int64_t slot = (int64_t{row} * p.heads + head) * p.splits;
-  float maximum = -__builtin_inff();
-  for (int s = 0; s < splits; ++s) maximum = fmaxf(maximum, p.sums[slot + s].x);
-  float weights = 0;
-  Float4 sum{};
-  for (int s = 0; s < splits; ++s) {
-    const float factor = __builtin_amdgcn_exp2f(p.sums[slot + s].x - maximum);
-    weights = __builtin_fmaf(p.sums[slot + s].y, factor, weights);
-    const Float4 part = *reinterpret_cast<const Float4*>(p.partials + (slot + s) * kLatents + latent);
+  const int latent = static_cast<int>(threadIdx.x) * gpu::kPiece;
+  float value[gpu::kPiece];
+  p.of.Merge(row, head, latent, value);
 #pragma unroll
-    for (int r = 0; r < 4; ++r) sum[r] = __builtin_fmaf(part[r], factor, sum[r]);
+  for (int half = 0; half < 2; ++half) {
+    const Float4 four{value[4 * half], value[4 * half + 1], value[4 * half + 2], value[4 * half + 3]};
+    StoreFour(p.out, row * p.out_row + head * p.out_head + latent + 4 * half, four, 4, p.out_float);
   }
-  const Float4 value = splits == 0 ? Float4{} : sum / weights;
-  StoreFour(p.out, row * p.out_row + head * p.out_head + latent, value, 4, p.out_float);
 }
+static_assert(kLatents == kWave * gpu::kPiece);
 
-// Rows whose partial results are held at once: about 64 MiB.
+// Rows whose partial results are held at once: about 512 MiB.
 int64_t RowsAtOnce(int64_t heads) {
-  return std::max<int64_t>((int64_t{1} << 26) / (heads * kSplits * kLatents * 4), 1);
+  return std::max<int64_t>((int64_t{1} << 29) / (heads * kSplits * kLatents * 4), 1);
 }
 
 int64_t SplitsOf(const DecodeAttentionArgs& args) {
@@ -230,21 +222,29 @@ bool Sixteens(const void* data, std::initializer_list<int64_t> steps_in_bytes) {
 
 }  // namespace
 
+bool HonoursQuery(const View<const bf16, 3>& query) {
+  return Sixteens(query.data, {query.stride[0] * 2, query.stride[1] * 2});
+}
+
+bool HonoursCache(const KvInput<3>& any) {
+  return Extent(any, 2) == kLatents + kRotated &&
+         std::visit(
+             [](const auto& kv) {
+               if constexpr (requires { kv.latent; }) {
+                 const auto& values = kv.latent.values;
+                 return Sixteens(values.data, {values.stride[0], values.stride[1]}) &&
+                        Sixteens(kv.key.data, {kv.key.stride[0] * 2, kv.key.stride[1] * 2});
+               } else {
+                 return sizeof(*kv.data) == 2 && Sixteens(kv.data, {kv.stride[0] * 2, kv.stride[1] * 2});
+               }
+             },
+             any);
+}
+
 bool HonoursDecodeAttention(const DecodeAttentionArgs& args) {
   const auto* query = std::get_if<View<const bf16, 3>>(&args.query);
-  if (!query || args.kv_lora_rank != kLatents || query->shape[2] != kLatents + kRotated) return false;
-  if (!Sixteens(query->data, {query->stride[0] * 2, query->stride[1] * 2})) return false;
-  return std::visit(
-      [](const auto& kv) {
-        if constexpr (requires { kv.latent; }) {
-          const auto& values = kv.latent.values;
-          return Sixteens(values.data, {values.stride[0], values.stride[1]}) &&
-                 Sixteens(kv.key.data, {kv.key.stride[0] * 2, kv.key.stride[1] * 2});
-        } else {
-          return sizeof(*kv.data) == 2 && Sixteens(kv.data, {kv.stride[0] * 2, kv.stride[1] * 2});
-        }
-      },
-      args.kv_pages);
+  return query && args.kv_lora_rank == kLatents && query->shape[2] == kLatents + kRotated && HonoursQuery(*query) &&
+         HonoursCache(args.kv_pages);
 }
 
 WorkspaceSize DecodeAttentionWorkspace(const DecodeAttentionArgs& args, int) {
@@ -253,21 +253,23 @@ WorkspaceSize DecodeAttentionWorkspace(const DecodeAttentionArgs& args, int) {
   return {static_cast<size_t>(slots) * (kLatents * sizeof(float) + sizeof(float2)), 0};
 }
 
-void DecodeAttention(const ExecContext& context, const DecodeAttentionArgs& args) {
+namespace {
+
+// All but what differs between parts of the rows; the cache's strides in bytes.
+Params ParamsOf(const DecodeAttentionArgs& args) {
   const auto& query = std::get<View<const bf16, 3>>(args.query);
-  const int64_t rows = query.shape[0];
   Params p{};
   p.query_row = query.stride[0] * 2;
   p.query_head = query.stride[1] * 2;
-  p.heads = static_cast<int>(query.shape[1]);
-  p.page_size = static_cast<int>(Extent(args.kv_pages, 1));
-  p.splits = static_cast<int>(SplitsOf(args));
+  p.rotated_row = p.query_row;
+  p.rotated_head = p.query_head;
+  p.of.heads = static_cast<int>(query.shape[1]);
+  p.of.most = kSplits;
+  p.of.splits = static_cast<int>(SplitsOf(args));
   p.scale = args.softmax_scale * kLog2E;
-  bool fp8 = false;
   std::visit(
       [&](const auto& kv) {
         if constexpr (requires { kv.latent; }) {
-          fp8 = true;
           p.latent = reinterpret_cast<const uint8_t*>(kv.latent.values.data);
           p.latent_page = kv.latent.values.stride[0];
           p.latent_row = kv.latent.values.stride[1];
@@ -286,39 +288,88 @@ void DecodeAttention(const ExecContext& context, const DecodeAttentionArgs& args
         }
       },
       args.kv_pages);
-  p.block_table = args.block_table.data;
-  p.table_row = args.block_table.stride[0];
-  p.table_column = args.block_table.stride[1];
-  p.sequence_step = args.row_sequence.stride[0];
-  p.length_step = args.row_length.stride[0];
-  std::visit(
-      [&](const auto& out) {
-        p.out_float = std::is_same_v<typename std::decay_t<decltype(out)>::Element, float>;
-        p.out_row = out.stride[0];
-        p.out_head = out.stride[1];
-      },
-      args.out);
-  if (rows == 0 || p.heads == 0) return;
-  const WorkspaceSize size = DecodeAttentionWorkspace(args, 1);
-  p.partials = context.SharedScratch<float>(0, size.shared / sizeof(float));
-  const auto stream = static_cast<hipStream_t>(context.stream);
-  const int64_t at_once = RowsAtOnce(p.heads);
-  for (int64_t row = 0; row < rows; row += at_once) {
-    const auto count = static_cast<unsigned>(std::min(at_once, rows - row));
-    p.query = reinterpret_cast<const uint8_t*>(query.data) + row * p.query_row;
-    p.row_sequence = args.row_sequence.data + row * p.sequence_step;
-    p.row_length = args.row_length.data + row * p.length_step;
-    p.sums = reinterpret_cast<float2*>(p.partials + int64_t{count} * p.heads * p.splits * kLatents);
-    std::visit([&](const auto& out) { p.out = out.Rows(row, count).data; }, args.out);
-    const dim3 blocks(count, static_cast<unsigned>((p.heads + kTile - 1) / kTile), static_cast<unsigned>(p.splits));
-    if (fp8) {
-      AttendKernel<true><<<blocks, kWavesOfBlock * kWave, 0, stream>>>(p);
-    } else {
-      AttendKernel<false><<<blocks, kWavesOfBlock * kWave, 0, stream>>>(p);
-    }
-    if (p.splits > 1) MergeKernel<<<dim3(count, static_cast<unsigned>(p.heads)), kLatents / 4, 0, stream>>>(p);
+  gpu::SetPages(args, &p);
+  p.of.length_step = args.row_length.stride[0];
+  p.of.most_attended = std::numeric_limits<int>::max();
+  if (args.chosen) p.of.most_attended = static_cast<int>(args.chosen->shape[1]);
+  SetHeadsOut(args.out, &p);
+  return p;
+}
+
+void Start(const Params& p, int64_t rows, hipStream_t stream) {
+  const dim3 blocks(static_cast<unsigned>(rows), static_cast<unsigned>((p.of.heads + kTile - 1) / kTile),
+                    static_cast<unsigned>(p.of.splits));
+  if (p.scales != nullptr) {
+    AttendKernel<true><<<blocks, kWavesOfBlock * kWave, 0, stream>>>(p);
+  } else {
+    AttendKernel<false><<<blocks, kWavesOfBlock * kWave, 0, stream>>>(p);
   }
   CheckStarted("hip decode_attention");
+}
+
+// Rows row .. row + count, whose partial results go to the workspace where there are several splits.
+Params StartPart(const DecodeAttentionArgs& args, const Params& all, int64_t row, int64_t count, hipStream_t stream) {
+  Params p = all;
+  p.query = reinterpret_cast<const uint8_t*>(std::get<View<const bf16, 3>>(args.query).data) + row * p.query_row;
+  p.rotated = p.query + kLatents * 2;
+  gpu::SetFirstRow(args, row, &p);
+  p.of.row_length = args.row_length.data + row * p.of.length_step;
+  p.of.sums = reinterpret_cast<float2*>(p.of.partials + count * p.of.heads * p.of.splits * kLatents);
+  std::visit([&](const auto& out) { p.out = out.Rows(row, count).data; }, args.out);
+  Start(p, count, stream);
+  return p;
+}
+
+}  // namespace
+
+void DecodeAttention(const ExecContext& context, const DecodeAttentionArgs& args) {
+  const int64_t rows = Extent(args.query, 0);
+  Params all = ParamsOf(args);
+  if (rows == 0 || all.of.heads == 0) return;
+  all.of.partials = context.SharedScratch<float>(0, DecodeAttentionWorkspace(args, 1).shared / sizeof(float));
+  const auto stream = static_cast<hipStream_t>(context.stream);
+  const int64_t at_once = RowsAtOnce(all.of.heads);
+  for (int64_t row = 0; row < rows; row += at_once) {
+    const int64_t count = std::min(at_once, rows - row);
+    const Params p = StartPart(args, all, row, count, stream);
+    if (p.of.splits == 1) continue;
+    const dim3 blocks(static_cast<unsigned>(count), static_cast<unsigned>(p.of.heads));
+    MergeKernel<<<blocks, kWave, 0, stream>>>(p);
+    CheckStarted("hip decode_attention, merge");
+  }
+}
+
+void AttendWhole(const ExecContext& context, const DecodeAttentionArgs& args, View<const bf16, 3> rotated) {
+  const auto& query = std::get<View<const bf16, 3>>(args.query);
+  if (query.shape[0] == 0 || query.shape[1] == 0) return;
+  Params p = ParamsOf(args);
+  p.query = reinterpret_cast<const uint8_t*>(query.data);
+  p.rotated = reinterpret_cast<const uint8_t*>(rotated.data);
+  p.rotated_row = rotated.stride[0] * 2;
+  p.rotated_head = rotated.stride[1] * 2;
+  gpu::SetFirstRow(args, 0, &p);
+  p.of.row_length = args.row_length.data;
+  p.of.most = p.of.splits = 1;
+  Start(p, query.shape[0], static_cast<hipStream_t>(context.stream));
+}
+
+bool HonoursAttendProject(const AttendProjectArgs& args) {
+  const auto* out = std::get_if<View<bf16, 3>>(&args.attend.out);
+  const auto* attended = std::get_if<View<const bf16, 3>>(args.quantize ? &args.quantize->x : nullptr);
+  const void* const read = DataOf(args.project.attn);
+  const bool between = args.quantize ? attended && DataOf(args.quantize->out) == read : true;
+  return out && between && out->data == (attended ? attended->data : read) && HonoursDecodeAttention(args.attend) &&
+         HonoursValueProject(args.project) && SplitsOf(args.attend) > 1 &&
+         Extent(args.attend.query, 0) <= RowsAtOnce(Extent(args.attend.query, 1));
+}
+
+void AttendProject(const ExecContext& context, const AttendProjectArgs& args) {
+  const int64_t rows = Extent(args.attend.query, 0);
+  Params all = ParamsOf(args.attend);
+  if (rows == 0 || all.of.heads == 0) return;
+  all.of.partials = context.SharedScratch<float>(0, DecodeAttentionWorkspace(args.attend, 1).shared / sizeof(float));
+  const Params p = StartPart(args.attend, all, 0, rows, static_cast<hipStream_t>(context.stream));
+  MergeAndProject(context, p.of, args.project, args.quantize ? args.quantize->scale_mode : ScaleMode::kEven);
 }
 
 }  // namespace mxmla::hip

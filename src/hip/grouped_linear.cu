@@ -1,83 +1,33 @@
 #include "hip/grouped_linear.h"
 
-#include <algorithm>
 #include <vector>
 
 #include "gpu/platform.h"
+#include "hip/expert_launch.cuh"
 #include "hip/library.h"
-#include "hip/operand_planes.h"
-#include "hip/product_launch.cuh"
 
 namespace mxmla::hip {
 namespace {
 
-// What differs between experts: bytes from the first one's planes. A pointer that is itself loaded would be one to any
-// memory, LDS too, for the compiler.
-struct Expert {
-  int64_t values;
-  int64_t scales;
-  int64_t first_row;
-};
-
 struct Params {
-  Plane x, w;  // w: the first expert's, with the strides that all share
-  const Expert* experts;
-  const int32_t* expert_begin;  // (expert_count + 1)
-  int64_t expert_begin_step;
-  const int32_t* pairs;
-  int64_t pairs_step;
-  int expert_count, pairs_per_row;
+  Plane x;
+  ExpertPairs grouped;
   void* out;  // (pairs, n)
   int64_t out_row;
   int n, k;
   bool out_float;
 };
 
-// Which expert the wanted one of all experts' sets of kRows pairs belongs to, and its first pair; an expert beyond the
-// last when there are fewer sets. A wave looks at 64 experts at a time.
-struct Chosen {
-  int expert, begin, count;
-};
-template <int kRows>
-__device__ Chosen Choose(const Params& p, int wanted) {
-  const int lane = static_cast<int>(__lane_id());
-  const auto begin_of = [&](int e) { return p.expert_begin[min(e, p.expert_count) * p.expert_begin_step]; };
-  for (int first = 0; first < p.expert_count; first += kWave) {
-    const int begin = begin_of(first + lane), end = begin_of(first + lane + 1);
-    const int sets = (end - begin + kRows - 1) / kRows;
-    int behind = sets;  // sets up to this lane's expert
-#pragma unroll
-    for (int lanes = 1; lanes < kWave; lanes *= 2) {
-      const int other = __shfl_up(behind, static_cast<unsigned>(lanes));
-      if (lane >= lanes) behind += other;
-    }
-    const uint64_t found = __ballot(wanted < behind);
-    if (found != 0) {
-      const int owner = __ffsll(static_cast<long long>(found)) - 1;
-      const int set = wanted - __shfl(behind - sets, owner);
-      const int from = __shfl(begin, owner) + set * kRows;
-      return {first + owner, from, min(kRows, __shfl(end, owner) - from)};
-    }
-    wanted -= __shfl(behind, kWave - 1);
-  }
-  return {p.expert_count, 0, 0};
-}
-
 // A block takes 16 features of one expert for a set of its pairs.
 template <Format kX, Format kW, int kTiles>
-__global__ void __launch_bounds__(kWaves* kWave) GroupedLinearKernel(const Params p) {
+MXMLA_PRODUCT_KERNEL GroupedLinearKernel(const Params p) {
   __shared__ Float4 sums[kWaves][kTiles][kWave];
-  const Chosen chosen = Choose<kTiles * kTile>(p, static_cast<int>(blockIdx.y));
-  if (chosen.expert >= p.expert_count) return;
-  Plane w = p.w;
-  w.values += p.experts[chosen.expert].values;
-  w.scales = static_cast<const uint8_t*>(w.scales) + p.experts[chosen.expert].scales;
-  w.first_row = p.experts[chosen.expert].first_row;
+  const ChosenPairs chosen = ChooseSet<kTiles * kTile>(p.grouped, static_cast<int>(blockIdx.y));
+  if (chosen.expert >= p.grouped.expert_count) return;
+  const Plane w = p.grouped.WeightsOf(chosen.expert);
   const int feature0 = static_cast<int>(blockIdx.x) * kTile, features = min(kTile, p.n - feature0);
-  const auto pair_at = [&](int j) {
-    return int64_t{p.pairs[(chosen.begin + min(j, chosen.count - 1)) * p.pairs_step]};
-  };
-  const auto row_at = [&](int j) { return pair_at(j) / p.pairs_per_row; };
+  const auto pair_at = [&](int j) { return p.grouped.PairAt(chosen.begin + min(j, chosen.count - 1)); };
+  const auto row_at = [&](int j) { return pair_at(j) / p.grouped.pairs_per_row; };
   Float4 sum[kTiles] = {};
   MultiplySteps<kX, kW, kTiles>(p.x, w, feature0, features, row_at, 0, p.k, static_cast<int>(threadIdx.x) / kWave,
                                 kWaves, sum);
@@ -124,11 +74,8 @@ bool HonoursGroupedLinear(const GroupedLinearArgs& args) {
   return FormatsOf(x, args.weights.front()) && Honours(x);
 }
 
-void GroupedLinear(const ExecContext& context, const GroupedLinearArgs& args) {
-  const Activation<2>& x = args.InputOf(args.weights.front());
-  const int64_t pairs = args.pairs.shape[0];
-  Params p{};
-  p.x = PlaneOf(x);
+ExpertPairs ExpertPairsOf(const GroupedLinearArgs& args) {
+  ExpertPairs p{};
   p.w = PlaneOf(args.weights.front());
   p.experts = static_cast<const Expert*>(static_cast<const PlacedExperts*>(args.placed)->table());
   p.expert_count = static_cast<int>(args.weights.size());
@@ -137,21 +84,19 @@ void GroupedLinear(const ExecContext& context, const GroupedLinearArgs& args) {
   p.pairs = args.pairs.data;
   p.pairs_step = args.pairs.stride[0];
   p.pairs_per_row = static_cast<int>(args.pairs_per_row);
+  return p;
+}
+
+void GroupedLinear(const ExecContext& context, const GroupedLinearArgs& args) {
+  Params p{};
+  p.x = PlaneOf(args.InputOf(args.weights.front()));
+  p.grouped = ExpertPairsOf(args);
   p.n = static_cast<int>(RowCount(args.weights.front()));
   p.k = static_cast<int>(ColumnCount(args.weights.front()));
-  std::visit(
-      [&](const auto& out) {
-        p.out = out.data;
-        p.out_row = out.stride[0];
-        p.out_float = std::is_same_v<typename std::decay_t<decltype(out)>::Element, float>;
-      },
-      args.out);
-  if (p.n == 0 || pairs == 0) return;
+  SetRowsOut(args.out, &p);
+  if (p.n == 0 || args.pairs.shape[0] == 0) return;
   const auto stream = static_cast<hipStream_t>(context.stream);
-  // As many tiles as the average of the experts that can have pairs asks for.
-  const int64_t most_chosen = std::min<int64_t>(pairs, p.expert_count);
-  ForProduct(*FormatsOf(x, args.weights.front()), pairs / most_chosen, [&](auto of_x, auto of_w, auto tiles) {
-    const int64_t sets = pairs / (kTile * tiles()) + most_chosen;
+  ForExperts(args, [&](auto of_x, auto of_w, auto tiles, int64_t sets) {
     const dim3 blocks(static_cast<unsigned>((p.n + kTile - 1) / kTile), static_cast<unsigned>(sets));
     GroupedLinearKernel<of_x(), of_w(), tiles()><<<blocks, kWaves * kWave, 0, stream>>>(p);
   });

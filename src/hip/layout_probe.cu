@@ -5,8 +5,6 @@
 namespace mxmla::hip {
 namespace {
 
-typedef float Float16 __attribute__((ext_vector_type(16)));
-
 struct Params {
   const uint32_t *a, *b, *scales_a, *scales_b;
   float* out;

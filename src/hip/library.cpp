@@ -51,6 +51,14 @@ Opened Open() {
   all &= resolve("hipModuleLoadData", &l.module_load_data);
   all &= resolve("hipModuleGetFunction", &l.module_get_function);
   all &= resolve("hipModuleLaunchKernel", &l.module_launch_kernel);
+  all &= resolve("hipStreamBeginCapture", &l.stream_begin_capture);
+  all &= resolve("hipStreamEndCapture", &l.stream_end_capture);
+  all &= resolve("hipGraphInstantiateWithFlags", &l.graph_instantiate);
+  all &= resolve("hipGraphLaunch", &l.graph_launch);
+  all &= resolve("hipGraphGetNodes", &l.graph_get_nodes);
+  all &= resolve("hipGraphNodeGetType", &l.graph_node_get_type);
+  all &= resolve("hipGraphDestroy", &l.graph_destroy);
+  all &= resolve("hipGraphExecDestroy", &l.graph_exec_destroy);
   all &= resolve("hipGetLastError", &l.get_last_error);
   all &= resolve("hipGetErrorString", &l.get_error_string);
   if (!all) return {std::nullopt, why_not};

@@ -33,6 +33,14 @@ struct Library {
   hipError_t (*module_launch_kernel)(hipFunction_t function, unsigned groups_x, unsigned groups_y, unsigned groups_z,
                                      unsigned threads_x, unsigned threads_y, unsigned threads_z, unsigned shared_bytes,
                                      hipStream_t stream, void** arguments, void** extra);
+  hipError_t (*stream_begin_capture)(hipStream_t stream, hipStreamCaptureMode mode);
+  hipError_t (*stream_end_capture)(hipStream_t stream, hipGraph_t* graph);
+  hipError_t (*graph_instantiate)(hipGraphExec_t* exec, hipGraph_t graph, unsigned long long flags);
+  hipError_t (*graph_launch)(hipGraphExec_t exec, hipStream_t stream);
+  hipError_t (*graph_get_nodes)(hipGraph_t graph, hipGraphNode_t* nodes, size_t* count);
+  hipError_t (*graph_node_get_type)(hipGraphNode_t node, hipGraphNodeType* type);
+  hipError_t (*graph_destroy)(hipGraph_t graph);
+  hipError_t (*graph_exec_destroy)(hipGraphExec_t exec);
   hipError_t (*get_last_error)();
   const char* (*get_error_string)(hipError_t status);
 };

@@ -32,6 +32,7 @@ struct Plane {
 typedef int Int4 __attribute__((ext_vector_type(4)));
 typedef int Int8 __attribute__((ext_vector_type(8)));
 typedef float Float4 __attribute__((ext_vector_type(4)));
+typedef float Float16 __attribute__((ext_vector_type(16)));
 typedef __bf16 Halves2 __attribute__((ext_vector_type(2)));
 typedef __bf16 Halves8 __attribute__((ext_vector_type(8)));
 
@@ -43,15 +44,18 @@ struct Fragment {
   uint32_t scale;  // MXFP4: the block's E8M0
 
   // Elements k .. k + 31 of a row of `values`, as far as they are below `last`; the others are 0. `last` is a multiple
-  // of as many elements as 16 bytes hold.
+  // of as many elements as 16 bytes hold. kWhole: all of them are.
+  template <bool kWhole = false>
   __device__ __forceinline__ void Load(const uint8_t* values, const uint8_t* scales, int k, int last) {
     constexpr int kOfPiece = kOfLane * 4 / kWords;
 #pragma unroll
     for (int piece = 0; piece < kWords / 4; ++piece) {
       const int at = k + piece * kOfPiece;
-      word[piece] = at < last ? reinterpret_cast<const Int4*>(values)[at / kOfPiece] : Int4{};
+      word[piece] = kWhole || at < last ? reinterpret_cast<const Int4*>(values)[at / kOfPiece] : Int4{};
     }
-    if constexpr (kFormat == Format::kMxfp4) scale = k < last ? scales[k / static_cast<int>(kMxBlock)] : 127u;
+    if constexpr (kFormat == Format::kMxfp4) {
+      scale = kWhole || k < last ? scales[k / static_cast<int>(kMxBlock)] : 127u;
+    }
   }
 
   // Elements 8 s to 8 s + 7 as bf16: exactly, but for FP8 without its scale.
@@ -134,44 +138,114 @@ struct RowOf {
         scales(static_cast<const uint8_t*>(plane.scales) + row * plane.scale_row + head * plane.scale_head) {}
 };
 
-// Steps first, first + stride, ... of k elements of one tile of weights by kTiles tiles of rows. `weight_row` is the
-// tensor's row of feature 0 of the tile, of which `features` count; row_at(j) is the row of x, of head `head`, that is
+// The rows of activations that a lane multiplies, one a tile: row_at(j) is the row of `plane`, of head `head`, that is
 // the j-th of the tiles' rows.
+template <Format kX, int kTiles>
+struct PlaneRows {
+  const Plane& plane;
+  int head;
+  int64_t row[kTiles];
+
+  template <class RowAt>
+  __device__ __forceinline__ PlaneRows(const Plane& of_rows, const RowAt& row_at, int of_head)
+      : plane(of_rows), head(of_head) {
+    const int i = static_cast<int>(__lane_id()) % kTile;
+#pragma unroll
+    for (int t = 0; t < kTiles; ++t) row[t] = row_at(t * kTile + i);
+  }
+  template <bool kWhole>
+  __device__ __forceinline__ void Load(int t, int k, int last, Fragment<kX>* to) const {
+    const RowOf of_tile(plane, row[t], head);
+    to->template Load<kWhole>(of_tile.values, of_tile.scales, k, last);
+  }
+  // Of a step of 128, FP8 alone.
+  __device__ __forceinline__ float Scale(int t, int step) const {
+    return static_cast<const float*>(
+        plane.scales)[row[t] * plane.scale_row + head * plane.scale_head + step * plane.scale_column];
+  }
+};
+
+// What a lane has of a step of one tile of weights; kWhole: all of its elements are below k.
+template <Format kW>
+struct StepWeights {
+  Fragment<kW> fragment;
+  Float4 scale;  // FP8: of the lane's four features
+
+  template <bool kWhole>
+  __device__ __forceinline__ void Load(const Plane& weights, const RowOf& row, int64_t weight_row, int features, int k0,
+                                       int k) {
+    const int g = static_cast<int>(__lane_id()) / kTile;
+    fragment.template Load<kWhole>(row.values, row.scales, k0 + g * kOfLane, k);
+    if constexpr (kW == Format::kFp8) {
+      const auto* scales = static_cast<const float*>(weights.scales);
+#pragma unroll
+      for (int r = 0; r < 4; ++r) {
+        const int64_t block = (weights.first_row + weight_row + min(4 * g + r, features - 1)) / kFp8Block;
+        scale[r] = scales[block * weights.scale_row + k0 / kStep * weights.scale_column];
+      }
+    }
+  }
+};
+
+// And of one tile of rows.
+template <Format kX>
+struct StepRow {
+  Fragment<kX> fragment;
+  float scale = 1;  // FP8
+
+  template <bool kWhole, class Rows>
+  __device__ __forceinline__ void Load(const Rows& rows, int t, int k0, int k) {
+    const int g = static_cast<int>(__lane_id()) / kTile;
+    rows.template Load<kWhole>(t, k0 + g * kOfLane, k, &fragment);
+    if constexpr (kX == Format::kFp8) scale = rows.Scale(t, k0 / kStep);
+  }
+};
+
+// Steps first, first + stride, ... of k elements of one tile of weights by kTiles tiles of rows. `weight_row` is the
+// tensor's row of feature 0 of the tile, of which `features` count. Of a single tile of rows, the loads of a few steps
+// fly together: as many as about 40 registers hold.
+template <Format kX, Format kW, int kTiles, class Rows>
+__device__ __forceinline__ void MultiplyRows(const Rows& rows, const Plane& w, int64_t weight_row, int features, int k,
+                                             int first, int stride, Float4 (&sum)[kTiles]) {
+  constexpr int kWords = Fragment<kW>::kWords + Fragment<kX>::kWords;
+  constexpr int kAhead = kTiles > 1 ? 1 : kWords <= 8 ? 4 : kWords <= 20 ? 2 : 1;
+  const RowOf row(w, weight_row + min(static_cast<int>(__lane_id()) % kTile, features - 1), 0);
+  const int apart = stride * kStep;
+  int k0 = first * kStep;
+  if constexpr (kAhead > 1) {
+    for (; k0 + (kAhead - 1) * apart + kStep <= k; k0 += kAhead * apart) {
+      StepWeights<kW> weights[kAhead];
+      StepRow<kX> x[kAhead];
+#pragma unroll
+      for (int a = 0; a < kAhead; ++a) {
+        weights[a].template Load<true>(w, row, weight_row, features, k0 + a * apart, k);
+        x[a].template Load<true>(rows, 0, k0 + a * apart, k);
+      }
+#pragma unroll
+      for (int a = 0; a < kAhead; ++a) {
+        sum[0] = MultiplyStep<kX, kW>(x[a].fragment, weights[a].fragment, sum[0], weights[a].scale, x[a].scale);
+      }
+    }
+  }
+  for (; k0 < k; k0 += apart) {
+    StepWeights<kW> weights;
+    weights.template Load<false>(w, row, weight_row, features, k0, k);
+#pragma unroll
+    for (int t = 0; t < kTiles; ++t) {
+      StepRow<kX> x;
+      x.template Load<false>(rows, t, k0, k);
+      sum[t] = MultiplyStep<kX, kW>(x.fragment, weights.fragment, sum[t], weights.scale, x.scale);
+    }
+  }
+}
+
+// Of rows of a plane.
 template <Format kX, Format kW, int kTiles, class RowAt>
 __device__ __forceinline__ void MultiplySteps(const Plane& x, const Plane& w, int64_t weight_row, int features,
                                               const RowAt& row_at, int head, int k, int first, int stride,
                                               Float4 (&sum)[kTiles]) {
-  const int lane = static_cast<int>(__lane_id()), i = lane % kTile, g = lane / kTile;
-  const RowOf weights(w, weight_row + min(i, features - 1), 0);
-  int64_t row_of[kTiles];
-#pragma unroll
-  for (int t = 0; t < kTiles; ++t) row_of[t] = row_at(t * kTile + i);
-  const auto* weight_scales = static_cast<const float*>(w.scales);
-  for (int k0 = first * kStep; k0 < k; k0 += stride * kStep) {
-    Fragment<kW> of_w;
-    of_w.Load(weights.values, weights.scales, k0 + g * kOfLane, k);
-    Float4 scale_w{};
-    if constexpr (kW == Format::kFp8) {
-#pragma unroll
-      for (int r = 0; r < 4; ++r) {
-        const int64_t block = (w.first_row + weight_row + min(4 * g + r, features - 1)) / kFp8Block;
-        scale_w[r] = weight_scales[block * w.scale_row + k0 / kStep * w.scale_column];
-      }
-    }
-#pragma unroll
-    for (int t = 0; t < kTiles; ++t) {
-      const int64_t row = row_of[t];
-      const RowOf activations(x, row, head);
-      Fragment<kX> of_x;
-      of_x.Load(activations.values, activations.scales, k0 + g * kOfLane, k);
-      float scale_x = 1;
-      if constexpr (kX == Format::kFp8) {
-        scale_x =
-            static_cast<const float*>(x.scales)[row * x.scale_row + head * x.scale_head + k0 / kStep * x.scale_column];
-      }
-      sum[t] = MultiplyStep<kX, kW>(of_x, of_w, sum[t], scale_w, scale_x);
-    }
-  }
+  const PlaneRows<kX, kTiles> rows(x, row_at, head);
+  MultiplyRows<kX, kW, kTiles>(rows, w, weight_row, features, k, first, stride, sum);
 }
 
 }  // namespace mxmla::hip

@@ -21,6 +21,20 @@ template <int Rank>
 bool Honours(const Activation<Rank>& x);
 bool Honours(const LinearWeight& w);
 
+// Where the values of an input or output begin.
+template <class... Views>
+const void* DataOf(const std::variant<Views...>& any) {
+  return std::visit(
+      [](const auto& view) -> const void* {
+        if constexpr (requires { view.values; }) {
+          return view.values.data;
+        } else {
+          return view.data;
+        }
+      },
+      any);
+}
+
 template <int Rank>
 Plane PlaneOf(const Activation<Rank>& x);
 Plane PlaneOf(const LinearWeight& w);

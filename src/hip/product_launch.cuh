@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "core/error.h"
+#include "gpu/kernel_params.h"
 #include "hip/operand_planes.h"
 
 namespace mxmla::hip {
@@ -14,6 +15,9 @@ inline void CheckStarted(std::string_view kernel) {
   const hipError_t status = hipGetLastError();
   if (status != hipSuccess) Fail(ErrorCode::kDevice, std::string(kernel), "a launch", hipGetErrorString(status));
 }
+
+using gpu::SetHeadsOut;
+using gpu::SetRowsOut;
 
 // Calls body(x format, w format, tiles of rows) with constants. Weights are read once for up to 64 rows.
 template <class Body>
@@ -30,10 +34,30 @@ void ForProduct(ProductFormats formats, int64_t rows, const Body& body) {
   if (formats.x == Format::kFp8) return with_tiles(Fp8{}, Fp8{});
   if (formats.w == Format::kMxfp4) return with_tiles(Bf16{}, Mx{});
   if (formats.w == Format::kFp8) return with_tiles(Bf16{}, Fp8{});
-  return with_tiles(Bf16{}, Bf16{});
+  with_tiles(Bf16{}, Bf16{});
+}
+
+// Calls body(w format) with a constant.
+template <class Body>
+void ForWeights(Format w, const Body& body) {
+  if (w == Format::kMxfp4) return body(std::integral_constant<Format, Format::kMxfp4>{});
+  if (w == Format::kFp8) return body(std::integral_constant<Format, Format::kFp8>{});
+  body(std::integral_constant<Format, Format::kBf16>{});
 }
 
 inline constexpr int kWaves = 4;  // of a block
+
+// A kernel of such blocks; registers for four waves a SIMD.
+#define MXMLA_PRODUCT_KERNEL __global__ void __launch_bounds__(kWaves* kWave) __attribute__((amdgpu_waves_per_eu(4)))
+
+// What a block's waves have of tile t, added in the waves' order.
+template <int kTiles>
+__device__ __forceinline__ Float4 SumOfWaves(const Float4 (&sums)[kWaves][kTiles][kWave], int t, int lane) {
+  Float4 all = sums[0][t][lane];
+#pragma unroll
+  for (int from = 1; from < kWaves; ++from) all += sums[from][t][lane];
+  return all;
+}
 
 // Adds the sums of a block's waves in the waves' order, and gives each of them to store(row of the tiles, first of four
 // features, sums) in one lane.
@@ -45,10 +69,7 @@ __device__ __forceinline__ void AddWaves(Float4 (&sums)[kWaves][kTiles][kWave], 
   for (int t = 0; t < kTiles; ++t) sums[wave][t][lane] = of_wave[t];
   __syncthreads();
   for (int t = wave; t < kTiles; t += kWaves) {
-    Float4 all = sums[0][t][lane];
-#pragma unroll
-    for (int from = 1; from < kWaves; ++from) all += sums[from][t][lane];
-    store(t * kTile + lane % kTile, lane / kTile * 4, all);
+    store(t * kTile + lane % kTile, lane / kTile * 4, SumOfWaves(sums, t, lane));
   }
 }
 

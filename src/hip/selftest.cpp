@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <random>
@@ -11,8 +10,7 @@
 
 #include "hip/layout_probe.h"
 #include "hip/library.h"
-#include "ops/linear.h"
-#include "ref/backend.h"
+#include "hip/selftest_case.h"
 
 namespace mxmla::hip {
 namespace {
@@ -157,10 +155,11 @@ class Reporter {
  public:
   explicit Reporter(const std::function<void(const Finding&)>& report) : report_(report) {}
 
-  void Say(const std::string& name, const std::string& wrong, double seconds = 0) {
-    all_ = all_ && wrong.empty();
-    report_({name, wrong.empty(), wrong, seconds});
+  void Say(const Finding& finding) {
+    all_ = all_ && finding.holds;
+    report_(finding);
   }
+  void Say(const std::string& name, const std::string& wrong) { Say(Finding{name, wrong.empty(), wrong}); }
   bool all() const { return all_; }
 
  private:
@@ -211,90 +210,12 @@ void ProbeLayouts(hipStream_t stream, Reporter& reporter) {
   }
 }
 
-// --- products ---
-
-struct Operands {
-  Shared<bf16> half;
-  Shared<e2m1x2> codes;
-  Shared<e8m0> block_scales;
-  Shared<e4m3> fp8;
-  Shared<float> square_scales;
-  int64_t rows, k;
-
-  Operands(std::mt19937& rng, int64_t of_rows, int64_t of_k)
-      : half(of_rows * of_k),
-        codes(of_rows * of_k / 2),
-        block_scales(of_rows * of_k / 32),
-        fp8(of_rows * of_k),
-        square_scales((of_rows + 127) / 128 * (of_k / 128)),
-        rows(of_rows),
-        k(of_k) {
-    std::uniform_real_distribution<float> uniform(-1, 1);
-    for (int64_t i = 0; i < half.size(); ++i) half[i] = bf16::FromFloat(uniform(rng));
-    for (int64_t i = 0; i < codes.size(); ++i) codes[i].bits = static_cast<uint8_t>(rng());
-    for (int64_t i = 0; i < block_scales.size(); ++i) block_scales[i].bits = static_cast<uint8_t>(118 + rng() % 8);
-    for (int64_t i = 0; i < fp8.size(); ++i) fp8[i] = e4m3::FromFloat(100 * uniform(rng));
-    for (int64_t i = 0; i < square_scales.size(); ++i) square_scales[i] = 0.01f + 0.001f * static_cast<float>(i % 7);
-  }
-
-  View<const bf16, 2> Half() const { return View<const bf16, 2>::Contiguous(half.data(), {rows, k}); }
-  Mxfp4<const e2m1x2, 2> Mx() const {
-    return {View<const e2m1x2, 2>::Contiguous(codes.data(), {rows, k / 2}),
-            View<const e8m0, 2>::Contiguous(block_scales.data(), {rows, k / 32})};
-  }
-  Fp8Block Fp8() const {
-    return {View<const e4m3, 2>::Contiguous(fp8.data(), {rows, k}),
-            View<const float, 2>::Contiguous(square_scales.data(), {(rows + 127) / 128, k / 128}), 0};
-  }
-};
-
-void CheckProducts(Backend& backend, Reporter& reporter) {
-  std::mt19937 rng(1);
-  const int64_t rows = 21, n = 200, k = 1536;
-  const Operands x(rng, rows, k), w(rng, n, k);
-  const struct {
-    const char* name;
-    Activation<2> x;
-    LinearWeight w;
-  } kCases[] = {{"bf16 x BF16", x.Half(), w.Half()},
-                {"bf16 x FP8 block", x.Half(), w.Fp8()},
-                {"bf16 x MXFP4", x.Half(), w.Mx()},
-                {"MXFP4 x MXFP4", x.Mx(), w.Mx()}};
-  for (const auto& one : kCases) {
-    const Shared<float> expected(rows * n), found(rows * n);
-    const auto out = [&](const Shared<float>& to) {
-      return FloatOutput<2>(View<float, 2>::Contiguous(to.data(), {rows, n}));
-    };
-    ExecContext on_host;
-    on_host.kernels = &RefKernels();
-    on_host.pool = &backend.pool();
-    Linear(on_host, {one.x, one.w, out(expected)});
-    double best = 1e30;
-    for (int run = 0; run < 5; ++run) {
-      const auto begin = std::chrono::steady_clock::now();
-      Linear(backend.Context(), {one.x, one.w, out(found)});
-      Check(Hip().stream_synchronize(static_cast<hipStream_t>(backend.Context().stream)), "selftest",
-            "kernels that end");
-      best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
-    }
-    std::string wrong;
-    float largest = 0;
-    for (int64_t i = 0; i < rows * n; ++i) largest = std::max(largest, std::fabs(expected[i]));
-    for (int64_t i = 0; i < rows * n && wrong.empty(); ++i) {
-      if (!(std::fabs(found[i] - expected[i]) <= 1e-5f * largest)) {
-        wrong = fmt::format("row {}, column {}: expected {}, found {}", i / n, i % n, expected[i], found[i]);
-      }
-    }
-    reporter.Say(fmt::format("linear {}, {} x {} x {}", one.name, rows, n, k), wrong, best);
-  }
-}
-
 }  // namespace
 
 bool SelfTest(Backend& backend, const std::function<void(const Finding&)>& report) {
   Reporter reporter(report);
   ProbeLayouts(static_cast<hipStream_t>(backend.Context().stream), reporter);
-  CheckProducts(backend, reporter);
+  CheckOps(backend, [&](const Finding& finding) { reporter.Say(finding); });
   return reporter.all();
 }
 

@@ -1,8 +1,11 @@
 #include "hip/value_project.h"
 
-#include "gpu/platform.h"
-#include "gpu/quantized_rows.cuh"
+#include <algorithm>
+
+#include "hip/attention_splits.cuh"
 #include "hip/product_launch.cuh"
+#include "hip/quantized_store.cuh"
+#include "hip/shared_rows.cuh"
 
 namespace mxmla::hip {
 namespace {
@@ -19,81 +22,32 @@ struct Params {
   int64_t head_stride, head_offset;
   int head_rows, rows, k;
   Out kind;
-  void* out;  // F32, BF16: element (r, h, c) at r * out_row + h * out_head + c; else codes of (rows, heads * head_rows)
+  void* out;  // F32, BF16: element (r, h, c) at r * out_row + h * out_head + c
   int64_t out_row, out_head;
-  void* scales;
-  int64_t scale_row, scale_column;
-  ScaleMode mode;
+  gpu::QuantizedPlane quantized;  // (rows, heads * head_rows): columns are counted over all heads
+  const int32_t* row_end;         // null, or where the number of rows lies that are computed
 };
 
-__device__ __forceinline__ float RoundToBf16(float value) { return bf16::FromFloat(value).ToFloat(); }
+// Where a block works: kTiles * 16 rows and 128 features of a head, a wave 32 of them and all of k.
+struct Place {
+  int wave, lane, head, row0, rows;
+  int column0;  // of the head
 
-__device__ __forceinline__ uint32_t Largest(uint32_t a, uint32_t b) { return a > b ? a : b; }
+  __device__ __forceinline__ Place(const Params& p, int rows_of_block)
+      : wave(static_cast<int>(threadIdx.x) / kWave),
+        lane(static_cast<int>(threadIdx.x) % kWave),
+        head(static_cast<int>(blockIdx.z)),
+        row0(static_cast<int>(blockIdx.y) * rows_of_block),
+        rows(min(rows_of_block, (p.row_end ? min(p.rows, *p.row_end) : p.rows) - row0)),
+        column0(static_cast<int>(blockIdx.x) * kOfBlock + wave * kOfWave) {}
+};
 
-// A wave's features of 16 rows, two tiles of them: lane (g, i) has features 16 t + 4 g + r of row i. Blocks of 32 are a
-// row's eight values in each of the four lanes of its column.
-__device__ __forceinline__ uint32_t LargestOfBlock(const Float4 (&value)[kTilesOfWave]) {
-  uint32_t largest = 0;
-#pragma unroll
-  for (const Float4& four : value) {
-#pragma unroll
-    for (int r = 0; r < 4; ++r) largest = Largest(largest, gpu::MagnitudeBits(four[r]));
-  }
-  largest = Largest(largest, __shfl_xor(largest, 16));
-  return Largest(largest, __shfl_xor(largest, 32));
-}
-
-// Columns of a row are counted over all heads: j is the wave's first.
-__device__ __forceinline__ void StoreMxfp4(const Params& p, int64_t row, bool there, int64_t j, int g,
-                                           const Float4 (&value)[kTilesOfWave]) {
-  const uint32_t largest = LargestOfBlock(value);
-  const uint32_t scale = gpu::Mxfp4ScaleBits(largest, p.mode);
-  const float inverse = gpu::Mxfp4Inverse(scale);
-  const bool coded = largest != 0 && scale != e8m0::kNan;
-  uint8_t* const codes = static_cast<uint8_t*>(p.out) + row * p.out_row + j / 2;
-#pragma unroll
-  for (int t = 0; t < kTilesOfWave; ++t) {
-    uint32_t packed = 0;
-#pragma unroll
-    for (int r = 0; r < 4; ++r) packed |= (coded ? gpu::E2m1Code(value[t][r] * inverse) : 0u) << (4 * r);
-    uint8_t* const to = codes + t * kTile / 2 + g * 2;
-    if (!there) continue;
-    to[0] = static_cast<uint8_t>(packed);
-    to[1] = static_cast<uint8_t>(packed >> 8);
-  }
-  if (there && g == 0) {
-    static_cast<uint8_t*>(p.scales)[row * p.scale_row + j / kMxBlock] = static_cast<uint8_t>(scale);
-  }
-}
-
-__device__ __forceinline__ void StoreFp8(const Params& p, int64_t row, bool there, int64_t j, int g, uint32_t largest,
-                                         bool first_wave, const Float4 (&value)[kTilesOfWave]) {
-  if (!there) return;
-  const bool poisoned = largest >= 0x7f800000u;
-  const float scale = poisoned ? 1.0f : gpu::Fp8GroupScale(largest, p.mode);
-  uint8_t* const codes = static_cast<uint8_t*>(p.out) + row * p.out_row + j;
-#pragma unroll
-  for (int t = 0; t < kTilesOfWave; ++t) {
-#pragma unroll
-    for (int r = 0; r < 4; ++r) {
-      codes[t * kTile + 4 * g + r] = e4m3::FromFloat(poisoned ? value[t][r] : value[t][r] / scale).bits;
-    }
-  }
-  if (first_wave && g == 0) {
-    static_cast<float*>(p.scales)[row * p.scale_row + j / kFp8Group * p.scale_column] =
-        poisoned ? __uint_as_float(0x7fc00000u) : scale;
-  }
-}
-
-// A block takes kTiles * 16 rows and 128 features of a head, a wave 32 of them and all of k.
-template <Format kX, Format kW, int kTiles>
-__global__ void __launch_bounds__(kWaves* kWave) ValueProjectKernel(const Params p) {
+// `x` gives the block's rows.
+template <Format kX, Format kW, int kTiles, class Rows>
+__device__ __forceinline__ void Project(const Params& p, const Place& at, const Rows& x) {
   __shared__ uint32_t largest[kWaves][kTiles][kTile];
-  const int wave = static_cast<int>(threadIdx.x) / kWave, lane = static_cast<int>(threadIdx.x) % kWave;
-  const int g = lane / kTile, i = lane % kTile;
-  const int head = static_cast<int>(blockIdx.z), row0 = static_cast<int>(blockIdx.y) * kTiles * kTile;
-  const int column0 = static_cast<int>(blockIdx.x) * kOfBlock + wave * kOfWave;  // of the head
-  const int rows = min(kTiles * kTile, p.rows - row0);
+  const int wave = at.wave, g = at.lane / kTile, i = at.lane % kTile;
+  const int head = at.head, row0 = at.row0, rows = at.rows, column0 = at.column0;
   const bool works = column0 < p.head_rows;  // whole waves
   Float4 value[kTiles][kTilesOfWave];
   if (works) {
@@ -101,8 +55,7 @@ __global__ void __launch_bounds__(kWaves* kWave) ValueProjectKernel(const Params
     for (int half = 0; half < kTilesOfWave; ++half) {
       const int64_t weight_row = head * p.head_stride + p.head_offset + column0 + half * kTile;
       Float4 sum[kTiles] = {};
-      const auto row_at = [&](int j) { return int64_t{row0} + min(j, rows - 1); };
-      MultiplySteps<kX, kW, kTiles>(p.x, p.w, weight_row, kTile, row_at, head, p.k, 0, 1, sum);
+      MultiplyRows<kX, kW, kTiles>(x, p.w, weight_row, kTile, p.k, 0, 1, sum);
 #pragma unroll
       for (int t = 0; t < kTiles; ++t) value[t][half] = sum[t];
     }
@@ -128,7 +81,7 @@ __global__ void __launch_bounds__(kWaves* kWave) ValueProjectKernel(const Params
 #pragma unroll
       for (Float4& four : value[t]) {
 #pragma unroll
-        for (int r = 0; r < 4; ++r) four[r] = RoundToBf16(four[r]);
+        for (int r = 0; r < 4; ++r) four[r] = gpu::RoundToHalf(four[r]);
       }
     }
   }
@@ -138,13 +91,13 @@ __global__ void __launch_bounds__(kWaves* kWave) ValueProjectKernel(const Params
 #pragma unroll
     for (int t = 0; t < kTiles; ++t) {
       const int row = t * kTile + i;
-      StoreMxfp4(p, int64_t{row0} + row, row < rows, j, g, value[t]);
+      StoreMxfp4(p.quantized, int64_t{row0} + row, row < rows, j, value[t]);
     }
     return;
   }
 #pragma unroll
   for (int t = 0; t < kTiles; ++t) {
-    const uint32_t of_wave = LargestOfBlock(value[t]);
+    const uint32_t of_wave = LargestOfRow(value[t]);
     if (g == 0) largest[wave][t][i] = of_wave;
   }
   __syncthreads();
@@ -153,9 +106,33 @@ __global__ void __launch_bounds__(kWaves* kWave) ValueProjectKernel(const Params
     const int row = t * kTile + i;
     uint32_t of_group = 0;
 #pragma unroll
-    for (int from = 0; from < kWaves; ++from) of_group = Largest(of_group, largest[from][t][i]);
-    StoreFp8(p, int64_t{row0} + row, row < rows, j, g, of_group, wave == 0, value[t]);
+    for (int from = 0; from < kWaves; ++from) of_group = max(of_group, largest[from][t][i]);
+    if (row < rows) StoreFp8(p.quantized, int64_t{row0} + row, j, of_group, wave == 0, value[t]);
   }
+}
+
+template <Format kX, Format kW, int kTiles>
+MXMLA_PRODUCT_KERNEL ValueProjectKernel(const Params p) {
+  const Place at(p, kTiles * kTile);
+  if (at.rows <= 0) return;
+  const auto row_at = [&](int j) { return int64_t{at.row0} + min(j, at.rows - 1); };
+  Project<kX, kW, kTiles>(p, at, PlaneRows<kX, kTiles>(p.x, row_at, at.head));
+}
+
+// The rows are merged into LDS, a wave a row, and quantised there where the product takes them so.
+template <Format kX, Format kW, int kTiles>
+MXMLA_PRODUCT_KERNEL MergeAndProjectKernel(const Params p, const AttentionSplits splits, const ScaleMode mode) {
+  constexpr SharedLayout<kX> kLayout{kLatents, kTiles * kTile};
+  __shared__ __align__(16) uint8_t merged[kLayout.Bytes()];
+  const Place at(p, kTiles * kTile);
+  const int latent = at.lane * gpu::kPiece;
+  for (int r = at.wave; r < at.rows; r += kWaves) {
+    float value[gpu::kPiece];
+    splits.Merge(at.row0 + r, at.head, latent, value);
+    kLayout.Store(merged, r, latent, gpu::kPiece, mode, value);
+  }
+  __syncthreads();
+  Project<kX, kW, kTiles>(p, at, SharedRows<kX, kTiles>{merged, kLayout, at.rows});
 }
 
 void SetOut(Params& p, const FloatOutput<3>& any) {
@@ -168,17 +145,13 @@ void SetOut(Params& p, const FloatOutput<3>& any) {
       },
       any);
 }
-void SetOut(Params& p, int64_t heads, const ActivationOutput<2>& any) {
+void SetOut(Params& p, int64_t heads, ScaleMode mode, const ActivationOutput<2>& any) {
   std::visit(
       [&](const auto& out) {
         using V = std::decay_t<decltype(out)>;
         if constexpr (requires { out.values; }) {
           p.kind = std::is_same_v<V, Mxfp4<e2m1x2, 2>> ? Out::kMxfp4 : Out::kFp8;
-          p.out = out.values.data;
-          p.out_row = out.values.stride[0];
-          p.scales = out.scales.data;
-          p.scale_row = out.scales.stride[0];
-          p.scale_column = out.scales.stride[1];
+          p.quantized = gpu::QuantizedPlaneOf(out, mode);
         } else {
           SetOut(p, FloatOutput<3>(out.Split(1, heads, p.head_rows)));
         }
@@ -199,7 +172,9 @@ bool HonoursValueProject(const ValueProjectArgs& args) {
          args.w_vc.head_rows % columns == 0;
 }
 
-void ValueProject(const ExecContext& context, const ValueProjectArgs& args) {
+namespace {
+
+Params ParamsOf(const ValueProjectArgs& args) {
   Params p{};
   p.x = PlaneOf(args.attn);
   p.w = PlaneOf(args.w_vc.tensor);
@@ -208,25 +183,50 @@ void ValueProject(const ExecContext& context, const ValueProjectArgs& args) {
   p.head_rows = static_cast<int>(args.w_vc.head_rows);
   p.rows = static_cast<int>(Extent(args.attn, 0));
   p.k = static_cast<int>(Extent(args.attn, 2));
-  p.mode = args.scale_mode;
   std::visit(
       [&](const auto& out) {
         if constexpr (std::is_same_v<std::decay_t<decltype(out)>, FloatOutput<3>>) {
           SetOut(p, out);
         } else {
-          SetOut(p, args.w_vc.heads, out);
+          SetOut(p, args.w_vc.heads, args.scale_mode, out);
         }
       },
       args.out);
-  if (p.rows == 0 || p.head_rows == 0 || args.w_vc.heads == 0) return;
+  return p;
+}
+
+dim3 BlocksOf(const Params& p, int64_t heads, int tiles) {
+  return {static_cast<unsigned>((p.head_rows + kOfBlock - 1) / kOfBlock),
+          static_cast<unsigned>((p.rows + kTile * tiles - 1) / (kTile * tiles)), static_cast<unsigned>(heads)};
+}
+
+}  // namespace
+
+void ValueProject(const ExecContext& context, const ValueProjectArgs& args) { ProjectRows(context, args, nullptr); }
+
+void ProjectRows(const ExecContext& context, const ValueProjectArgs& args, const int32_t* row_end) {
+  Params p = ParamsOf(args);
+  p.row_end = row_end;
+  const int64_t heads = args.w_vc.heads;
+  if (p.rows == 0 || p.head_rows == 0 || heads == 0) return;
   const auto stream = static_cast<hipStream_t>(context.stream);
   ForProduct(*FormatsOf(args.attn, args.w_vc.tensor), p.rows, [&](auto x, auto w, auto tiles) {
-    const dim3 blocks(static_cast<unsigned>((p.head_rows + kOfBlock - 1) / kOfBlock),
-                      static_cast<unsigned>((p.rows + kTile * tiles() - 1) / (kTile * tiles())),
-                      static_cast<unsigned>(args.w_vc.heads));
-    ValueProjectKernel<x(), w(), tiles()><<<blocks, kWaves * kWave, 0, stream>>>(p);
+    ValueProjectKernel<x(), w(), tiles()><<<BlocksOf(p, heads, tiles()), kWaves * kWave, 0, stream>>>(p);
   });
   CheckStarted("hip value_project");
+}
+
+void MergeAndProject(const ExecContext& context, const AttentionSplits& splits, const ValueProjectArgs& args,
+                     ScaleMode mode) {
+  const Params p = ParamsOf(args);
+  const int64_t heads = args.w_vc.heads;
+  if (p.rows == 0 || p.head_rows == 0 || heads == 0) return;
+  const auto stream = static_cast<hipStream_t>(context.stream);
+  ForProduct(*FormatsOf(args.attn, args.w_vc.tensor), p.rows, [&](auto x, auto w, auto tiles) {
+    constexpr int kTiles = std::min(tiles(), 2);  // of rows that LDS holds
+    MergeAndProjectKernel<x(), w(), kTiles><<<BlocksOf(p, heads, kTiles), kWaves * kWave, 0, stream>>>(p, splits, mode);
+  });
+  CheckStarted("hip value_project, merging");
 }
 
 }  // namespace mxmla::hip

@@ -229,6 +229,18 @@ class Attention {
     return rope;
   }
 
+  // What `weight` multiplies of x (rows, heads, n): x itself, or `quantized`, which the quantisation that is returned
+  // writes.
+  std::optional<QuantizeArgs> QuantizeFor(const LinearWeight& weight, const FloatOutput<3>& x,
+                                          const QuantizedBuffer& quantized, int64_t rows, Activation<3>* input) const {
+    *input = AsActivation(x);
+    if (!TakesQuantized(step_.options, weight)) return std::nullopt;
+    const int64_t heads = c_.num_attention_heads;
+    const QuantizedOutput<3> out = SplitRows(b_.Quantized(quantized, rows * heads), rows, heads);
+    *input = AsActivation(out);
+    return QuantizeArgs{AsInput(x), out, b_.scale_mode()};
+  }
+
   // 5 to 8 for the rows that attend in the latent space.
   void AttendAbsorbed() {
     const int64_t rows = step_.shape.absorbed_rows;
@@ -238,21 +250,17 @@ class Attention {
 
     QueryAbsorbArgs absorb;
     const FloatOutput<3> q_nope = Slice(Slice(QueryHeads(), 0, 0, rows), 2, 0, c_.qk_nope_head_dim);
-    if (TakesQuantized(step_.options, absorbed_.w_kc.tensor)) {
-      const QuantizedOutput<3> quantized = SplitRows(b_.Quantized(b_.q_nope_quantized, rows * heads), rows, heads);
-      Quantize(context_, {AsInput(q_nope), quantized, b_.scale_mode()});
-      absorb.q_nope = AsActivation(quantized);
-    } else {
-      absorb.q_nope = AsActivation(q_nope);
-    }
+    const std::optional<QuantizeArgs> quantize =
+        QuantizeFor(absorbed_.w_kc.tensor, q_nope, b_.q_nope_quantized, rows, &absorb.q_nope);
     absorb.w_kc = absorbed_.w_kc;
     absorb.output_major = absorbed_.w_kc_output_major;
     absorb.out = Slice(query, 2, 0, c_.kv_lora_rank);
     const RopeArgs rope = QueryRope(0, rows, Slice(query, 2, c_.kv_lora_rank, c_.qk_rope_head_dim));
     if (rows == rows_) {
       const CacheRow cache = CacheArgs();
-      LatentQuery(context_, {cache.latent, cache.key, absorb, rope});
+      LatentQuery(context_, {cache.latent, cache.key, absorb, rope, quantize});
     } else {
+      if (quantize) Quantize(context_, *quantize);
       QueryAbsorb(context_, absorb);
       Rope(context_, rope);
     }
@@ -276,18 +284,11 @@ class Attention {
     const int64_t heads = c_.num_attention_heads;
     const bool quantized = TakesQuantized(step_.options, layer_.o_proj);
     ValueProjectArgs project;
-    const bool quantizes = TakesQuantized(step_.options, absorbed_.w_vc.tensor);
-    if (quantizes) {
-      DecodeAttention(context_, attend);
-      const QuantizedOutput<3> input = SplitRows(b_.Quantized(b_.attention_quantized, rows * heads), rows, heads);
-      Quantize(context_, {AsInput(attended), input, b_.scale_mode()});
-      project.attn = AsActivation(input);
-    } else {
-      project.attn = AsActivation(attended);
-    }
+    const std::optional<QuantizeArgs> quantize =
+        QuantizeFor(absorbed_.w_vc.tensor, attended, b_.attention_quantized, rows, &project.attn);
     project.w_vc = absorbed_.w_vc;
     project.scale_mode = b_.scale_mode();
-    const auto run = [&] { quantizes ? ValueProject(context_, project) : AttendProject(context_, {attend, project}); };
+    const auto run = [&] { AttendProject(context_, {attend, project, quantize}); };
 
     const FloatOutput<2> flat = b_.Plain(b_.values, rows);
     const FloatOutput<3> token_major = Split(flat, 1, heads, c_.v_head_dim);

@@ -129,23 +129,18 @@ class Mlp {
     silu.up = AsInput(Slice(gate_up, 1, width, width));
     silu.scale_mode = b_.scale_mode();
     std::optional<Activation<2>> plain_out, quantized_out;
-    if (formats.plain) {
-      silu.out = AsDestination(b_.Plain(plain, rows));
-      if (product && !formats.quantized) {
+    const auto write = [&](const ActivationOutput<2>& out) {
+      silu.out = out;
+      if (product && formats.plain != formats.quantized) {
         GatedExperts(context_, {*product, silu});
       } else {
-        if (product) GroupedLinear(context_, *product, "experts");
         SiluMul(context_, silu);
       }
-      plain_out = AsActivation(silu.out);
-    } else if (product) {
-      GroupedLinear(context_, *product, "experts");
-    }
-    if (formats.quantized) {
-      silu.out = AsDestination(b_.Quantized(quantized, rows));
-      SiluMul(context_, silu);
-      quantized_out = AsActivation(silu.out);
-    }
+      return AsActivation(out);
+    };
+    if (product && formats.plain && formats.quantized) GroupedLinear(context_, *product, "experts");
+    if (formats.plain) plain_out = write(AsDestination(b_.Plain(plain, rows)));
+    if (formats.quantized) quantized_out = write(AsDestination(b_.Quantized(quantized, rows)));
     return InputsOf(plain_out, quantized_out);
   }
 

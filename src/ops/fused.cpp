@@ -37,6 +37,7 @@ void LatentQuery(const ExecContext& context, const LatentQueryArgs& args) {
   RunFused(context, context.kernels->latent_query, "latent_query", args, [&](const ExecContext& on) {
     RmsNorm(on, args.latent);
     Rope(on, args.key);
+    if (args.quantize) Quantize(on, *args.quantize);
     QueryAbsorb(on, args.absorb);
     Rope(on, args.query);
   });
@@ -45,6 +46,7 @@ void LatentQuery(const ExecContext& context, const LatentQueryArgs& args) {
 void AttendProject(const ExecContext& context, const AttendProjectArgs& args) {
   RunFused(context, context.kernels->attend_project, "attend_project", args, [&](const ExecContext& on) {
     DecodeAttention(on, args.attend);
+    if (args.quantize) Quantize(on, *args.quantize);
     ValueProject(on, args.project);
   });
 }

@@ -3,16 +3,19 @@
 // themselves. What one part writes for the next alone, named "between" below, may be left unwritten.
 #pragma once
 
+#include <optional>
+
 #include "ops/attention.h"
 #include "ops/head_product.h"
 #include "ops/linear.h"
 #include "ops/moe.h"
 #include "ops/norm.h"
+#include "ops/quantize.h"
 #include "ops/rope.h"
 
 namespace mxmla {
 
-// Between: norm.out, which is linear.x.
+// Between: norm.out or norm.quantized, whichever is linear.x.
 struct NormLinearArgs {
   RmsNormArgs norm;
   LinearArgs linear;
@@ -20,20 +23,23 @@ struct NormLinearArgs {
 void NormLinear(const ExecContext& context, const NormLinearArgs& args, std::string_view name);
 
 // What a layer does from its projections to attention, for rows that attend in the latent space: the normed latent and
-// the rotated key go to the cache, the query moves into the latent space and its rotated columns stand behind. No part
-// reads what another writes.
+// the rotated key go to the cache, the query moves into the latent space and its rotated columns stand behind. Between:
+// quantize.out, which is absorb.q_nope where the product takes it quantised. No other part reads what another writes.
 struct LatentQueryArgs {
   RmsNormArgs latent;
   RopeArgs key;
   QueryAbsorbArgs absorb;
   RopeArgs query;
+  std::optional<QuantizeArgs> quantize = {};
 };
 void LatentQuery(const ExecContext& context, const LatentQueryArgs& args);
 
-// Attention in the latent space and the V projection of its result. Between: attend.out, which is project.attn.
+// Attention in the latent space and the V projection of its result. Between: attend.out, which is project.attn; or,
+// where the product takes it quantised, quantize.x, whose output is.
 struct AttendProjectArgs {
   DecodeAttentionArgs attend;
   ValueProjectArgs project;
+  std::optional<QuantizeArgs> quantize = {};
 };
 void AttendProject(const ExecContext& context, const AttendProjectArgs& args);
 

@@ -1,11 +1,13 @@
 // Decode attention on the matrix units against `ref`: caches in bf16 and FP8, lengths around the edges of steps, pages
-// and splits, ragged heads, rows of length 0, poison.
+// and splits, ragged heads, rows of length 0, rows that chose their tokens, poison.
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <random>
 
+#include "core/float_view.h"
 #include "core/thread_pool.h"
 #include "hip/backend.h"
 #include "hip/decode_attention.h"
@@ -42,6 +44,7 @@ class Shared {
 struct Case {
   int64_t heads, page_size;
   std::vector<int32_t> lengths;  // of each row, a sequence each
+  int64_t most_chosen = 0;       // tokens that a row attends to; 0: all
 };
 
 class HipAttention : public testing::TestWithParam<bool> {
@@ -51,8 +54,8 @@ class HipAttention : public testing::TestWithParam<bool> {
   }
 
   // The result of `ref` and of the kernel, rows in `batch` pieces.
-  void Run(const Case& c, int64_t poisoned_row, std::vector<float>* expected, std::vector<float>* found,
-           int64_t piece) {
+  void Run(const Case& c, int64_t poisoned_row, std::vector<float>* expected, std::vector<float>* found, int64_t piece,
+           const std::function<void(const ExecContext&, const DecodeAttentionArgs&)>& also = {}) {
     const auto rows = static_cast<int64_t>(c.lengths.size());
     int64_t longest = 1;
     for (const int32_t length : c.lengths) longest = std::max<int64_t>(longest, length);
@@ -94,20 +97,27 @@ class HipAttention : public testing::TestWithParam<bool> {
         }
       }
     }
+    const Shared<int32_t> chosen(rows * c.most_chosen);
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t i = 0; i < c.most_chosen && length[r] > c.most_chosen; ++i) {
+        chosen[r * c.most_chosen + i] = static_cast<int32_t>((i + 1) * length[r] / c.most_chosen - 1);
+      }
+    }
     KvInput<3> kv = View<const bf16, 3>::Contiguous(plain.data(), {pages, c.page_size, kWidth});
     if (GetParam()) kv = Fp8Kv<const e4m3, 3>(fp8_pages);
     const Shared<float> want(rows * c.heads * kLatents), got(rows * c.heads * kLatents);
     const auto view = [&](const Shared<float>& to) {
       return View<float, 3>::Contiguous(to.data(), {rows, c.heads, kLatents});
     };
-    const DecodeAttentionArgs args{View<const bf16, 3>::Contiguous(query.data(), {rows, c.heads, kWidth}),
-                                   kv,
-                                   View<const int32_t, 2>::Contiguous(table.data(), {rows, pages_of_row}),
-                                   View<const int32_t, 1>::Contiguous(sequence.data(), {rows}),
-                                   View<const int32_t, 1>::Contiguous(length.data(), {rows}),
-                                   kLatents,
-                                   0.07f,
-                                   FloatOutput<3>(view(want))};
+    DecodeAttentionArgs args{View<const bf16, 3>::Contiguous(query.data(), {rows, c.heads, kWidth}),
+                             kv,
+                             View<const int32_t, 2>::Contiguous(table.data(), {rows, pages_of_row}),
+                             View<const int32_t, 1>::Contiguous(sequence.data(), {rows}),
+                             View<const int32_t, 1>::Contiguous(length.data(), {rows}),
+                             kLatents,
+                             0.07f,
+                             FloatOutput<3>(view(want))};
+    if (c.most_chosen > 0) args.chosen = View<const int32_t, 2>::Contiguous(chosen.data(), {rows, c.most_chosen});
     ThreadPool pool(2);
     ExecContext on_host, on_device;
     on_host.pool = on_device.pool = &pool;
@@ -128,9 +138,11 @@ class HipAttention : public testing::TestWithParam<bool> {
       part.query = std::get<View<const bf16, 3>>(args.query).Rows(r, count);
       part.row_sequence = View<const int32_t, 1>::Contiguous(sequence.data() + r, {count});
       part.row_length = View<const int32_t, 1>::Contiguous(length.data() + r, {count});
+      if (args.chosen) part.chosen = args.chosen->Rows(r, count);
       part.out = FloatOutput<3>(view(got).Rows(r, count));
       hip::DecodeAttention(on_device, part);
     }
+    if (also) also(on_device, args);
     expected->assign(want.data(), want.data() + want.size());
     found->assign(got.data(), got.data() + got.size());
   }
@@ -138,7 +150,7 @@ class HipAttention : public testing::TestWithParam<bool> {
 
 TEST_P(HipAttention, IsRefs) {
   for (const Case& c : {Case{16, 64, {1, 31, 32, 33, 64, 65, 0, 200}}, Case{5, 16, {100, 3, 0}}, Case{20, 1, {40}},
-                        Case{3, 64, {1100, 513, 512}}}) {
+                        Case{3, 64, {1100, 513, 512}}, Case{5, 16, {300, 64, 65, 0, 9, 130}, 64}}) {
     SCOPED_TRACE(testing::Message() << c.heads << " heads, pages of " << c.page_size);
     std::vector<float> expected, found;
     Run(c, -1, &expected, &found, 100);
@@ -152,11 +164,13 @@ TEST_P(HipAttention, IsRefs) {
 }
 
 TEST_P(HipAttention, ARowsBitsDependOnNothingBesideIt) {
-  const Case c{8, 64, {40, 700, 0, 129, 64}};
-  std::vector<float> expected, together, alone;
-  Run(c, -1, &expected, &together, 100);
-  Run(c, -1, &expected, &alone, 1);
-  EXPECT_EQ(0, std::memcmp(together.data(), alone.data(), together.size() * sizeof(float)));
+  for (const int64_t most_chosen : {0, 100}) {
+    const Case c{8, 64, {40, 700, 0, 129, 64}, most_chosen};
+    std::vector<float> expected, together, alone;
+    Run(c, -1, &expected, &together, 100);
+    Run(c, -1, &expected, &alone, 1);
+    EXPECT_EQ(0, std::memcmp(together.data(), alone.data(), together.size() * sizeof(float)));
+  }
 }
 
 TEST_P(HipAttention, PoisonStaysInItsRow) {
@@ -168,6 +182,108 @@ TEST_P(HipAttention, PoisonStaysInItsRow) {
     const bool poisoned = i / of_row == 1;
     ASSERT_EQ(std::isnan(found[static_cast<size_t>(i)]), poisoned) << i;
     ASSERT_EQ(std::isnan(expected[static_cast<size_t>(i)]), poisoned) << i;
+  }
+}
+
+// What o_proj reads, in each format, and what the V projection reads, where that is quantised.
+struct Projected {
+  Shared<bf16> half;
+  Shared<e2m1x2> codes;
+  Shared<e8m0> scales;
+  Shared<e4m3> fp8;
+  Shared<float> fp8_scales;
+
+  Projected(int64_t rows, int64_t columns)
+      : half(rows * columns),
+        codes(rows * columns / 2),
+        scales(rows * columns / 32),
+        fp8(rows * columns),
+        fp8_scales(rows * ((columns + 127) / 128)) {}
+
+  Mxfp4<e2m1x2, 2> Mx(int64_t rows, int64_t columns) const {
+    return {View<e2m1x2, 2>::Contiguous(codes.data(), {rows, columns / 2}),
+            View<e8m0, 2>::Contiguous(scales.data(), {rows, columns / 32})};
+  }
+  Fp8Group<e4m3, 2> Fp8(int64_t rows, int64_t columns) const {
+    return {View<e4m3, 2>::Contiguous(fp8.data(), {rows, columns}),
+            View<float, 2>::Contiguous(fp8_scales.data(), {rows, (columns + 127) / 128})};
+  }
+  void ExpectSameBits(const Projected& other) const {
+    const auto same = [](const auto& a, const auto& b) {
+      return std::memcmp(a.data(), b.data(), static_cast<size_t>(a.size()) * sizeof(a[0])) == 0;
+    };
+    EXPECT_TRUE(same(half, other.half));
+    EXPECT_TRUE(same(codes, other.codes));
+    EXPECT_TRUE(same(scales, other.scales));
+    EXPECT_TRUE(same(fp8, other.fp8));
+    EXPECT_TRUE(same(fp8_scales, other.fp8_scales));
+  }
+};
+
+// The V projection that merges the splits itself, in its three kinds of output, against attention, merging and the
+// projection apart: the same bits. Weights in BF16, FP8 and MXFP4; the last two with inputs of the same format, which
+// are quantised between.
+TEST_P(HipAttention, AttendProjectIsItsParts) {
+  constexpr int64_t kValues = 128;
+  enum class Weights { kBf16, kFp8, kMxfp4 };
+  for (const Case& c : {Case{3, 64, {40, 700, 0, 129, 64}}, Case{3, 64, {40, 700, 0, 129, 64}, 100},
+                        Case{2, 16, {33, 1, 64, 5, 100, 90, 2, 31, 32, 65, 7, 8, 9, 10, 11, 12, 40, 513}}}) {
+    for (const Weights kind : {Weights::kBf16, Weights::kFp8, Weights::kMxfp4}) {
+      SCOPED_TRACE(testing::Message() << c.lengths.size() << " rows, weights " << static_cast<int>(kind));
+      const auto rows = static_cast<int64_t>(c.lengths.size());
+      const int64_t of_weights = c.heads * kValues, columns = c.heads * kValues;
+      const Projected w(of_weights, kLatents), together(rows, columns), apart(rows, columns),
+          between(rows * c.heads, kLatents);
+      std::mt19937 rng(7);
+      std::uniform_real_distribution<float> uniform(-1, 1);
+      for (int64_t i = 0; i < of_weights * kLatents; ++i) {
+        w.half[i] = bf16::FromFloat(uniform(rng));
+        w.fp8[i] = e4m3::FromFloat(100 * uniform(rng));
+        w.codes[i / 2].bits = static_cast<uint8_t>(rng());
+        w.scales[i / 32].bits = static_cast<uint8_t>(120 + rng() % 5);
+      }
+      const Shared<float> squares(of_weights / 128 * kLatents / 128);
+      for (int64_t i = 0; i < squares.size(); ++i) squares[i] = 0.01f + 0.001f * static_cast<float>(i % 5);
+      LinearWeight weights = View<const bf16, 2>::Contiguous(w.half.data(), {of_weights, kLatents});
+      if (kind == Weights::kFp8) {
+        weights = Fp8Block{View<const e4m3, 2>::Contiguous(w.fp8.data(), {of_weights, kLatents}),
+                           View<const float, 2>::Contiguous(squares.data(), {of_weights / 128, kLatents / 128})};
+      } else if (kind == Weights::kMxfp4) {
+        const Mxfp4<e2m1x2, 2> mx = w.Mx(of_weights, kLatents);
+        weights = Mxfp4<const e2m1x2, 2>{mx.values, mx.scales};
+      }
+      const Shared<bf16> attended(rows * c.heads * kLatents, 0x7f);
+      std::vector<float> expected, found;
+      Run(c, -1, &expected, &found, 100, [&](const ExecContext& context, const DecodeAttentionArgs& attention) {
+        for (const Projected* to : {&together, &apart}) {
+          for (const ActivationOutput<2>& out :
+               {ActivationOutput<2>(View<bf16, 2>::Contiguous(to->half.data(), {rows, columns})),
+                ActivationOutput<2>(to->Mx(rows, columns)), ActivationOutput<2>(to->Fp8(rows, columns))}) {
+            AttendProjectArgs args{attention, {}};
+            const auto plain = View<bf16, 3>::Contiguous(attended.data(), {rows, c.heads, kLatents});
+            args.attend.out = FloatOutput<3>(plain);
+            args.project = {Activation<3>(View<const bf16, 3>(plain)), {weights, c.heads, kValues, 0, kValues}, {out}};
+            if (kind != Weights::kBf16) {
+              const QuantizedOutput<2> quantized = kind == Weights::kFp8
+                                                       ? QuantizedOutput<2>(between.Fp8(rows * c.heads, kLatents))
+                                                       : between.Mx(rows * c.heads, kLatents);
+              args.quantize =
+                  QuantizeArgs{FloatInput<3>(View<const bf16, 3>(plain)), SplitRows(quantized, rows, c.heads)};
+              args.project.attn = AsActivation(args.quantize->out);
+            }
+            ASSERT_TRUE(hip::HonoursAttendProject(args));
+            if (to == &together) {
+              hip::AttendProject(context, args);
+            } else {
+              hip::DecodeAttention(context, args.attend);
+              if (args.quantize) Quantize(context, *args.quantize);
+              ValueProject(context, args.project);
+            }
+          }
+        }
+      });
+      together.ExpectSameBits(apart);
+    }
   }
 }
 

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <array>
+#include <bit>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -11,12 +13,20 @@
 
 namespace gfx950emu {
 
+inline constexpr uint32_t kUntouched = 0xffdeadbe;  // what every register begins with
+
+// The opcodes that a Lab has run: opcode_coverage.cpp asks for all of them.
+inline std::set<std::string>& RunOpcodes() {
+  static std::set<std::string> names;
+  return names;
+}
+
 class Lab {
  public:
   Lab() : group_(kLdsBytes), wave_(std::make_unique<Wave>()) {
     Wave& w = *wave_;
-    for (auto& reg : w.v) std::fill(std::begin(reg), std::end(reg), 0xffdeadbeu);
-    std::fill(std::begin(w.s), std::end(w.s), 0xffdeadbeu);
+    for (auto& reg : w.v) std::fill(std::begin(reg), std::end(reg), kUntouched);
+    std::fill(std::begin(w.s), std::end(w.s), kUntouched);
     counters_.by_opcode.resize(4096);
     w.scc = w.done = w.at_barrier = false;
     w.index = 0;
@@ -46,6 +56,7 @@ class Lab {
     code_.push_back(std::make_unique<Instruction>(ParseInstruction(text)));
     const Instruction& i = *code_.back();
     wave_->current = &i;
+    RunOpcodes().insert(i.name);
     i.run(*wave_, i);
   }
 
@@ -58,5 +69,34 @@ class Lab {
   std::unique_ptr<Wave> wave_;
   std::vector<std::unique_ptr<Instruction>> code_;
 };
+
+// --- what cases are written with ---
+
+using Words = std::array<uint32_t, 6>;
+
+constexpr uint32_t F(float value) { return std::bit_cast<uint32_t>(value); }
+constexpr uint64_t D(double value) { return std::bit_cast<uint64_t>(value); }
+constexpr Words In(uint64_t a, uint64_t b = 0, uint64_t c = 0) {
+  return {static_cast<uint32_t>(a),       static_cast<uint32_t>(a >> 32), static_cast<uint32_t>(b),
+          static_cast<uint32_t>(b >> 32), static_cast<uint32_t>(c),       static_cast<uint32_t>(c >> 32)};
+}
+
+// Inputs in v2 .. v7 and in s2 .. s7; SCC is 1, and of VCC the odd lanes' bits are.
+struct LabWith : Lab {
+  explicit LabWith(const Words& in) {
+    for (int i = 0; i < 6; ++i) {
+      Set(2 + i, in[static_cast<size_t>(i)]);
+      wave().s[2 + i] = in[static_cast<size_t>(i)];
+    }
+    wave().s[kVcc] = wave().s[kVcc + 1] = 0xaaaaaaaa;
+    wave().scc = true;
+  }
+};
+
+// `count` vector registers, as an instruction names them.
+inline std::string Registers(int first, int count) {
+  if (count == 1) return "v" + std::to_string(first);
+  return "v[" + std::to_string(first) + ":" + std::to_string(first + count - 1) + "]";
+}
 
 }  // namespace gfx950emu

@@ -48,12 +48,16 @@ def test_kv_types(kv, tmp_path):
     assert relative(found, golden) <= (2e-2 if kv == "bf16" else 8e-2)
 
 
-def test_orders_of_waves_give_the_same_bits(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name, path, options", [("kimi-mxfp4", "decode", []), ("v3-real-dims", "decode", []),
+                                                 ("v3-real-dims", "prefill", ["--activations", "mxfp4"]),
+                                                 ("v3-fp8", "prefill", ["--kv-dtype", "fp8"]), ("v32", "decode", [])])
+def test_orders_of_waves_give_the_same_bits(name, path, options, tmp_path, monkeypatch):
+    """And what registers, LDS and memory hold before they are written."""
     results = []
-    for seed in ("1", "77"):
+    for seed in ("1", "77", "12345"):
         monkeypatch.setenv("GFX950EMU_SEED", seed)
-        results.append(logits_of("kimi-mxfp4", tmp_path, "--device", "hip", "--path", "decode"))
-    assert np.array_equal(results[0], results[1])
+        results.append(logits_of(name, tmp_path, "--device", "hip", "--path", path, *options))
+    assert all(np.array_equal(results[0], other) for other in results[1:])
 
 
 def test_greedy_tokens_of_the_embedded_model(tmp_path, monkeypatch):
@@ -67,10 +71,25 @@ def test_greedy_tokens_of_the_embedded_model(tmp_path, monkeypatch):
     assert not any("CopyKernel" in name for name in kernels)  # no copy on the way
 
 
+@pytest.mark.parametrize("options, router", [([], 1), (["--activations", "mxfp4"], 2)])
+def test_launches_of_a_step(options, router, tmp_path):
+    """A dense layer and one with experts: attention's six launches, then a norm, two products and a gating, or the
+    router's, which quantise apart, and two."""
+    result = tmp_path / "profile.json"
+    run("profile", str(MODELS / "v3-real-dims"), "--device", "hip", "--steps", "2", "--prompt-tokens", "70", "--json",
+        str(result), *options, timeout=500)
+    profile = json.loads(result.read_text())
+    outside = 2 + 2 + 1  # embedding and angles; norm and logits; sampling
+    assert profile["copies"] == 0
+    assert profile["launches"] == outside + (6 + 4) + (6 + router + 2)
+
+
 def test_selftest(tmp_path):
     result = run("selftest", "--device", "hip", timeout=500)
     lines = result.stdout.decode().splitlines()
-    assert len(lines) == 6 * 2 + 4 * 4 + 4 and all(line.startswith("holds") for line in lines)
+    probes, ops = 6 * 2 + 4 * 4, 33
+    assert len(lines) == probes + ops and all(line.startswith("holds") for line in lines)
+    assert sum(line.endswith(" us)") for line in lines) == ops
 
 
 def test_a_missing_library_is_one_line(monkeypatch):

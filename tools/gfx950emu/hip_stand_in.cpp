@@ -10,6 +10,7 @@
 
 #include <chrono>
 #include <cstdlib>
+#include <functional>
 #include <map>
 #include <memory>
 #include <thread>
@@ -18,7 +19,19 @@
 #include "error.h"
 #include "machine.h"
 
-struct ihipStream_t {};
+struct hipGraphNode {
+  hipGraphNodeType type;
+  std::function<hipError_t()> run;
+};
+struct ihipGraph {
+  std::vector<std::shared_ptr<hipGraphNode>> nodes;  // in their order
+};
+struct hipGraphExec {
+  std::vector<std::shared_ptr<hipGraphNode>> nodes;
+};
+struct ihipStream_t {
+  std::unique_ptr<ihipGraph> captured;  // while a capture is on
+};
 struct ihipEvent_t {
   std::chrono::steady_clock::time_point at;
 };
@@ -104,6 +117,35 @@ hipError_t Free(void* data) {
   return hipSuccess;
 }
 
+// Carries out `work`, or keeps it for the graph that `stream` is captured into.
+hipError_t Do(hipStream_t stream, hipGraphNodeType type, std::function<hipError_t()> work) {
+  if (!stream || !stream->captured) return work();
+  stream->captured->nodes.push_back(std::make_shared<hipGraphNode>(hipGraphNode{type, std::move(work)}));
+  return hipSuccess;
+}
+
+// What waits for a stream, or asks it, cannot be captured.
+hipError_t Settled(hipStream_t stream) {
+  if (stream && stream->captured) {
+    return Device::Get().Fail(hipErrorStreamCaptureUnsupported, "waiting for a stream that is being captured");
+  }
+  return Device::Get().last;
+}
+
+hipError_t Start(hipFunction_t function, const gfx950emu::Launch& launch) {
+  Device& device = Device::Get();
+  const std::lock_guard lock(device.mutex);
+  try {
+    const gfx950emu::Kernel& kernel = function->module->object.Find(function->name);
+    gfx950emu::LaunchOptions options = device.options;
+    options.seed += device.launches++;
+    Run(function->module->object, kernel, launch, device.memory, options, &device.counters[kernel.name]);
+  } catch (const std::exception& error) {
+    return device.Fail(hipErrorLaunchFailure, error.what());
+  }
+  return hipSuccess;
+}
+
 // The side of a copy that is the device's must be allocated memory.
 hipError_t CheckedCopy(void* to, const void* from, size_t bytes, hipMemcpyKind kind) {
   Device& device = Device::Get();
@@ -155,15 +197,17 @@ hipError_t hipHostFree(void* data) { return Free(data); }
 hipError_t hipMemcpy(void* to, const void* from, size_t bytes, hipMemcpyKind kind) {
   return CheckedCopy(to, from, bytes, kind);
 }
-hipError_t hipMemcpyAsync(void* to, const void* from, size_t bytes, hipMemcpyKind kind, hipStream_t) {
-  return CheckedCopy(to, from, bytes, kind);
+hipError_t hipMemcpyAsync(void* to, const void* from, size_t bytes, hipMemcpyKind kind, hipStream_t stream) {
+  return Do(stream, hipGraphNodeTypeMemcpy, [=] { return CheckedCopy(to, from, bytes, kind); });
 }
-hipError_t hipMemsetAsync(void* to, int value, size_t bytes, hipStream_t) {
-  if (Device::Get().memory.Find(reinterpret_cast<uint64_t>(to), bytes).end == 0) {
-    return Device::Get().Fail(hipErrorInvalidValue, "a fill of memory that is not the device's");
-  }
-  std::memset(to, value, bytes);
-  return hipSuccess;
+hipError_t hipMemsetAsync(void* to, int value, size_t bytes, hipStream_t stream) {
+  return Do(stream, hipGraphNodeTypeMemset, [=] {
+    if (Device::Get().memory.Find(reinterpret_cast<uint64_t>(to), bytes).end == 0) {
+      return Device::Get().Fail(hipErrorInvalidValue, "a fill of memory that is not the device's");
+    }
+    std::memset(to, value, bytes);
+    return hipSuccess;
+  });
 }
 hipError_t hipStreamCreateWithFlags(hipStream_t* stream, unsigned) {
   *stream = new ihipStream_t;
@@ -173,7 +217,7 @@ hipError_t hipStreamDestroy(hipStream_t stream) {
   delete stream;
   return hipSuccess;
 }
-hipError_t hipStreamSynchronize(hipStream_t) { return Device::Get().last; }
+hipError_t hipStreamSynchronize(hipStream_t stream) { return Settled(stream); }
 hipError_t hipDeviceSynchronize() { return Device::Get().last; }
 hipError_t hipEventCreateWithFlags(hipEvent_t* event, unsigned) {
   *event = new ihipEvent_t;
@@ -230,23 +274,60 @@ hipError_t hipModuleGetFunction(hipFunction_t* function, hipModule_t module, con
 }
 hipError_t hipModuleLaunchKernel(hipFunction_t function, unsigned groups_x, unsigned groups_y, unsigned groups_z,
                                  unsigned threads_x, unsigned threads_y, unsigned threads_z, unsigned shared_bytes,
-                                 hipStream_t, void** arguments, void** extra) {
+                                 hipStream_t stream, void** arguments, void** extra) {
   Device& device = Device::Get();
-  const std::lock_guard lock(device.mutex);
   if (extra) return device.Fail(hipErrorNotSupported, "arguments in a buffer");
+  gfx950emu::Launch launch;
+  launch.groups = {groups_x, groups_y, groups_z};
+  launch.threads = {threads_x, threads_y, threads_z};
+  launch.dynamic_lds = shared_bytes;
   try {
-    const gfx950emu::Kernel& kernel = function->module->object.Find(function->name);
-    gfx950emu::Launch launch;
-    launch.groups = {groups_x, groups_y, groups_z};
-    launch.threads = {threads_x, threads_y, threads_z};
-    launch.dynamic_lds = shared_bytes;
-    launch.kernarg = gfx950emu::FillKernarg(kernel, launch, arguments);
-    gfx950emu::LaunchOptions options = device.options;
-    options.seed += device.launches++;
-    Run(function->module->object, kernel, launch, device.memory, options, &device.counters[kernel.name]);
+    launch.kernarg = gfx950emu::FillKernarg(function->module->object.Find(function->name), launch, arguments);
   } catch (const std::exception& error) {
     return device.Fail(hipErrorLaunchFailure, error.what());
   }
+  return Do(stream, hipGraphNodeTypeKernel, [function, launch] { return Start(function, launch); });
+}
+
+// --- graphs: what was asked of a stream between the two calls, in its order ---
+
+hipError_t hipStreamBeginCapture(hipStream_t stream, hipStreamCaptureMode) {
+  if (!stream || stream->captured) return Device::Get().Fail(hipErrorInvalidValue, "a capture of no idle stream");
+  stream->captured = std::make_unique<ihipGraph>();
+  return hipSuccess;
+}
+hipError_t hipStreamEndCapture(hipStream_t stream, hipGraph_t* graph) {
+  if (!stream || !stream->captured) return Device::Get().Fail(hipErrorInvalidValue, "no capture to end");
+  *graph = stream->captured.release();
+  return hipSuccess;
+}
+hipError_t hipGraphInstantiateWithFlags(hipGraphExec_t* exec, hipGraph_t graph, unsigned long long) {
+  *exec = new hipGraphExec{graph->nodes};
+  return hipSuccess;
+}
+hipError_t hipGraphLaunch(hipGraphExec_t exec, hipStream_t) {
+  for (const auto& node : exec->nodes) {
+    if (const hipError_t status = node->run(); status != hipSuccess) return status;
+  }
+  return hipSuccess;
+}
+// `nodes` null: their number alone.
+hipError_t hipGraphGetNodes(hipGraph_t graph, hipGraphNode_t* nodes, size_t* count) {
+  const size_t given = nodes ? std::min(*count, graph->nodes.size()) : 0;
+  for (size_t i = 0; i < given; ++i) nodes[i] = graph->nodes[i].get();
+  *count = graph->nodes.size();
+  return hipSuccess;
+}
+hipError_t hipGraphNodeGetType(hipGraphNode_t node, hipGraphNodeType* type) {
+  *type = node->type;
+  return hipSuccess;
+}
+hipError_t hipGraphDestroy(hipGraph_t graph) {
+  delete graph;
+  return hipSuccess;
+}
+hipError_t hipGraphExecDestroy(hipGraphExec_t exec) {
+  delete exec;
   return hipSuccess;
 }
 

@@ -29,6 +29,10 @@ const Operation* FindOperation(const std::string& name) {
   return at == Table().end() ? nullptr : &at->second;
 }
 
-size_t OperationCount() { return Table().size(); }
+std::vector<std::string> OperationNames() {
+  std::vector<std::string> names;
+  for (const auto& [name, operation] : Table()) names.push_back(name);
+  return names;
+}
 
 }  // namespace gfx950emu

@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <vector>
 
 #include "instruction.h"
 
@@ -32,6 +33,6 @@ void AddMatrix(OperationTable& table);
 
 // Null for an opcode that is not known.
 const Operation* FindOperation(const std::string& name);
-size_t OperationCount();
+std::vector<std::string> OperationNames();
 
 }  // namespace gfx950emu
