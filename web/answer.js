@@ -1,12 +1,15 @@
 // An answer on its way: the stream's events become a message, with its times.
 
 /**
+ * @typedef {{index: number, id: string, name: string, arguments: string, broken?: boolean}} ToolCall
+ *   broken: something else followed before its arguments were whole
+ *
  * A message as conversations keep it.
  * @typedef {Object} Message
  * @property {"user"|"assistant"} role
  * @property {string} content
  * @property {string} [reasoning]
- * @property {Array<{index: number, id: string, name: string, arguments: string}>} [toolCalls]
+ * @property {Array<ToolCall>} [toolCalls]
  * @property {string} [finish]  the API's finish_reason, or "stopped" by the user
  * @property {string} [failure]
  * @property {{promptTokens: ?number, cachedTokens: ?number, tokens: ?number, firstToken: number, seconds: number, rate: ?number}} [figures]
@@ -20,6 +23,7 @@ export function emptyAnswer() {
 /** Adds one choice's delta, of a chat or of a text. */
 export function addDelta(message, choice) {
   const delta = choice.delta ?? { content: choice.text };
+  if (delta.content) breakOff(message.toolCalls);
   message.content += delta.content ?? "";
   message.reasoning += delta.reasoning_content ?? delta.reasoning ?? "";
   for (const call of delta.tool_calls ?? []) {
@@ -33,8 +37,27 @@ export function addDelta(message, choice) {
 
 function callOf(message, index) {
   let call = message.toolCalls.find((known) => known.index === index);
-  if (!call) message.toolCalls.push((call = { index, id: "", name: "", arguments: "" }));
+  if (!call) {
+    breakOff(message.toolCalls);
+    message.toolCalls.push((call = { index, id: "", name: "", arguments: "" }));
+  }
   return call;
+}
+
+/** Whether nothing of a call's arguments is missing. */
+export function isWhole(call) {
+  try {
+    JSON.parse(call.arguments);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+// What follows a call that the model has spoiled is the call's text.
+function breakOff(calls) {
+  const last = calls.at(-1);
+  if (last && !isWhole(last)) last.broken = true;
 }
 
 /** Times of one answer, in seconds from its request. */

@@ -1,7 +1,7 @@
 // A conversation: sending, stopping, regenerating and editing. One answer runs at a time.
 
 import { announce } from "./announce.js";
-import { Stopwatch, addDelta, emptyAnswer } from "./answer.js";
+import { Stopwatch, addDelta, emptyAnswer, isWhole } from "./answer.js";
 import { newConversation } from "./conversation_store.js";
 import { confirmed } from "./dialogs.js";
 import { el } from "./dom.js";
@@ -157,21 +157,12 @@ export class Chat {
 function forApi({ role, content, toolCalls }) {
   if (role === "user") return { role, content };
   const { answer } = splitThinking(content);
-  const whole = (toolCalls ?? []).filter((call) => isJson(call.arguments)); // one that was broken off is no call
+  const whole = (toolCalls ?? []).filter(isWhole); // one that was broken off is no call
   if (whole.length) {
     return { role, content: answer, tool_calls: whole.map((call) => ({ id: call.id, type: "function",
       function: { name: call.name, arguments: call.arguments } })) };
   }
   return answer === "" ? null : { role, content: answer };
-}
-
-function isJson(text) {
-  try {
-    JSON.parse(text);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 // Draws at most once a frame, however fast tokens come.

@@ -1,6 +1,6 @@
 // A message as the page shows it.
 
-import { describe } from "./answer.js";
+import { describe, isWhole } from "./answer.js";
 import { copyButton } from "./copy.js";
 import { el } from "./dom.js";
 import { MarkdownView } from "./markdown_dom.js";
@@ -83,7 +83,7 @@ export class AnswerView {
     if (thought !== "") this.thinkingText.update(thought);
     setText(this.thinkingTitle, isThinking ? "Thinking …" : "Thinking");
     this.text.update(split.answer);
-    this.showCalls();
+    this.showCalls(isRunning);
     this.waiting.hidden = !isRunning;
     this.failure.hidden = !message.failure;
     setText(this.failure, message.failure ?? "");
@@ -93,14 +93,19 @@ export class AnswerView {
     this.element.setAttribute("aria-busy", String(isRunning));
   }
 
-  showCalls() {
+  showCalls(isRunning) {
     const calls = this.message.toolCalls ?? [];
     calls.forEach((call, i) => {
       if (i === this.calls.children.length) {
         this.calls.append(el("details", { class: "tool-call", open: true },
-          el("summary", {}, "Tool call ", el("code", { class: "name" })), el("pre", { tabindex: 0 })));
+          el("summary", {}, el("span"), el("code", { class: "name" })), el("pre", { tabindex: 0 })));
       }
-      const [summary, shown] = this.calls.children[i].children;
+      const box = this.calls.children[i];
+      const [summary, shown] = box.children;
+      const isUnfinished = !isWhole(call) && (call.broken || !isRunning);
+      if (isUnfinished && !box.classList.contains("unfinished")) box.open = false; // once: its reader may open it
+      box.classList.toggle("unfinished", isUnfinished);
+      setText(summary.querySelector("span"), isUnfinished ? "Unfinished tool call " : "Tool call ");
       setText(summary.querySelector("code"), call.name);
       setText(shown, readable(call.arguments));
     });

@@ -11,9 +11,10 @@
 namespace mxmla::serve {
 
 struct StoredResponse {
-  std::string owner;     // whose key asked for it: nobody else's finds it
-  std::string response;  // its JSON
-  std::string items;     // the conversation with the answer, a JSON list of items
+  std::string owner;       // whose key asked for it: nobody else's finds it
+  std::string response;    // its JSON
+  std::string items;       // the conversation with the answer, a JSON list of items
+  size_t input_items = 0;  // so many of them come before the answer
 };
 
 class ResponseStore {

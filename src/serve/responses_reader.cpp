@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "serve/input_items.h"
 #include "serve/responses.h"
 
 namespace mxmla::serve {
@@ -241,9 +242,9 @@ KeepResponse KeepIn(ResponseStore& store, const std::string& owner, const Json& 
   if (!BoolField(body, "store").value_or(true) || !store.keeps_any()) return {};
   Json items = previous;
   if (const Json* input = FindField(body, "input"); input && input->is_string()) {
-    items.push_back({{"type", "message"}, {"role", "user"}, {"content", *input}});
+    items.push_back(KeptItem({{"type", "message"}, {"role", "user"}, {"content", *input}}));
   } else if (input && input->is_array()) {
-    items.insert(items.end(), input->begin(), input->end());
+    for (const Json& item : *input) items.push_back(KeptItem(item));
   }
   return [&store, owner, items = std::move(items)](const Json& response) {
     Json conversation = items;
@@ -251,7 +252,7 @@ KeepResponse KeepIn(ResponseStore& store, const std::string& owner, const Json& 
       // A call that was broken off stands behind it as text.
       if (item["type"] != "function_call" || item["status"] == "completed") conversation.push_back(item);
     }
-    store.Put(response["id"].get<std::string>(), {owner, DumpJson(response), DumpJson(conversation)});
+    store.Put(response["id"].get<std::string>(), {owner, DumpJson(response), DumpJson(conversation), items.size()});
   };
 }
 

@@ -12,6 +12,8 @@
 #include "core/error.h"
 #include "serve/api_error.h"
 #include "serve/endpoints.h"
+#include "serve/http_query.h"
+#include "serve/input_items.h"
 #include "serve/page.h"
 #include "serve/request_checks.h"
 
@@ -40,7 +42,7 @@ constexpr const char* kKnownPaths[] = {"/health",       "/ready",          "/ver
                                        "/detokenize",   "/v1/completions", "/v1/chat/completions",
                                        "/v1/responses", "/v1/messages",    "/v1/messages/count_tokens"};
 
-constexpr std::string_view kStoredPath = "/v1/responses/";
+constexpr std::string_view kStoredPath = "/v1/responses/", kInputItems = "/input_items";
 
 // What metrics call the path: one name for all that is unknown, or a client could make them grow without end.
 std::string KnownPath(const std::string& path) {
@@ -49,7 +51,9 @@ std::string KnownPath(const std::string& path) {
   }
   if (path == "/" || path == "/server_info") return path;
   if (path.starts_with("/page/")) return "/page/{file}";
-  if (path.starts_with(kStoredPath)) return "/v1/responses/{id}";
+  if (path.starts_with(kStoredPath)) {
+    return path.ends_with(kInputItems) ? "/v1/responses/{id}/input_items" : "/v1/responses/{id}";
+  }
   return path.starts_with("/v1/models/") ? "/v1/models/{model}" : "other";
 }
 
@@ -347,7 +351,9 @@ void Server::Route(const HttpRequest& request, const std::shared_ptr<Responder>&
 }
 
 void Server::RouteStored(const HttpRequest& request, Responder& responder) {
-  const std::string id = request.path.substr(kStoredPath.size());
+  std::string id = request.path.substr(kStoredPath.size());
+  const bool is_input = id.ends_with(kInputItems);
+  if (is_input) id.erase(id.size() - kInputItems.size());
   const std::string owner = OwnerOf(request);
   const auto missing = [&] {
     return ApiError(404, "invalid_request_error", ErrorLine("response", "the id of one that is kept", id));
@@ -355,17 +361,19 @@ void Server::RouteStored(const HttpRequest& request, Responder& responder) {
   if (request.method == "GET" || request.method == "HEAD") {
     const auto found = stored_.Find(id, owner);
     if (!found) throw missing();
-    if (request.query.find("stream=true") != std::string::npos) {
+    if (is_input) return RespondJson(responder, 200, InputItemsPage(*found, request.query));
+    if (QueryField(request.query, "stream").value_or("false") == "true") {
       RefuseField("stream", "false: an answer that is kept is whole", "true");
     }
     return responder.Respond(200, {{"content-type", "application/json"}}, found->response);
   }
-  if (request.method == "DELETE") {
+  if (request.method == "DELETE" && !is_input) {
     if (!stored_.Erase(id, owner)) throw missing();
     return RespondJson(responder, 200, {{"id", id}, {"object", "response"}, {"deleted", true}});
   }
-  const ApiError error(405, "invalid_request_error", ErrorLine(request.path, "GET or DELETE", request.method));
-  RespondJson(responder, 405, error.Json(), {{"allow", "GET, DELETE"}});
+  const ApiError error(405, "invalid_request_error",
+                       ErrorLine(request.path, is_input ? "GET" : "GET or DELETE", request.method));
+  RespondJson(responder, 405, error.Json(), {{"allow", is_input ? "GET" : "GET, DELETE"}});
 }
 
 Json Server::ModelJson() const {

@@ -303,6 +303,7 @@ def test_thinking_is_folded_and_tool_calls_are_shown(scripted):
     assert page.js("const d = document.querySelector('.thinking'); return [d.open, d.querySelector('.body').textContent]") == [False, "let me see"]
     assert texts(page, ".tool-call .name") == ["look", "other"]
     assert texts(page, ".tool-call pre") == ['{\n  "a": "<b>"\n}', "not JSON"]
+    assert texts(page, ".tool-call summary") == ["Tool call look", "Unfinished tool call other"]
     server.script = [{"content": "Yes."}]
     page.send("y")
     page.answered(2)
@@ -315,6 +316,50 @@ def test_thinking_is_folded_and_tool_calls_are_shown(scripted):
     page.send("y")
     page.answered(2)
     assert [m["content"] for m in server.bodies[-1]["messages"]] == ["x", "Four.", "y"]
+
+
+def test_a_call_that_is_spoiled_stays_unfinished_and_its_text_follows(scripted):
+    page, server = scripted
+    begun, spoiled, other = threading.Event(), threading.Event(), threading.Event()
+    text = "<tool_call>look<arg_key>a</arg_key>*oh*"
+    begin = [{"tool_calls": [{"index": 0, "id": "c1", "function": {"name": "look", "arguments": ""}}]},
+             {"tool_calls": [{"index": 0, "function": {"arguments": '{"a": "b'}}]}]  # fmt: skip
+    server.script = [*begin, begun, {"content": text[:9]}, spoiled, {"content": text[9:]},
+                     {"tool_calls": [{"index": 1, "id": "c2", "function": {"name": "other", "arguments": "{"}}]},
+                     {"tool_calls": [{"index": 1, "function": {"arguments": "}"}}]}]  # fmt: skip
+    state = """return [...document.querySelectorAll('.tool-call')].map(
+        (c) => [c.querySelector('summary').textContent, c.open, c.classList.contains('unfinished')])"""
+    arguments = "return document.querySelector('.tool-call pre')?.textContent === '{\"a\": \"b'"
+    unfinished, whole = ["Unfinished tool call look", False, True], ["Tool call other", True, False]
+    page.send("x")
+    page.until(arguments)
+    assert page.js(state) == [["Tool call look", True, False]]  # more of it may come
+    begun.set()
+    page.until("return document.querySelector('.tool-call.unfinished')")
+    assert page.js("return document.querySelector('.answer').getAttribute('aria-busy')") == "true"
+    spoiled.set()
+    page.answered()
+    assert page.js(state) == [unfinished, whole]
+    assert page.text(".answer > .markdown") == "<tool_call>look<arg_key>a</arg_key>oh"
+    page.one(".tool-call.unfinished summary").click()
+    assert texts(page, ".tool-call pre") == ['{"a": "b', "{}"]
+    page.driver.refresh()
+    page.until("return document.querySelectorAll('.tool-call').length === 2")
+    assert page.js(state) == [unfinished, whole]
+    server.script = [{"content": "Yes."}]
+    page.send("y")
+    page.answered(2)
+    sent = server.bodies[-1]["messages"][1]
+    assert [c["id"] for c in sent["tool_calls"]] == ["c2"] and sent["content"] == text
+    # One that is stopped has no text behind it.
+    server.script = [*begin, other]
+    page.one("#new-conversation").click()
+    page.send("x")
+    page.until(arguments)
+    page.one("#stop").click()
+    page.answered()
+    assert page.js(state) == [unfinished] and "stopped" in page.text(".figures")
+    other.set()
 
 
 def test_a_harmful_answer_stays_text(scripted):

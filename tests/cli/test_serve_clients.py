@@ -161,6 +161,10 @@ def test_responses_that_are_kept(chat):
         second = stream.get_final_response()
     assert second.output_text == "Thanks." and second.previous_response_id == first.id
     assert second.usage.input_tokens > first.usage.input_tokens
+    items = list(chat.responses.input_items.list(second.id, order="asc", limit=2))  # asks for page after page
+    assert [item.id for item in items[1 : 1 + len(first.output)]] == [item.id for item in first.output]
+    assert items[0].content[0].text == SAY and items[-1].content[0].text == "[say]Thanks.[/say]"
+    assert list(chat.responses.input_items.list(second.id)) == items[::-1]
     chat.responses.delete(first.id)
     with pytest.raises(openai.NotFoundError):
         chat.responses.retrieve(first.id)

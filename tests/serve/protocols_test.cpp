@@ -74,7 +74,9 @@ class Protocols : public testing::Test {
   Answer Post(const std::string& path, const Json& body, const std::string& method = "POST") const {
     HttpRequest request;
     request.method = method;
-    request.path = path;
+    const size_t question = std::min(path.find('?'), path.size());
+    request.path = path.substr(0, question);
+    request.query = path.substr(std::min(question + 1, path.size()));
     request.headers = headers_;
     request.body = body.is_string() ? body.get<std::string>() : body.dump();
     const auto capture = std::make_shared<Capture>();
@@ -472,6 +474,16 @@ TEST_F(Protocols, ResponsesGoOnFromStoredOnes) {
   EXPECT_THAT(prompt, testing::HasSubstr("assistant: <think>hm</think>Look.<tool_call>time</tool_call>"));
   EXPECT_THAT(prompt, testing::HasSubstr("tool: noon (time "));
   EXPECT_THAT(prompt, testing::Not(testing::HasSubstr("Be brief.")));  // instructions are a request's own
+  // What it was made from: the conversation before it, and its own input.
+  const std::string items_path = "/v1/responses/" + second["id"].get<std::string>() + "/input_items";
+  const Json items = Post(items_path + "?order=asc", "", "GET").json()["data"];
+  ASSERT_EQ(items.size(), 1 + first["output"].size() + 2);
+  EXPECT_THAT(items[0]["content"][0]["text"].get<std::string>(), testing::StartsWith("[say]<think>hm"));
+  EXPECT_EQ(items[3], first["output"][2]);
+  EXPECT_EQ(items[4]["output"], "noon");
+  EXPECT_EQ(Post(items_path + "?order=asc", "", "GET").json()["data"], items);
+  EXPECT_EQ(Post(items_path, "", "DELETE").status, 405);
+  EXPECT_EQ(Post("/v1/responses/none/input_items", "", "GET").status, 404);
   // The stream's answer was kept, too; the first is no longer needed for it.
   EXPECT_EQ(Post("/v1/responses/" + id, "", "DELETE").json()["deleted"], true);
   EXPECT_EQ(Post("/v1/responses/" + id, "", "DELETE").status, 404);
