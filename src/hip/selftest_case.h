@@ -195,4 +195,7 @@ class OpCase {
 // Each op, or group of ops that go together, once.
 void CheckOps(Backend& backend, const std::function<void(const Finding&)>& report);
 
+// The launches that quantise on their way to a product, against their parts on the device: the same bits.
+void CheckQuantizedLaunches(Backend& backend, const std::function<void(const Finding&)>& report);
+
 }  // namespace mxmla::hip

@@ -87,7 +87,7 @@ def test_launches_of_a_step(options, router, tmp_path):
 def test_selftest(tmp_path):
     result = run("selftest", "--device", "hip", timeout=500)
     lines = result.stdout.decode().splitlines()
-    probes, ops = 6 * 2 + 4 * 4, 33
+    probes, ops = 6 * 2 + 4 * 4, 33 + 7
     assert len(lines) == probes + ops and all(line.startswith("holds") for line in lines)
     assert sum(line.endswith(" us)") for line in lines) == ops
 
