@@ -87,6 +87,17 @@ DLTensor MaskTensor(std::span<uint32_t> words, int64_t* count) {
   return tensor;
 }
 
+// Whether any token may come first.
+bool HasBeginning(const xgrammar::CompiledGrammar& grammar) {
+  const auto size = static_cast<size_t>(grammar.GetTokenizerInfo().GetVocabSize());
+  std::vector<uint32_t> words((size + 31) / 32, ~0u);
+  int64_t count = 0;
+  DLTensor mask = MaskTensor(words, &count);
+  // False where the matcher has nothing to clear.
+  if (!xgrammar::GrammarMatcher(grammar).FillNextTokenBitmask(&mask)) return true;
+  return std::any_of(words.begin(), words.end(), [](uint32_t word) { return word != 0; });
+}
+
 }  // namespace
 
 class CompiledGrammar {
@@ -120,6 +131,7 @@ std::shared_ptr<const CompiledGrammar> GrammarCompiler::Compile(const GrammarSou
     // No cache: whoever asks has one.
     xgrammar::GrammarCompiler compiler(state_->vocabulary, CompileThreads(), false);
     const auto done = [](xgrammar::CompiledGrammar compiled) {
+      if (!HasBeginning(compiled)) throw std::runtime_error("one that no text matches");
       return std::make_shared<const CompiledGrammar>(std::move(compiled));
     };
     switch (source.kind) {

@@ -86,7 +86,8 @@ void Follow(const std::shared_ptr<const CompiledGrammar>& grammar, const std::st
     for (size_t t = 0; t < vocabulary; ++t) {
       if (words[t / 32] >> (t % 32) & 1) allowed.push_back(static_cast<int32_t>(t));
     }
-    if (allowed.empty()) abort();  // nothing could be sampled
+    if (allowed.empty() && i == 0) abort();  // no text matches
+    if (allowed.empty()) return;             // a dead end, which ends the request with an error
     const auto byte = text.empty() ? size_t{0} : static_cast<unsigned char>(text[generated.size() % text.size()]);
     generated.push_back(allowed[byte % allowed.size()]);
     if (generated.back() == end) return;

@@ -217,6 +217,8 @@ TEST(Grammar, WhatCannotBeCarriedOutIsRefusedInOneLine) {
         std::pair{GrammarKind::kJsonSchema, "3"}, std::pair{GrammarKind::kJsonSchema, R"({"type": "nothing"})"},
         std::pair{GrammarKind::kJsonSchema, R"({"$ref": "#/$defs/none"})"},
         std::pair{GrammarKind::kJsonSchema, R"({"type": "integer", "minimum": 5, "maximum": 3})"},
+        std::pair{GrammarKind::kEbnf, "root ::= root"},
+        std::pair{GrammarKind::kEbnf, "root ::= a | b\na ::= a\nb ::= a b"},
         std::pair{GrammarKind::kStructuralTag, R"({"type": "structural_tag"})"}}) {
     try {
       Compile(kind, text);
