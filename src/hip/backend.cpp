@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "gpu/product_kernels.h"
-#include "gpu/read_formats.h"
 #include "gpu/row_kernels.h"
 #include "hip/decode_attention.h"
 #include "hip/fused_experts.h"
@@ -137,9 +136,6 @@ class HipBackend final : public Backend {
   std::shared_ptr<const void> PlaceExperts(std::span<const LinearWeight> weights) override {
     Use();
     return std::make_shared<PlacedExperts>(weights);
-  }
-  bool Reads(const LinearWeight& weight) const override {
-    return std::visit([](const auto& w) { return gpu::kIsRead<std::decay_t<decltype(w)>>; }, weight);
   }
   std::unique_ptr<Recorder> MakeRecorder() override { return MakeGraphRecorder(stream_); }
   bool replays() const override { return true; }

@@ -6,17 +6,19 @@ namespace mxmla::hip {
 namespace {
 
 template <class V>
+inline constexpr std::optional<Format> kFormat = std::nullopt;
+template <int Rank>
+inline constexpr std::optional<Format> kFormat<View<const bf16, Rank>> = Format::kBf16;
+template <>
+inline constexpr std::optional<Format> kFormat<Fp8Block> = Format::kFp8;
+template <int Rank>
+inline constexpr std::optional<Format> kFormat<Fp8Group<const e4m3, Rank>> = Format::kFp8;
+template <int Rank>
+inline constexpr std::optional<Format> kFormat<Mxfp4<const e2m1x2, Rank>> = Format::kMxfp4;
+
+template <class V>
 constexpr std::optional<Format> FormatOf() {
-  if constexpr (std::is_same_v<V, Mxfp8> || std::is_same_v<V, Int4Group> || std::is_same_v<V, Nvfp4>) {
-    return std::nullopt;
-  } else if constexpr (requires { V::values; }) {
-    if constexpr (requires { std::declval<V>().values.data->Low(); }) return Format::kMxfp4;
-    return Format::kFp8;
-  } else if constexpr (std::is_same_v<typename V::Element, const bf16>) {
-    return Format::kBf16;
-  } else {
-    return std::nullopt;
-  }
+  return kFormat<V>;
 }
 
 // Bytes of an element of the values' plane.
