@@ -72,14 +72,14 @@ template <Format kFormat>
 __device__ __forceinline__ void LoadPlane(const KvPlane& plane, const int2* token /* (kTokens): page, row */,
                                           int tokens, int pitch, float* tile) {
   const int pieces = (plane.columns + kPiece - 1) / kPiece;
-  constexpr int64_t kBytes = kFormat == Format::kF32 ? 4 : kFormat == Format::kBf16 ? 2 : 1;
   for (int id = static_cast<int>(threadIdx.x); id < kTokens * pieces; id += kThreads) {
     const int t = id / pieces, at = id % pieces * kPiece;
     float values[kPiece] = {};
     const int count = min(kPiece, plane.columns - at);
     if (t < tokens) {
       const int64_t page = token[t].x, row = token[t].y;
-      Row from{static_cast<const uint8_t*>(plane.values) + (page * plane.page + row * plane.row) * kBytes, nullptr};
+      Row from{static_cast<const uint8_t*>(plane.values) + (page * plane.page + row * plane.row) * ValueBytes(kFormat),
+               nullptr};
       if constexpr (kFormat == Format::kFp8)
         from.scales = plane.scales + page * plane.scale_page + row * plane.scale_row;
       Piece<kFormat> piece;

@@ -52,6 +52,26 @@ inline bool PiecesAligned(const void* data, int64_t bytes, std::initializer_list
   return bits % static_cast<uint64_t>(bytes) == 0;
 }
 
+// Bytes of a piece in the plane of values: what whole_pieces speaks of.
+constexpr int64_t PieceBytes(Format format) {
+  switch (format) {
+    case Format::kF32:
+    case Format::kBf16:
+    case Format::kF16:
+      return 16;
+    case Format::kFp8:
+    case Format::kMxfp8:
+      return 8;
+    case Format::kQ8_0:
+    case Format::kQ6K:
+      return 2;
+    case Format::kGgmlMxfp4:
+      return 1;
+    default:
+      return 4;
+  }
+}
+
 template <class T>
 Operand PlainOperand(const T* data, int64_t row, int64_t head) {
   Operand to;
@@ -59,7 +79,7 @@ Operand PlainOperand(const T* data, int64_t row, int64_t head) {
   to.row = row;
   to.head = head;
   to.format = std::is_same_v<T, float> ? Format::kF32 : Format::kBf16;
-  to.whole_pieces = PiecesAligned(data, 16, {row * int64_t{sizeof(T)}, head * int64_t{sizeof(T)}});
+  to.whole_pieces = PiecesAligned(data, PieceBytes(to.format), {row * int64_t{sizeof(T)}, head * int64_t{sizeof(T)}});
   return to;
 }
 
@@ -81,7 +101,7 @@ Operand OperandOf(const Activation<Rank>& activation) {
           to.scale_head = step(x.scales, 1);
           to.scale_column = x.scales.stride[Rank - 1];
           to.format = kFp8 ? Format::kFp8 : Format::kMxfp4;
-          to.whole_pieces = PiecesAligned(to.values, kFp8 ? 8 : 4, {to.row, to.head});
+          to.whole_pieces = PiecesAligned(to.values, PieceBytes(to.format), {to.row, to.head});
           return to;
         } else {
           return PlainOperand(x.data, step(x, 0), step(x, 1));
@@ -104,26 +124,6 @@ constexpr Format WeightFormat() {
   if constexpr (std::is_same_v<Weight, GgmlMatrix<q4_k>>) return Format::kQ4K;
   if constexpr (std::is_same_v<Weight, GgmlMatrix<q6_k>>) return Format::kQ6K;
   if constexpr (std::is_same_v<Weight, GgmlMatrix<ggml_mxfp4>>) return Format::kGgmlMxfp4;
-}
-
-// Bytes of a piece in the plane of values: what whole_pieces speaks of.
-constexpr int64_t PieceBytes(Format format) {
-  switch (format) {
-    case Format::kF32:
-    case Format::kBf16:
-    case Format::kF16:
-      return 16;
-    case Format::kFp8:
-    case Format::kMxfp8:
-      return 8;
-    case Format::kQ8_0:
-    case Format::kQ6K:
-      return 2;
-    case Format::kGgmlMxfp4:
-      return 1;
-    default:
-      return 4;
-  }
 }
 
 inline Operand OperandOf(const LinearWeight& weight) {

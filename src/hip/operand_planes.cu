@@ -16,15 +16,10 @@ inline constexpr std::optional<Format> kFormat<Fp8Group<const e4m3, Rank>> = For
 template <int Rank>
 inline constexpr std::optional<Format> kFormat<Mxfp4<const e2m1x2, Rank>> = Format::kMxfp4;
 
-template <class V>
-constexpr std::optional<Format> FormatOf() {
-  return kFormat<V>;
-}
-
 // Bytes of an element of the values' plane.
 template <class V>
 constexpr int64_t ElementBytes() {
-  return FormatOf<V>() == Format::kBf16 ? 2 : 1;
+  return kFormat<V> == Format::kBf16 ? 2 : 1;
 }
 
 template <class V>
@@ -38,7 +33,7 @@ const auto& ValuesOf(const V& x) {
 
 template <class V>
 bool RowsHonoured(const V& x) {
-  if constexpr (!FormatOf<V>()) {
+  if constexpr (!kFormat<V>) {
     return false;
   } else {
     const auto& values = ValuesOf(x);
@@ -79,8 +74,8 @@ Plane PlaneOfRows(const V& x) {
 
 template <int Rank>
 std::optional<ProductFormats> FormatsOf(const Activation<Rank>& x, const LinearWeight& w) {
-  const auto of_x = std::visit([](const auto& v) { return FormatOf<std::decay_t<decltype(v)>>(); }, x);
-  const auto of_w = std::visit([](const auto& v) { return FormatOf<std::decay_t<decltype(v)>>(); }, w);
+  const auto of_x = std::visit([](const auto& v) { return kFormat<std::decay_t<decltype(v)>>; }, x);
+  const auto of_w = std::visit([](const auto& v) { return kFormat<std::decay_t<decltype(v)>>; }, w);
   if (!of_x || !of_w || !Multiplies(*of_x, *of_w)) return std::nullopt;
   return ProductFormats{*of_x, *of_w};
 }

@@ -28,6 +28,18 @@ View<const T, Rank> Const(const View<T, Rank>& view) {
   return view;
 }
 
+// The norm of x + residual, both (rows, n), whose sum goes to `summed`; what it writes is the caller's to name.
+inline RmsNormArgs NormOfSum(Buffer<float>& x, Buffer<float>& residual, Buffer<float>& summed, Buffer<float>& gain,
+                             Side side, int64_t rows, int64_t n) {
+  RmsNormArgs norm;
+  norm.x = FloatInput<2>(Const(Matrix(x, side, rows, n)));
+  norm.residual = Matrix(residual, side, rows, n);
+  norm.residual_out = Matrix(summed, side, rows, n);
+  norm.weight = Const(Vector(gain, side, n));
+  norm.eps = 1e-6f;
+  return norm;
+}
+
 enum class Kind { kBf16, kFp8, kMxfp4 };
 
 // (rows, k) of one format, as weights or as activations.

@@ -38,11 +38,7 @@ void Products(Backend& backend, const Report& report) {
     report(c.Run(fmt::format("norm_linear {}, {} x {} x {}", kPairs[static_cast<int>(kind)].name, rows, n, k),
                  [&](const ExecContext& context, Side side) {
                    NormLinearArgs args;
-                   args.norm.x = FloatInput<2>(Const(Matrix(x, side, rows, k)));
-                   args.norm.residual = Matrix(residual, side, rows, k);
-                   args.norm.residual_out = Matrix(summed, side, rows, k);
-                   args.norm.weight = Const(Vector(gain, side, k));
-                   args.norm.eps = 1e-6f;
+                   args.norm = NormOfSum(x, residual, summed, gain, side, rows, k);
                    args.norm.out = FloatOutput<2>(Matrix(between, side, rows, k));
                    args.linear = {Activation<2>(Const(Matrix(between, side, rows, k))), w.Weight(side),
                                   FloatOutput<2>(Matrix(out, side, rows, n))};
@@ -245,11 +241,7 @@ void Experts(Backend& backend, const Report& report) {
     report(c.Run(fmt::format("norm_router, {} rows, {} of {} experts", kRows, kTopK, kExperts),
                  [&](const ExecContext& context, Side side) {
                    NormRouterArgs args;
-                   args.norm.x = FloatInput<2>(Const(Matrix(x, side, kRows, kHidden)));
-                   args.norm.residual = Matrix(residual, side, kRows, kHidden);
-                   args.norm.residual_out = Matrix(summed, side, kRows, kHidden);
-                   args.norm.weight = Const(Vector(gain, side, kHidden));
-                   args.norm.eps = 1e-6f;
+                   args.norm = NormOfSum(x, residual, summed, gain, side, kRows, kHidden);
                    args.norm.out = FloatOutput<2>(Matrix(normed, side, kRows, kHidden));
                    args.router.x = FloatInput<2>(Const(Matrix(normed, side, kRows, kHidden)));
                    args.router.weight = Const(Matrix(weight, side, kExperts, kHidden));

@@ -73,11 +73,7 @@ Finding CheckNormLinear(Backend& backend, Kind kind, const char* format) {
       backend, c, fmt::format("norm_linear that quantises, {}, {} x {} x {}", format, rows, n, k), rows * n,
       [&](const ExecContext& context, Buffer<float>& to) {
         NormLinearArgs args;
-        args.norm.x = FloatInput<2>(Const(Matrix(x, kDevice, rows, k)));
-        args.norm.residual = Matrix(residual, kDevice, rows, k);
-        args.norm.residual_out = Matrix(summed, kDevice, rows, k);
-        args.norm.weight = Const(Vector(gain, kDevice, k));
-        args.norm.eps = 1e-6f;
+        args.norm = NormOfSum(x, residual, summed, gain, kDevice, rows, k);
         args.norm.quantized = between.Out();
         args.linear = {AsActivation(between.Out()), w.Weight(kDevice), FloatOutput<2>(Matrix(to, kDevice, rows, n))};
         NormLinear(context, args, "norm_linear");
