@@ -241,12 +241,12 @@ std::string_view HttpRequest::Header(std::string_view name) const {
 
 struct HttpServer::Impl {
   Impl(const HttpServerOptions& chosen, HttpHandler answers)
-      : options(chosen), handler(std::move(answers)), acceptor(context), tls(ReadTls(chosen)) {}
+      : options(chosen), handler(std::move(answers)), acceptor(asio::make_strand(context)), tls(ReadTls(chosen)) {}
 
   HttpServerOptions options;
   HttpHandler handler;
   asio::io_context context;
-  tcp::acceptor acceptor;
+  tcp::acceptor acceptor;  // on a strand: it is closed while it accepts, perhaps twice at once
   std::mutex tls_mutex;
   std::shared_ptr<asio::ssl::context> tls;
   std::atomic<int64_t> connections{0};
@@ -441,7 +441,7 @@ struct HttpServer::Impl {
 HttpServer::HttpServer(const HttpServerOptions& options, HttpHandler handler)
     : impl_(std::make_unique<Impl>(options, std::move(handler))) {
   impl_->Listen();
-  asio::co_spawn(impl_->context, impl_->Accept(), asio::detached);
+  asio::co_spawn(impl_->acceptor.get_executor(), impl_->Accept(), asio::detached);
   for (int i = 0; i < options.threads; ++i) impl_->threads.emplace_back([this] { impl_->context.run(); });
 }
 
