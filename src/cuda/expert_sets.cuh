@@ -50,6 +50,14 @@ inline StreamSplit DivideExperts(int64_t n, int64_t k) {
 }
 constexpr int kHalfOfShared = 112 * 1024;
 
+__device__ __forceinline__ float RoundToBf16(float v) { return __bfloat162float(__float2bfloat16_rn(v)); }
+
+// Both are rounded as they would be in memory.
+__device__ __forceinline__ float Gated(float gate, float up) {
+  gate = RoundToBf16(gate);
+  return RoundToBf16(up) * (gate / (1.0f + expf(-gate)));
+}
+
 // The expert of the i-th of all experts' sets of `rows` pairs, and which of its sets that is; no expert: -1. The whole
 // warp calls.
 __device__ __forceinline__ int2 ExpertOfSet(const int32_t* expert_begin, int experts, int i, int rows) {

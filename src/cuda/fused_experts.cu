@@ -10,14 +10,6 @@ namespace {
 constexpr std::string_view kGated = "cuda gated_experts";
 constexpr int64_t kMostRows = 8;  // an expert has at most one pair of a row
 
-__device__ __forceinline__ float RoundToBf16(float v) { return __bfloat162float(__float2bfloat16_rn(v)); }
-
-// Both are rounded as they would be in memory.
-__device__ __forceinline__ float Gated(float gate, float up) {
-  gate = RoundToBf16(gate);
-  return RoundToBf16(up) * (gate / (1.0f + expf(-gate)));
-}
-
 struct GatedPairs : PlainColumns {
   static constexpr bool kPaired = true;
   const GroupedParams& p;

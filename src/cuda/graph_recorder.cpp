@@ -1,5 +1,6 @@
 #include "cuda/graph_recorder.h"
 
+#include "cuda/row_experts.h"
 #include "cuda/status.h"
 #include "gpu/graph_recorder.h"
 
@@ -63,10 +64,34 @@ struct Api {
   static void Destroy(Exec exec) { cudaGraphExecDestroy(exec); }
 };
 
+// The experts of a row are launched together while its calls are recorded.
+class JoiningRecorder final : public Recorder {
+ public:
+  explicit JoiningRecorder(cudaStream_t stream) : graphs_(stream), experts_(stream) {}
+
+  void Run(std::span<const int64_t> key, const std::function<void()>& calls) override {
+    graphs_.Run(key, [&] {
+      experts_.Begin();
+      try {
+        calls();
+        experts_.LaunchNoted();
+      } catch (...) {
+        experts_.End();
+        throw;
+      }
+      experts_.End();
+    });
+  }
+  int64_t launches() const override { return graphs_.launches(); }
+  double seconds() const override { return graphs_.seconds(); }
+
+ private:
+  gpu::GraphRecorder<Api> graphs_;
+  RowExperts experts_;
+};
+
 }  // namespace
 
-std::unique_ptr<Recorder> MakeGraphRecorder(cudaStream_t stream) {
-  return std::make_unique<gpu::GraphRecorder<Api>>(stream);
-}
+std::unique_ptr<Recorder> MakeGraphRecorder(cudaStream_t stream) { return std::make_unique<JoiningRecorder>(stream); }
 
 }  // namespace mxmla::cuda

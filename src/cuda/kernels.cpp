@@ -1,6 +1,8 @@
 // This backend's tables: the kernels of this folder where they honour a call, the general ones of src/gpu behind them.
 #include <algorithm>
+#include <array>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "cuda/backend.h"
@@ -10,6 +12,7 @@
 #include "cuda/placed_experts.h"
 #include "cuda/prefill_attention.h"
 #include "cuda/query_absorb.h"
+#include "cuda/row_experts.h"
 #include "cuda/status.h"
 #include "cuda/value_project.h"
 #include "gpu/product_kernels.h"
@@ -123,7 +126,7 @@ bool TakesNormLinear(const NormLinearArgs& args) { return HonoursLinear(args.lin
 void RunLatentQuery(const ExecContext& context, const LatentQueryArgs& args) { LatentQuery(args, OptionsOf(context)); }
 bool TakesLatentQuery(const LatentQueryArgs& args) { return HonoursLatentQuery(args); }
 
-void RunGatedExperts(const ExecContext& context, const GatedExpertsArgs& args) {
+void LaunchGatedExperts(const ExecContext& context, const GatedExpertsArgs& args) {
   CountExperts(context, args.product);
   GatedExperts(args, *TableOf(args.product), OptionsOf(context));
 }
@@ -131,7 +134,7 @@ bool TakesGatedExperts(const GatedExpertsArgs& args) {
   return HonoursGroupedLinear(args.product) && HonoursGatedExperts(args, *TableOf(args.product));
 }
 
-void RunCombinedExperts(const ExecContext& context, const CombinedExpertsArgs& args) {
+void LaunchCombinedExperts(const ExecContext& context, const CombinedExpertsArgs& args) {
   CountExperts(context, args.product);
   CombinedExperts(args, *TableOf(args.product), OptionsOf(context));
 }
@@ -239,6 +242,64 @@ WorkspaceSize PrefillAttentionWorkspace(const PrefillAttentionArgs& args, int) {
   return {PrefillAttentionWorkspaceBytes(args), 0, 0};
 }
 
+// --- a row's experts in one launch ---
+
+void NoteGatedExperts(const ExecContext& context, const GatedExpertsArgs& args) {
+  RowExperts* const experts = RowExperts::Current();
+  if (experts) experts->LaunchNoted();
+  if (!experts || !experts->Take(context, args, LaunchGatedExperts)) LaunchGatedExperts(context, args);
+}
+void JoinCombinedExperts(const ExecContext& context, const CombinedExpertsArgs& args) {
+  RowExperts* const experts = RowExperts::Current();
+  if (experts && experts->Take(args)) return;
+  if (experts) experts->LaunchNoted();
+  LaunchCombinedExperts(context, args);
+}
+
+template <class Args>
+Args ArgsOf(const KernelTable<Args>&);
+
+// A table's kernels, each behind what is noted.
+template <auto kTable, bool kInvariant>
+struct BehindNoted {
+  using Args = decltype(ArgsOf(std::declval<KernelSet&>().*kTable));
+  using Run = void (*)(const ExecContext&, const Args&);
+  static constexpr size_t kMost = 4;
+  static inline std::array<Run, kMost> launches{};
+
+  template <size_t kAt>
+  static void Launch(const ExecContext& context, const Args& args) {
+    if (RowExperts* const experts = RowExperts::Current()) experts->LaunchNoted();
+    launches[kAt](context, args);
+  }
+  static void Apply(KernelSet& set) {
+    constexpr std::array<Run, kMost> kRuns = {Launch<0>, Launch<1>, Launch<2>, Launch<3>};
+    auto& kernels = set.*kTable;
+    for (size_t i = 0; i < kernels.size(); ++i) {
+      launches.at(i) = kernels[i].run;
+      kernels[i].run = kRuns.at(i);
+    }
+  }
+};
+template <bool kInvariant, auto... kTables>
+void StandBehindNoted(KernelSet& set) {
+  (BehindNoted<kTables, kInvariant>::Apply(set), ...);
+}
+
+template <bool kInvariant>
+void JoinExperts(KernelSet& set) {
+  StandBehindNoted<kInvariant, &KernelSet::rms_norm, &KernelSet::linear, &KernelSet::grouped_linear,
+                   &KernelSet::query_absorb, &KernelSet::value_project, &KernelSet::quantize,
+                   &KernelSet::flatten_quantize, &KernelSet::copy, &KernelSet::rope, &KernelSet::rope_angles,
+                   &KernelSet::decode_attention, &KernelSet::sparse_attention, &KernelSet::prefill_attention,
+                   &KernelSet::index_key, &KernelSet::index_top_k, &KernelSet::router, &KernelSet::group_experts,
+                   &KernelSet::silu_mul, &KernelSet::combine_experts, &KernelSet::embedding, &KernelSet::sample,
+                   &KernelSet::norm_linear, &KernelSet::latent_query, &KernelSet::attend_project,
+                   &KernelSet::norm_router>(set);
+  set.gated_experts.front().run = NoteGatedExperts;
+  set.combined_experts.front().run = JoinCombinedExperts;
+}
+
 KernelSet MakeKernels(bool batch_invariant) {
   KernelSet set;
   set.backend = "cuda";
@@ -285,10 +346,11 @@ KernelSet MakeKernels(bool batch_invariant) {
                                      HonoursPrefillAttention}}});
   set.norm_linear.push_back({kName, {}, RunNormLinear, nullptr, {{"few rows", TakesNormLinear}}});
   set.latent_query.push_back({kName, {}, RunLatentQuery, nullptr, {{"a cache in bf16", TakesLatentQuery}}});
-  set.gated_experts.push_back({kName, {}, RunGatedExperts, nullptr, {{"few rows", TakesGatedExperts}}});
-  set.combined_experts.push_back({kName, {}, RunCombinedExperts, nullptr, {{"few pairs", TakesCombinedExperts}}});
+  set.gated_experts.push_back({kName, {}, LaunchGatedExperts, nullptr, {{"few rows", TakesGatedExperts}}});
+  set.combined_experts.push_back({kName, {}, LaunchCombinedExperts, nullptr, {{"few pairs", TakesCombinedExperts}}});
   gpu::AddRowKernels(set);
   gpu::AddProductKernels(set);
+  batch_invariant ? JoinExperts<true>(set) : JoinExperts<false>(set);
   return set;
 }
 
