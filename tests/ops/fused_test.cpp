@@ -273,6 +273,8 @@ TEST_P(FusedTest, NormRouter) {
           bias(rng_, 1, c.experts, 0.1f), w(rng_, c.experts, c.hidden, 0.02f);
       const PaddedRows<bf16> w_half(rng_, c.experts, c.hidden, 0.02f);
       for (int64_t j = 0; j < 32; ++j) gain.view(0, j) = 0;  // blocks of zeros
+      const bool poisoned = of.quantized && c.rows == 4;
+      if (poisoned) x.view(3, 70) = std::nanf("");
       OperandVector<int32_t> lengths(static_cast<size_t>(c.rows), 5);
       if (c.rows > 1) lengths[1] = 0;  // padding
       struct Outputs {
@@ -361,6 +363,7 @@ TEST_P(FusedTest, NormRouter) {
         EXPECT_TRUE(same_quantized(outputs[0], by_ref));
       }
       // Ids may differ from ref's where scores all but tie; the logits may not.
+      if (poisoned) continue;  // compared bit for bit above
       EXPECT_TRUE(Close(outputs[2].normed.Values(), outputs[0].normed.Values(), Twice(backend())));
     }
   }
