@@ -5,6 +5,9 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include <algorithm>
+#include <map>
+
 namespace mxmla {
 namespace {
 
@@ -61,14 +64,15 @@ std::string GlobBody(std::string_view glob) {
 }  // namespace
 
 struct ExcludeList::Compiled {
-  std::vector<std::unique_ptr<pcre2_code, CodeFree>> codes;  // null for a plain name
+  // Patterns by their places in the list; lists hold thousands of plain names, and are asked about each tensor.
+  std::map<std::string, size_t, std::less<>> names;                             // of which the first
+  std::vector<std::pair<size_t, std::unique_ptr<pcre2_code, CodeFree>>> codes;  // rising
   std::unique_ptr<pcre2_match_context, MatchContextFree> context{pcre2_match_context_create(nullptr)};
 
-  bool Matches(size_t i, std::string_view name) const {
-    const std::unique_ptr<pcre2_match_data, MatchDataFree> data(
-        pcre2_match_data_create_from_pattern(codes[i].get(), nullptr));
-    return pcre2_match(codes[i].get(), reinterpret_cast<PCRE2_SPTR>(name.data()), name.size(), 0, PCRE2_ANCHORED,
-                       data.get(), context.get()) >= 0;
+  bool Matches(const pcre2_code* code, std::string_view name) const {
+    const std::unique_ptr<pcre2_match_data, MatchDataFree> data(pcre2_match_data_create_from_pattern(code, nullptr));
+    return pcre2_match(code, reinterpret_cast<PCRE2_SPTR>(name.data()), name.size(), 0, PCRE2_ANCHORED, data.get(),
+                       context.get()) >= 0;
   }
 };
 
@@ -77,18 +81,19 @@ ExcludeList::ExcludeList(std::vector<std::string> patterns, std::string_view sub
   auto compiled = std::make_shared<Compiled>();
   // A pattern that backtracks without end gives up, and does not match.
   pcre2_set_match_limit(compiled->context.get(), 100000);
-  for (const std::string& pattern : patterns_) {
+  for (size_t i = 0; i < patterns_.size(); ++i) {
+    const std::string& pattern = patterns_[i];
     if (!IsRegex(pattern) && !IsGlob(pattern)) {
-      compiled->codes.emplace_back();
+      compiled->names.emplace(pattern, i);
       continue;
     }
     const std::string regex =
         IsRegex(pattern) ? pattern.substr(kRegexPrefix.size()) : "(?:" + GlobBody(pattern) + ")\\z";
     int error = 0;
     PCRE2_SIZE offset = 0;
-    compiled->codes.emplace_back(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(regex.data()), regex.size(),
-                                               PCRE2_NEVER_UTF | PCRE2_NEVER_BACKSLASH_C, &error, &offset, nullptr));
-    if (!compiled->codes.back()) {
+    compiled->codes.emplace_back(i, pcre2_compile(reinterpret_cast<PCRE2_SPTR>(regex.data()), regex.size(),
+                                                  PCRE2_NEVER_UTF | PCRE2_NEVER_BACKSLASH_C, &error, &offset, nullptr));
+    if (!compiled->codes.back().second) {
       PCRE2_UCHAR reason[256] = {};
       pcre2_get_error_message(error, reason, sizeof reason);
       Fail(code, subject, "names, globs and re: regular expressions",
@@ -101,13 +106,17 @@ ExcludeList::ExcludeList(std::vector<std::string> patterns, std::string_view sub
 int ExcludeList::Find(std::string_view module) const {
   std::string_view text = module;
   if (text.substr(0, kTextPrefix.size()) == kTextPrefix) text.remove_prefix(kTextPrefix.size());
-  for (size_t i = 0; i < patterns_.size(); ++i) {
-    const auto matches = [&](std::string_view name) {
-      return compiled_->codes[i] ? compiled_->Matches(i, name) : patterns_[i] == name;
-    };
-    if (matches(module) || (text.size() != module.size() && matches(text))) return static_cast<int>(i);
+  if (patterns_.empty()) return -1;
+  const bool two = text.size() != module.size();
+  size_t first = patterns_.size();
+  for (const std::string_view name : {module, text}) {
+    if (const auto at = compiled_->names.find(name); at != compiled_->names.end()) first = std::min(first, at->second);
   }
-  return -1;
+  for (const auto& [place, code] : compiled_->codes) {
+    if (place > first) break;
+    if (compiled_->Matches(code.get(), module) || (two && compiled_->Matches(code.get(), text))) first = place;
+  }
+  return first < patterns_.size() ? static_cast<int>(first) : -1;
 }
 
 std::string GlobAsRegex(const std::string& pattern) {

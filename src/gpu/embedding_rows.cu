@@ -66,7 +66,8 @@ void EmbeddingRows(const ExecContext& context, const EmbeddingArgs& args) {
   p.n = static_cast<int>(Extent(args.out, 1));
   p.pieces = (p.n + kPiece - 1) / kPiece;
   const int64_t blocks = (int64_t{p.rows} * p.pieces + kThreadsOfEmbedding - 1) / kThreadsOfEmbedding;
-  ForWeightFormat<Format::kBf16>(p.table.format, [&](auto format) {
+  // Tables in float32 and bf16 are gpu::Embedding's, which the table of kernels lists first.
+  ForFormat<static_cast<int>(Format::kBf16) + 1, kWeightFormats>(p.table.format, [&](auto format) {
     Launch(context, "embedding", EmbeddingRowsKernel<format()>, blocks, kThreadsOfEmbedding, 0, p);
   });
 }

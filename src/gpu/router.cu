@@ -1,6 +1,7 @@
 // Gating in two launches: the experts' logits, whose sums are of float32 and in an order that the hidden size alone
 // fixes, then each row's choice by one block.
 #include "gpu/norm_row.cuh"
+#include "gpu/quantized_rows.cuh"
 #include "gpu/row_kernels.h"
 
 namespace mxmla::gpu {
@@ -330,9 +331,10 @@ struct FewParams {
   int64_t pair_row, pair_step;
   int slots;
   int32_t experts_of_pairs;
-  Strided<int32_t> begin;  // (experts_of_pairs + 1)
-  Strided<int32_t> pairs;  // (rows * slots)
-  int* arrived;            // zero before and after
+  Strided<int32_t> begin;    // (experts_of_pairs + 1)
+  Strided<int32_t> pairs;    // (rows * slots)
+  int* arrived;              // zero before and after
+  QuantizedPlane quantized;  // (rows, hidden), or absent
 };
 
 // As GroupExpertsKernel, by one block.
@@ -353,9 +355,23 @@ __device__ void GroupFew(const FewParams& p, const int32_t* ids /* shared, (rows
   }
 }
 
+// Quantises what each block has normed, a block a row, with the bits of RmsNormKernel.
+__device__ void QuantizeNormed(const FewParams& p, const uint16_t* normed /* shared, (rows, hidden) */) {
+  const int64_t hidden = p.logit.hidden;
+  for (int64_t r = blockIdx.x; r < p.logit.rows; r += gridDim.x) {
+    for (int64_t first = 0; first < hidden; first += kChoiceThreads * kPiece) {  // whole waves: they quantise together
+      const int64_t begin = first + int64_t{threadIdx.x} * kPiece;
+      const bool there = begin < hidden;
+      float v[kPiece] = {};
+      if (there) DecodeHalves(*reinterpret_cast<const uint4*>(normed + r * hidden + begin), v);
+      StoreQuantized(p.quantized, r, 0, begin, there ? kPiece : 0, v);
+    }
+  }
+}
+
 // Each block norms all rows and has the logits of kTeams experts, with the sums of RmsNormKernel and LogitKernel. The
 // block that is the last to have them chooses for all.
-template <Access kWeight, int kRows>
+template <Access kWeight, int kRows, bool kQuantized>
 __global__ void __launch_bounds__(kChoiceThreads) NormRouterKernel(const FewParams p) {
   extern __shared__ __align__(16) float shared[];  // (kRows, hidden) of bf16; then what a choice takes
   __shared__ float waves[kRows][kMostNormThreads / kWave];
@@ -430,6 +446,7 @@ __global__ void __launch_bounds__(kChoiceThreads) NormRouterKernel(const FewPara
     }
   }
   __syncthreads();
+  if constexpr (kQuantized) QuantizeNormed(p, normed);
   float sum[kRows] = {};
   for (int64_t first = mine; first < hidden; first += kAhead * kRound) {
     if (first > mine) load_weights(first);
@@ -476,15 +493,16 @@ __global__ void __launch_bounds__(kChoiceThreads) NormRouterKernel(const FewPara
   GroupFew(p, ids);
 }
 
-template <Access kWeight, int kRows>
+template <Access kWeight, int kRows, bool kQuantized>
 void LaunchFew(const ExecContext& context, const FewParams& p) {
   const int64_t words =
       std::max(DivideUp(kRows * p.logit.hidden, 2), ChoiceWords(p.choice.experts, p.choice.groups, p.choice.top_k));
   constexpr size_t kMost = kRows * kFewHidden * 2;
-  static const bool allowed = (AllowSharedBytes(NormRouterKernel<kWeight, kRows>, kMost, "norm_router"), true);
+  static const bool allowed =
+      (AllowSharedBytes(NormRouterKernel<kWeight, kRows, kQuantized>, kMost, "norm_router"), true);
   (void)allowed;
-  Launch(context, "norm_router", NormRouterKernel<kWeight, kRows>, DivideUp(p.logit.experts, kTeams), kChoiceThreads,
-         static_cast<size_t>(words) * sizeof(float), p);
+  Launch(context, "norm_router", NormRouterKernel<kWeight, kRows, kQuantized>, DivideUp(p.logit.experts, kTeams),
+         kChoiceThreads, static_cast<size_t>(words) * sizeof(float), p);
 }
 
 FewParams FewParamsOf(const NormRouterArgs& args) {
@@ -506,6 +524,7 @@ FewParams FewParamsOf(const NormRouterArgs& args) {
   p.experts_of_pairs = static_cast<int32_t>(args.group.expert_begin.shape[0] - 1);
   p.begin = StridedOf(args.group.expert_begin);
   p.pairs = StridedOf(args.group.pairs);
+  if (args.norm.quantized) p.quantized = QuantizedPlaneOf(*args.norm.quantized, args.norm.scale_mode);
   return p;
 }
 
@@ -532,14 +551,16 @@ bool HonoursNormRouter(const NormRouterArgs& args) {
   const int64_t rows = p.logit.rows, hidden = p.logit.hidden;
   const bool updates_elsewhere = !norm.residual || norm.residual_out;
   if (rows < 1 || rows > kFewRows || rows * p.slots > kFewPairs || hidden > kFewHidden || p.logit.experts > 1024 ||
-      p.choice.top_k > 64 || !norm.out || norm.quantized || norm.row_index || norm.out_index || norm.row_scale ||
-      !updates_elsewhere) {
+      p.choice.top_k > 64 || !norm.out || norm.row_index || norm.out_index || norm.row_scale || !updates_elsewhere) {
     return false;
   }
+  // StoreQuantized writes whole bytes of a row's codes, one behind the other.
+  const bool dense_codes =
+      !norm.quantized || std::visit([](const auto& to) { return to.values.stride[1] == 1; }, *norm.quantized);
   const bool x_is_out = p.logit.x.data == p.normed.data && p.logit.x.row == p.normed.row;
   const bool ids_agree = p.pair_ids == p.choice.ids && p.pair_row == p.choice.id_row &&
                          p.pair_step == p.choice.id_step && p.slots >= p.choice.top_k;
-  return x_is_out && ids_agree && Extent(norm.x, 0) == rows && Has(p.x, Access::kFull, hidden) &&
+  return dense_codes && x_is_out && ids_agree && Extent(norm.x, 0) == rows && Has(p.x, Access::kFull, hidden) &&
          Has(p.residual, Access::kFull, hidden) && Has(p.residual_out, Access::kFull, hidden) &&
          Has(p.norm, Access::kFull, hidden) && Has(p.normed, Access::kHalf, hidden) &&
          (Has(p.logit.weight, Access::kFull, hidden) || Has(p.logit.weight, Access::kHalf, hidden));
@@ -551,8 +572,11 @@ void NormRouter(const ExecContext& context, const NormRouterArgs& args) {
   FewParams p = FewParamsOf(args);
   p.arrived = context.Counters<int>(1);
   const auto launch = [&]<Access kWeight>() {
-    if (p.logit.rows == 1) return LaunchFew<kWeight, 1>(context, p);
-    LaunchFew<kWeight, kFewRows>(context, p);
+    const bool one = p.logit.rows == 1;
+    if (args.norm.quantized) {
+      return one ? LaunchFew<kWeight, 1, true>(context, p) : LaunchFew<kWeight, kFewRows, true>(context, p);
+    }
+    one ? LaunchFew<kWeight, 1, false>(context, p) : LaunchFew<kWeight, kFewRows, false>(context, p);
   };
   if (Has(p.logit.weight, Access::kFull, p.logit.hidden)) return launch.template operator()<Access::kFull>();
   launch.template operator()<Access::kHalf>();

@@ -31,7 +31,7 @@ void AddRowKernels(KernelSet& set) {
                              {},
                              NormRouter,
                              NormRouterWorkspace,
-                             {{"few rows in float32, normed to bf16 for the router alone", HonoursNormRouter}}});
+                             {{"few rows in float32, normed to bf16, quantised beside it or not", HonoursNormRouter}}});
   set.silu_mul.push_back({kName, {{.operand = "out", .inner_stride_one = true}}, SiluMul});
   set.combine_experts.push_back({kName, {}, CombineExperts});
   set.index_key.push_back({kName, {}, IndexKey});

@@ -13,7 +13,6 @@
 #include "hip/library.h"
 #include "hip/linear.h"
 #include "hip/norm_linear.h"
-#include "hip/norm_router.h"
 #include "hip/prefill_attention.h"
 #include "hip/query_absorb.h"
 #include "hip/read_bandwidth.h"
@@ -216,11 +215,6 @@ const KernelSet& Kernels() {
     made.norm_linear.push_back({kName, {}, NormLinear, nullptr, {{"few rows", HonoursNormLinear}}});
     made.latent_query.push_back({kName, {}, LatentQuery, nullptr, {{"a cache in bf16", HonoursLatentQuery}}});
     made.attend_project.push_back({kName, {}, AttendProject, nullptr, {{"several splits", HonoursAttendProject}}});
-    made.norm_router.push_back({kName,
-                                {},
-                                QuantizedNormRouter,
-                                gpu::NormRouterWorkspace,
-                                {{"few rows in bf16 and quantised", HonoursQuantizedNormRouter}}});
     made.gated_experts.push_back({kName, {}, GatedExperts, nullptr, {{"experts of one format", HonoursGatedExperts}}});
     made.combined_experts.push_back({kName, {}, CombinedExperts, nullptr, {{"few pairs", HonoursCombinedExperts}}});
     gpu::AddProductKernels(made);

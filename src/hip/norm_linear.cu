@@ -29,6 +29,11 @@ struct Params {
   bool out_float;
 };
 
+// LDS bounds how many blocks a compute unit holds: tests/gfx950/gates.py counts with these.
+static_assert(SharedLayout<Format::kBf16>{7168, kMostRows}.Bytes() == kMostRows * 14352);
+static_assert(SharedLayout<Format::kFp8>{7168, kMostRows}.Bytes() == kMostRows * 7408);
+static_assert(SharedLayout<Format::kMxfp4>{7168, kMostRows}.Bytes() == kMostRows * 3824);
+
 template <gpu::Access kX>
 __device__ __forceinline__ void LoadRow(const Params& p, int row, int64_t begin, float (&v)[gpu::kPiece]) {
   gpu::LoadPiece<kX>(p.x, row, 0, begin, gpu::kPiece, v);

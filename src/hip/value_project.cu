@@ -25,7 +25,8 @@ struct Params {
   void* out;  // F32, BF16: element (r, h, c) at r * out_row + h * out_head + c
   int64_t out_row, out_head;
   gpu::QuantizedPlane quantized;  // (rows, heads * head_rows): columns are counted over all heads
-  const int32_t* row_end;         // null, or where the number of rows lies that are computed
+  const int32_t* row_end;         // null, or where the row lies before which rows are computed
+  int first_row;                  // the first one's number among those that row_end counts
 };
 
 // Where a block works: kTiles * 16 rows and 128 features of a head, a wave 32 of them and all of k.
@@ -38,7 +39,7 @@ struct Place {
         lane(static_cast<int>(threadIdx.x) % kWave),
         head(static_cast<int>(blockIdx.z)),
         row0(static_cast<int>(blockIdx.y) * rows_of_block),
-        rows(min(rows_of_block, (p.row_end ? min(p.rows, *p.row_end) : p.rows) - row0)),
+        rows(min(rows_of_block, (p.row_end ? min(p.rows, *p.row_end - p.first_row) : p.rows) - row0)),
         column0(static_cast<int>(blockIdx.x) * kOfBlock + wave * kOfWave) {}
 };
 
@@ -202,11 +203,12 @@ dim3 BlocksOf(const Params& p, int64_t heads, int tiles) {
 
 }  // namespace
 
-void ValueProject(const ExecContext& context, const ValueProjectArgs& args) { ProjectRows(context, args, nullptr); }
+void ValueProject(const ExecContext& context, const ValueProjectArgs& args) { ProjectRows(context, args, nullptr, 0); }
 
-void ProjectRows(const ExecContext& context, const ValueProjectArgs& args, const int32_t* row_end) {
+void ProjectRows(const ExecContext& context, const ValueProjectArgs& args, const int32_t* row_end, int64_t first_row) {
   Params p = ParamsOf(args);
   p.row_end = row_end;
+  p.first_row = static_cast<int>(first_row);
   const int64_t heads = args.w_vc.heads;
   if (p.rows == 0 || p.head_rows == 0 || heads == 0) return;
   const auto stream = static_cast<hipStream_t>(context.stream);

@@ -10,8 +10,9 @@ namespace mxmla::hip {
 bool HonoursValueProject(const ValueProjectArgs& args);
 void ValueProject(const ExecContext& context, const ValueProjectArgs& args);
 
-// The same of the first *row_end rows, a number that the device has; the others are left as they are.
-void ProjectRows(const ExecContext& context, const ValueProjectArgs& args, const int32_t* row_end);
+// The same of rows `first_row` and on of those before *row_end, a number that the device has; the others are left as
+// they are.
+void ProjectRows(const ExecContext& context, const ValueProjectArgs& args, const int32_t* row_end, int64_t first_row);
 
 // The same of what `splits` hold of each row and head, merged and rounded to bf16, then quantised with `mode` if
 // args.attn is, which is what that would be and is not read.

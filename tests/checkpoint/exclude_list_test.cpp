@@ -51,6 +51,12 @@ TEST(ExcludeList, FindsTheFirst) {
   EXPECT_EQ(list.Find("bxc"), 1);
   EXPECT_EQ(list.Find("a"), 0);
   EXPECT_EQ(list.Find("c"), -1);
+  const ExcludeList mixed({"re:x", "name", "n?me", "name", "re:n", "xa"}, "list");
+  EXPECT_EQ(mixed.Find("name"), 1);
+  EXPECT_EQ(mixed.Find("nome"), 2);
+  EXPECT_EQ(mixed.Find("nothing"), 4);
+  EXPECT_EQ(mixed.Find("xa"), 0);
+  EXPECT_EQ(mixed.Find("language_model.name"), 1);
 }
 
 // A pattern that backtracks without end must come back.

@@ -1,12 +1,14 @@
 """Every family of models: inspect, run without a tokenizer, dummy weights, and what is refused."""
 
 import json
+import re
 import shutil
 
 import checkpoint_files as files
 import numpy as np
 import pytest
-from conftest import MODELS, REPOSITORY, editable_copy, edit_config, run, run_logits
+import quantized_checkpoints as quantized
+from conftest import MODELS, REPOSITORY, editable_copy, edit_config, relative, run, run_logits
 
 FIXTURES = sorted(folder.parent.name for folder in MODELS.glob("*/logits.npy"))
 # Architecture and a line of the report, by fixture.
@@ -91,7 +93,8 @@ def test_a_query_scale_begins_at_its_length(tmp_path):
 
 
 @pytest.mark.parametrize("name,cut", [
-    ("minicpm3-4b", ["--layers", 2]), ("glm-4.7-flash", ["--layers", 2, "--experts", 8]),
+    ("minicpm3-4b", ["--layers", 2]), ("youtu-llm-2b", ["--layers", 2]),
+    ("moonlight-16b-a3b", ["--layers", 2, "--experts", 8]), ("glm-4.7-flash", ["--layers", 2, "--experts", 8]),
     ("glm-5.2", ["--layers", 4, "--experts", 8, "--context", 3000])])
 def test_dummy_weights_of_the_real_shape(name, cut):
     """Kernels for latents of 256 and 32 rotated dimensions, for heads of 192 + 64 and 256, and for a context beyond
@@ -194,6 +197,37 @@ def test_params_that_are_refused(change, status, words, tmp_path):
     change(config)
     path.write_text(json.dumps(config))
     expect(status, folder, words)
+
+
+def test_mistrals_own_names_of_fp8(tmp_path):
+    """qscale_weight and qscale_act beside FP8 matrices, as Mistral Large 3 and Small 4 come: the logits of the values."""
+    stored = files.read_folder(MODELS / "mistral-large3")
+    values, matrices = dict(stored), [name for name in stored if re.match(
+        r"layers\.\d+\.(attention|feed_forward|shared_experts|experts\.\d+)\.w", name)]
+    assert len(matrices) == 2 * 5 + 3 + 3 + 6 * 3
+    for name in matrices:
+        made = quantized.fp8_tensor(files.bf16_to_float(stored[name].array()), "scale", (), "BF16")
+        module = name[: -len("weight")]
+        stored.update({name: made["weight"], module + "qscale_weight": made["scale"],
+                       module + "qscale_act": files.from_array("BF16", np.array(0x3C00, np.uint16))})
+        scale = files.bf16_to_float(made["scale"].array())
+        values[name] = files.from_array("F32", files.e4m3_table()[made["weight"].array()] * scale)
+    logits = {}
+    for kind, tensors in (("fp8", stored), ("values", values)):
+        folder = editable_copy("mistral-large3", tmp_path / kind)
+        for old in folder.glob("consolidated*"):
+            old.unlink()
+        files.write(folder / "consolidated.safetensors", tensors)
+        if kind == "fp8":
+            path = folder / "params.json"
+            config = json.loads(path.read_text())
+            config["quantization"] = {"qformat_weight": "fp8_e4m3", "qscheme_act": "TENSOR"}
+            path.write_text(json.dumps(config))
+            assert b"fp8-tensor" in run("inspect", folder, "--check", "--strict").stdout
+        logits[kind] = run_logits(folder, tmp_path / "x.npy", "--device", "ref", tokens=folder / "tokens.json")
+    assert relative(logits["fp8"], logits["values"]) <= 1e-5
+    plain = run_logits(MODELS / "mistral-large3", tmp_path / "x.npy", "--device", "ref")
+    assert relative(logits["fp8"], plain) > 1e-3  # not those of the weights in BF16
 
 
 def test_quantize_wants_hugging_face_layout(tmp_path):

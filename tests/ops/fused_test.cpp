@@ -2,6 +2,7 @@
 // backend's own. Rows are aligned and padded, as such kernels ask for; the padding is canary.
 #include "ops/fused.h"
 
+#include "core/float_view.h"
 #include "harness.h"
 
 namespace mxmla::test {
@@ -251,78 +252,119 @@ TEST_P(FusedTest, NormRouter) {
     RouterOptions options;
   };
   using enum RouterMethod;
+  struct Norm {
+    std::optional<Format> quantized;  // beside bf16
+    ScaleMode mode;
+    bool half, residual;  // the router's weights in bf16; a residual stream
+  };
+  constexpr ScaleMode kEven = ScaleMode::kEven, kCeil = ScaleMode::kCeil;
   for (const Case& c :
        {Case{1, 2048, 64, 2, {kGreedy, 1, 1, 6, false, 1.0f}}, Case{4, 1024, 256, 1, {kNoauxTc, 8, 4, 8, true, 2.5f}},
         Case{2, 1536, 384, 0, {kNoauxTc, 1, 1, 8, true, 2.827f}},
         Case{3, 64, 40, 0, {kGroupLimitedGreedy, 8, 3, 6, false, 16.0f}}}) {
-    for (const bool half : {false, true}) {
-      for (const bool residual : {false, true}) {
-        SCOPED_TRACE(testing::Message() << c.rows << " rows, " << c.experts << " experts");
-        const int64_t slots = c.options.top_k + c.shared, all = c.experts + c.shared, pairs = c.rows * slots;
-        const PaddedRows<float> x(rng_, c.rows, c.hidden), before(rng_, c.rows, c.hidden), gain(rng_, 1, c.hidden),
-            bias(rng_, 1, c.experts, 0.1f), w(rng_, c.experts, c.hidden, 0.02f);
-        const PaddedRows<bf16> w_half(rng_, c.experts, c.hidden, 0.02f);
-        OperandVector<int32_t> lengths(static_cast<size_t>(c.rows), 5);
-        if (c.rows > 1) lengths[1] = 0;  // padding
-        struct Outputs {
-          Outputs(const Case& c, int64_t slots, int64_t all)
-              : normed(c.rows, c.hidden),
-                residual(c.rows, c.hidden),
-                logits(c.rows, c.experts),
-                weights(c.rows, slots),
-                ids(static_cast<size_t>(c.rows * slots)),
-                begin(static_cast<size_t>(all + 1), -7),
-                pairs(static_cast<size_t>(c.rows * slots), -7) {
-            for (int64_t i = 0; i < c.rows * slots; ++i) {
-              const int64_t slot = i % slots;
-              ids[static_cast<size_t>(i)] =
-                  slot < c.options.top_k ? -9 : static_cast<int32_t>(c.experts + slot - c.options.top_k);
-            }
+    for (const Norm& of : {Norm{{}, kEven, false, false}, Norm{{}, kEven, false, true}, Norm{{}, kEven, true, false},
+                           Norm{{}, kEven, true, true}, Norm{Format::kMxfp4, kEven, true, true},
+                           Norm{Format::kMxfp4, kCeil, false, true}, Norm{Format::kFp8, kEven, true, false},
+                           Norm{Format::kFp8, kCeil, false, true}}) {
+      SCOPED_TRACE(testing::Message() << c.rows << " rows, " << c.experts << " experts, "
+                                      << (of.quantized ? Name(*of.quantized) : "bf16 alone"));
+      const int64_t slots = c.options.top_k + c.shared, all = c.experts + c.shared, pairs = c.rows * slots;
+      const PaddedRows<float> x(rng_, c.rows, c.hidden), before(rng_, c.rows, c.hidden), gain(rng_, 1, c.hidden),
+          bias(rng_, 1, c.experts, 0.1f), w(rng_, c.experts, c.hidden, 0.02f);
+      const PaddedRows<bf16> w_half(rng_, c.experts, c.hidden, 0.02f);
+      for (int64_t j = 0; j < 32; ++j) gain.view(0, j) = 0;  // blocks of zeros
+      const bool poisoned = of.quantized && c.rows == 4;
+      if (poisoned) x.view(3, 70) = std::nanf("");
+      OperandVector<int32_t> lengths(static_cast<size_t>(c.rows), 5);
+      if (c.rows > 1) lengths[1] = 0;  // padding
+      struct Outputs {
+        Outputs(const Case& c, int64_t slots, int64_t all)
+            : normed(c.rows, c.hidden),
+              residual(c.rows, c.hidden),
+              mx_codes(c.rows, c.hidden / 2),
+              mx_scales(c.rows, c.hidden / kMxBlock),
+              fp8_codes(c.rows, c.hidden),
+              fp8_scales(c.rows, (c.hidden + kFp8Group - 1) / kFp8Group),
+              logits(c.rows, c.experts),
+              weights(c.rows, slots),
+              ids(static_cast<size_t>(c.rows * slots)),
+              begin(static_cast<size_t>(all + 1), -7),
+              pairs(static_cast<size_t>(c.rows * slots), -7) {
+          for (int64_t i = 0; i < c.rows * slots; ++i) {
+            const int64_t slot = i % slots;
+            ids[static_cast<size_t>(i)] =
+                slot < c.options.top_k ? -9 : static_cast<int32_t>(c.experts + slot - c.options.top_k);
           }
-          PaddedRows<bf16> normed;
-          PaddedRows<float> residual, logits, weights;
-          OperandVector<int32_t> ids, begin, pairs;
-        };
-        Outputs outputs[] = {{c, slots, all}, {c, slots, all}, {c, slots, all}};
-        NormRouterArgs last;
-        RunThrice(backend(), outputs, [&](const ExecContext& context, Outputs& to) {
-          NormRouterArgs args;
-          args.norm.x = FloatInput<2>(View<const float, 2>(x.view));
-          if (residual) args.norm.residual = before.view, args.norm.residual_out = to.residual.view;
-          args.norm.weight = View<const float, 1>{gain.view.data, {c.hidden}, {1}};
-          args.norm.eps = 1e-6f;
-          args.norm.out = FloatOutput<2>(to.normed.view);
-          args.router.x = FloatInput<2>(View<const bf16, 2>(to.normed.view));
-          args.router.weight =
-              half ? LinearWeight(View<const bf16, 2>(w_half.view)) : LinearWeight(View<const float, 2>(w.view));
-          if (c.options.method == kNoauxTc) args.router.bias = View<const float, 1>{bias.view.data, {c.experts}, {1}};
-          args.router.options = c.options;
-          args.router.logits = to.logits.view;
-          const View<int32_t, 2> ids = View<int32_t, 2>::Contiguous(to.ids.data(), {c.rows, slots});
-          args.router.expert_ids = ids.Slice(1, 0, c.options.top_k);
-          args.router.expert_weights = to.weights.view.Slice(1, 0, c.options.top_k);
-          args.router.row_length = View<const int32_t, 1>::Contiguous(lengths.data(), {c.rows});
-          args.group = {View<const int32_t, 2>(ids), View<int32_t, 1>::Contiguous(to.begin.data(), {all + 1}),
-                        View<int32_t, 1>::Contiguous(to.pairs.data(), {pairs})};
-          NormRouter(context, args);
-          last = args;
+        }
+        QuantizedOutput<2> Quantized(Format format) const {
+          if (format == Format::kFp8) return Fp8Group<e4m3, 2>{fp8_codes.view, fp8_scales.view};
+          return Mxfp4<e2m1x2, 2>{mx_codes.view, mx_scales.view};
+        }
+        PaddedRows<bf16> normed;
+        PaddedRows<float> residual;
+        PaddedRows<e2m1x2> mx_codes;
+        PaddedRows<e8m0> mx_scales;
+        PaddedRows<e4m3> fp8_codes;
+        PaddedRows<float> fp8_scales, logits, weights;
+        OperandVector<int32_t> ids, begin, pairs;
+      };
+      Outputs outputs[] = {{c, slots, all}, {c, slots, all}, {c, slots, all}};
+      NormRouterArgs last;
+      RunThrice(backend(), outputs, [&](const ExecContext& context, Outputs& to) {
+        NormRouterArgs args;
+        args.norm.x = FloatInput<2>(View<const float, 2>(x.view));
+        if (of.residual) args.norm.residual = before.view, args.norm.residual_out = to.residual.view;
+        args.norm.weight = View<const float, 1>{gain.view.data, {c.hidden}, {1}};
+        args.norm.eps = 1e-6f;
+        args.norm.out = FloatOutput<2>(to.normed.view);
+        if (of.quantized) args.norm.quantized = to.Quantized(*of.quantized);
+        args.norm.scale_mode = of.mode;
+        args.router.x = FloatInput<2>(View<const bf16, 2>(to.normed.view));
+        args.router.weight =
+            of.half ? LinearWeight(View<const bf16, 2>(w_half.view)) : LinearWeight(View<const float, 2>(w.view));
+        if (c.options.method == kNoauxTc) args.router.bias = View<const float, 1>{bias.view.data, {c.experts}, {1}};
+        args.router.options = c.options;
+        args.router.logits = to.logits.view;
+        const View<int32_t, 2> ids = View<int32_t, 2>::Contiguous(to.ids.data(), {c.rows, slots});
+        args.router.expert_ids = ids.Slice(1, 0, c.options.top_k);
+        args.router.expert_weights = to.weights.view.Slice(1, 0, c.options.top_k);
+        args.router.row_length = View<const int32_t, 1>::Contiguous(lengths.data(), {c.rows});
+        args.group = {View<const int32_t, 2>(ids), View<int32_t, 1>::Contiguous(to.begin.data(), {all + 1}),
+                      View<int32_t, 1>::Contiguous(to.pairs.data(), {pairs})};
+        NormRouter(context, args);
+        last = args;
+      });
+      const KernelTable<NormRouterArgs>& kernels = backend().kernels->norm_router;
+      EXPECT_TRUE(kernels.empty() || std::ranges::any_of(kernels, [&](const auto& k) { return Holds(k, last); }));
+      const auto grouped = [](const Outputs& run) {
+        return std::vector<int32_t>(run.pairs.begin(), run.pairs.begin() + run.begin.back());
+      };
+      const auto same_quantized = [](const Outputs& a, const Outputs& b) {
+        return SameBits(a.mx_codes, b.mx_codes) && SameBits(a.mx_scales, b.mx_scales) &&
+               SameBits(a.fp8_codes, b.fp8_codes) && SameBits(a.fp8_scales, b.fp8_scales);
+      };
+      EXPECT_TRUE(SameBits(outputs[0].normed, outputs[1].normed));
+      EXPECT_TRUE(SameBits(outputs[0].residual, outputs[1].residual));
+      EXPECT_TRUE(SameBits(outputs[0].weights, outputs[1].weights));
+      EXPECT_EQ(outputs[0].ids, outputs[1].ids);
+      EXPECT_EQ(outputs[0].begin, outputs[1].begin);
+      EXPECT_EQ(grouped(outputs[0]), grouped(outputs[1]));
+      EXPECT_TRUE(outputs[0].normed.PaddingUntouched());
+      EXPECT_TRUE(outputs[0].residual.PaddingUntouched());
+      EXPECT_TRUE(same_quantized(outputs[0], outputs[1]));  // padding included, in all four
+      if (of.quantized && backend().name != "ref") {        // ref quantises what is not rounded to bf16
+        const Outputs by_ref(c, slots, all);
+        Machine ref(RefBackend());
+        ref.Run([&](const ExecContext& context) {
+          const View<const bf16, 2> normed = outputs[0].normed.view;
+          Quantize(context, {FloatInput<3>(normed.Split(0, c.rows, 1)),
+                             SplitRows(by_ref.Quantized(*of.quantized), c.rows, 1), of.mode});
         });
-        const KernelTable<NormRouterArgs>& kernels = backend().kernels->norm_router;
-        EXPECT_TRUE(kernels.empty() || std::ranges::any_of(kernels, [&](const auto& k) { return Holds(k, last); }));
-        const auto grouped = [](const Outputs& of) {
-          return std::vector<int32_t>(of.pairs.begin(), of.pairs.begin() + of.begin.back());
-        };
-        EXPECT_TRUE(SameBits(outputs[0].normed, outputs[1].normed));
-        EXPECT_TRUE(SameBits(outputs[0].residual, outputs[1].residual));
-        EXPECT_TRUE(SameBits(outputs[0].weights, outputs[1].weights));
-        EXPECT_EQ(outputs[0].ids, outputs[1].ids);
-        EXPECT_EQ(outputs[0].begin, outputs[1].begin);
-        EXPECT_EQ(grouped(outputs[0]), grouped(outputs[1]));
-        EXPECT_TRUE(outputs[0].normed.PaddingUntouched());
-        EXPECT_TRUE(outputs[0].residual.PaddingUntouched());
-        // Ids may differ from ref's where scores all but tie; the logits may not.
-        EXPECT_TRUE(Close(outputs[2].normed.Values(), outputs[0].normed.Values(), Twice(backend())));
+        EXPECT_TRUE(same_quantized(outputs[0], by_ref));
       }
+      // Ids may differ from ref's where scores all but tie; the logits may not.
+      if (poisoned) continue;  // compared bit for bit above
+      EXPECT_TRUE(Close(outputs[2].normed.Values(), outputs[0].normed.Values(), Twice(backend())));
     }
   }
 }

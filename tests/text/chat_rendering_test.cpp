@@ -57,6 +57,19 @@ TEST_F(ChatRendering, OfSmallTemplates) {
   }
 }
 
+TEST_F(ChatRendering, OfCorners) {
+  const std::vector<Message> messages = {{"user", "x"}};
+  for (const OrderedJson& c : fixture_["corners"]) {
+    SCOPED_TRACE(c[0]);
+    const auto render = [&] { return ChatTemplate::FromText(c[0].get<std::string>(), "corner").Render(messages); };
+    if (c[1].is_null()) {
+      ExpectError(ErrorCode::kChatTemplate, "corner, line 1", render);
+    } else {
+      EXPECT_EQ(render(), c[1].get<std::string>());
+    }
+  }
+}
+
 // Each would take for ever, or more memory or stack than there is.
 TEST(ChatLimits, EndWhatWouldNot) {
   const std::vector<Message> messages = {{"user", "x"}};

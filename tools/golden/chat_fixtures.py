@@ -104,6 +104,41 @@ BRACKETS = """\
 
 CHOSEN = ["deepseek-v3", "deepseek-v3.1", "kimi-k2", "kimi-k2-thinking"]
 
+# What jinja2 does without being asked: an else behind a loop of which no turn came to its end, an undefined value as a
+# mapping of nothing, ranges cut, and unknown names refused before anything runs, but for those in branches.
+CORNERS = [
+    "{% for v in [1, 2] %}{{ v }}{% break %}{% else %}E{% endfor %}",
+    "{% for v in [1, 2] %}{{ v }}{% if v == 2 %}{% break %}{% endif %}{% else %}E{% endfor %}",
+    "{% for v in [1, 2] %}{{ v }}{% continue %}{% else %}E{% endfor %}",
+    "{% for v in [] %}{{ v }}{% else %}E{% endfor %}",
+    "{{ '[%s]' % missing }}{{ 'plain' % missing }}",
+    "{{ '[%d]' % missing }}",
+    "{{ range(5, 0, -2)[::2] }} {{ range(9)[2:7:3] }} {{ range(4)[3:1] }}",
+    "{% for v in [] %}{{ v|nosuch }}{% endfor %}",
+    "{% for v in [] %}{% else %}{{ v is nosuch }}{% endfor %}",
+    "{% if missing %}{{ 1|nosuch }}{% elif missing is nosuch %}{% else %}b{% endif %}",
+    "{% if missing %}{{ 1|nosuch }}{% else %}b{% endif %}",
+    "{% if missing %}{% for v in [] %}{{ v|nosuch }}{% endfor %}{% endif %}",
+    "{% if missing %}{% for v in [1]|nosuch %}{% endfor %}{% with x = 1|nosuch %}{% endwith %}{% endif %}a",
+    "{% if missing %}{% with x = 1 %}{{ x|nosuch }}{% endwith %}{% endif %}a",
+    "{% if missing %}{% set x %}{{ 1|nosuch }}{% endset %}{% endif %}a",
+    "{% if missing %}{% filter nosuch %}{% endfilter %}{% endif %}a",
+    "{% if missing %}{% generation %}{{ 1|nosuch }}{% endgeneration %}{% endif %}a",
+    "{% if missing %}{% macro m(x=1|nosuch) %}{% endmacro %}{% endif %}a",
+    "{% macro m() %}{{ 1 is nosuch }}{% endmacro %}a",
+    "{{ 1|nosuch if missing else 'b' }}{{ 'c' if not missing else 1|nosuch }}",
+    "{{ 'b' if not missing is nosuch else 1 }}",
+    "{{ true or 1|nosuch }}{{ false and 1|nosuch }}{{ 2 > 3 > 1|nosuch }}",
+    "{{ missing and 1|nosuch }}",
+    "{{ true or (1|nosuch).x and missing }}",
+]
+
+
+def corner(template):
+    request = {"template": template, "messages": [], "tools": None, "add_generation_prompt": False, "variables": {},
+               "tokens": {}}  # fmt: skip
+    return chat_differences.expected(request).get("text")
+
 
 def main():
     templates = {"tags": TAGS, "brackets": BRACKETS} | {name: TEMPLATES[name] for name in CHOSEN}
@@ -127,6 +162,7 @@ def main():
     fixture = {
         "templates": templates, "tokens": chat_conversations.TOKENS, "conversations": conversations, "cases": cases,
         "variables": chat_generator.VARIABLES, "small": small[:700],
+        "corners": [[template, corner(template)] for template in CORNERS],
     }  # fmt: skip
     path = pathlib.Path(__file__).resolve().parents[2] / "tests" / "text" / "fixtures" / "chat_renderings.json"
     path.write_text(json.dumps(fixture, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")

@@ -89,6 +89,7 @@ std::optional<Value> FindItem(Runtime& runtime, const Value& value, const Value&
 // Python's slice(begin, end, step).indices(length).
 struct Indices {
   Int begin;
+  Int end;
   Int step;
   Int count;
 };
@@ -114,7 +115,7 @@ Indices IndicesOf(const Value* begin, const Value* end, const Value* step, Int l
   const Int to = bound(end, by > 0 ? length : Int{-1});
   const Int distance = by > 0 ? to - from : from - to;
   const Int stride = by > 0 ? by : -by;
-  return Indices{from, by, distance <= 0 ? 0 : (distance - 1) / stride + 1};
+  return Indices{from, to, by, distance <= 0 ? 0 : (distance - 1) / stride + 1};
 }
 
 }  // namespace
@@ -191,7 +192,7 @@ Value GetSlice(Runtime& runtime, const Value& value, const Value* begin, const V
       const Indices indices = IndicesOf(begin, end, step, *Length(runtime, value));
       const Int first = range->first + indices.begin * range->second;
       const Int by = range->second * indices.step;
-      return MakeRange(runtime, first, first + indices.count * by, by);
+      return MakeRange(runtime, first, range->first + indices.end * range->second, by);
     }
   }
   if (value.is_dict()) throw TemplateFault("unhashable type: 'slice'");

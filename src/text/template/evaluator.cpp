@@ -161,16 +161,17 @@ void Evaluator::ExecuteFor(const Statement& statement, const Value& iterable, co
     length = Length(runtime_, iterable);
   }
   auto* loop = runtime_.New<Loop>(*this, statement, scope, std::move(next), length, depth);
-  bool is_empty = true;
+  bool has_finished = false;  // a turn; jinja2's else is for loops without one, whatever left the others early
   for (Value item; loop->Advance(&item);) {
     runtime_.Step();
-    is_empty = false;
     const ScopePtr inside = Inside(scope);
     inside->Set(tree_.loop, Value::Of(loop));
     Assign(*statement.target, item, inside);
-    if (Execute(statement.body, inside) == Flow::kBreak) break;
+    const Flow flow = Execute(statement.body, inside);
+    has_finished |= flow == Flow::kNormal;
+    if (flow == Flow::kBreak) break;
   }
-  if (is_empty) Execute(statement.otherwise, Inside(scope));
+  if (!has_finished) Execute(statement.otherwise, Inside(scope));
 }
 
 Text Evaluator::RunLoop(const Statement& loop, const Value& iterable, const ScopePtr& scope, int depth) {

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <optional>
 
+#include "text/template/filters.h"
+
 namespace mxmla::jinja {
 namespace {
 
@@ -65,6 +67,7 @@ ExpressionPtr ExpressionParser::Make(Kind kind, int line, Expressions operands) 
 }
 
 ExpressionPtr ExpressionParser::ReadName(const std::string& name, int line) {
+  ++reads_;
   auto node = Make(Kind::kName, line);
   node->name = name;
   node->symbol = SymbolOf(name);
@@ -131,8 +134,11 @@ ExpressionPtr ExpressionParser::ParseExpression(bool with_conditional) {
   const Nesting nesting(*this);
   if (!with_conditional) return ParseOr();
   int line = tokens_.line();
+  const size_t unknown = unknown_.size();
   ExpressionPtr value = ParseOr();
   while (tokens_.SkipName("if")) {
+    Forget(unknown);
+    const Block branch(*this, true);
     Expressions operands = Two(ParseOr(), std::move(value));
     operands.push_back(tokens_.SkipName("else") ? ParseExpression() : nullptr);
     value = Make(Kind::kConditional, line, std::move(operands));
@@ -142,19 +148,21 @@ ExpressionPtr ExpressionParser::ParseExpression(bool with_conditional) {
 }
 
 ExpressionPtr ExpressionParser::ParseOr() {
+  const int reads = reads_;
   ExpressionPtr left = ParseAnd();
   while (tokens_.current().IsName("or")) {
     const int line = tokens_.Take().line;
-    left = Make(Kind::kOr, line, Two(std::move(left), ParseAnd()));
+    left = Make(Kind::kOr, line, Two(std::move(left), ParseRest(reads, [&] { return ParseAnd(); })));
   }
   return left;
 }
 
 ExpressionPtr ExpressionParser::ParseAnd() {
+  const int reads = reads_;
   ExpressionPtr left = ParseNot();
   while (tokens_.current().IsName("and")) {
     const int line = tokens_.Take().line;
-    left = Make(Kind::kAnd, line, Two(std::move(left), ParseNot()));
+    left = Make(Kind::kAnd, line, Two(std::move(left), ParseRest(reads, [&] { return ParseNot(); })));
   }
   return left;
 }
@@ -167,7 +175,7 @@ ExpressionPtr ExpressionParser::ParseNot() {
 }
 
 ExpressionPtr ExpressionParser::ParseCompare() {
-  const int line = tokens_.line();
+  const int line = tokens_.line(), reads = reads_;
   ExpressionPtr first = ParseSum();
   Expressions operands;
   std::vector<Operation> operations;
@@ -185,7 +193,8 @@ ExpressionPtr ExpressionParser::ParseCompare() {
       break;
     }
     if (operands.empty()) operands.push_back(std::move(first));
-    operands.push_back(ParseSum());
+    const bool can_end = operands.size() > 1;  // a comparison stands before
+    operands.push_back(can_end ? ParseRest(reads, [&] { return ParseSum(); }) : ParseSum());
   }
   if (operands.empty()) return first;
   auto node = Make(Kind::kCompare, line, std::move(operands));
@@ -409,11 +418,16 @@ std::unique_ptr<Arguments> ExpressionParser::ParseArguments() {
 
 ExpressionPtr ExpressionParser::ParseCall(ExpressionPtr callee) {
   const int line = tokens_.line();
+  ++reads_;
   auto node = Make(Kind::kCall, line, One(std::move(callee)));
   node->arguments = ParseArguments();
   for (const ExpressionPtr& argument : node->arguments->positional) Adopt(argument, node.get());
   for (const auto& [name, argument] : node->arguments->named) Adopt(argument, node.get());
   return node;
+}
+
+void ExpressionParser::CheckNames() const {
+  if (!unknown_.empty()) throw SyntaxFault(unknown_.front());
 }
 
 std::string ExpressionParser::ParseDottedName() {
@@ -427,6 +441,8 @@ ExpressionPtr ExpressionParser::ParseFilters(ExpressionPtr operand, bool begins)
     begins = false;
     const int line = tokens_.line();
     std::string name = ParseDottedName();
+    if (!in_branch_ && !FindFilter(name))
+      unknown_.push_back(SyntaxFault(fmt::format("the filter '{}', which mxmla does not know", name), line));
     auto node = Make(Kind::kFilter, line, One(std::move(operand)));
     node->name = std::move(name);
     node->arguments = tokens_.current().IsOperator("(") ? ParseArguments() : std::make_unique<Arguments>();
@@ -442,6 +458,9 @@ ExpressionPtr ExpressionParser::ParseTest(ExpressionPtr operand) {
   const bool is_negated = tokens_.SkipName("not");
   auto node = Make(Kind::kTest, line, One(std::move(operand)));
   node->name = ParseDottedName();
+  if (!in_branch_ && !FindTest(node->name)) {
+    unknown_.emplace_back(fmt::format("the test '{}', which mxmla does not know", node->name), line);
+  }
   node->arguments = std::make_unique<Arguments>();
   const Token& token = tokens_.current();
   const bool is_operand = token.Is(Token::Kind::kName) || token.Is(Token::Kind::kString) ||

@@ -1,8 +1,10 @@
 // Expressions of a template.
 #pragma once
 
+#include <cstddef>
 #include <initializer_list>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "text/template/syntax.h"
@@ -29,6 +31,24 @@ class ExpressionParser {
 
   // The macros around the current place, which learn what their bodies read.
   std::vector<MacroDefinition*> macros;
+
+  // Throws SyntaxFault for a filter or test that there is not. As jinja2 does it when it compiles, before anything
+  // runs: those of the branches of `if`, as far as no other block begins in them, are left to the run.
+  void CheckNames() const;
+
+  // A block of statements begins: a branch of `if`, or another.
+  class Block {
+   public:
+    Block(ExpressionParser& parser, bool is_branch)
+        : parser_(parser), before_(std::exchange(parser.in_branch_, is_branch)) {}
+    ~Block() { parser_.in_branch_ = before_; }
+    Block(const Block&) = delete;
+    Block& operator=(const Block&) = delete;
+
+   private:
+    ExpressionParser& parser_;
+    bool before_;
+  };
 
   // Levels of the source around the current place; the constructor throws SyntaxFault where they are too many.
   class Nesting {
@@ -64,6 +84,17 @@ class ExpressionParser {
   ExpressionPtr ParseTest(ExpressionPtr operand);
   std::unique_ptr<Arguments> ParseArguments();
   std::string ParseDottedName();
+  // All but the first `count` unknown names.
+  void Forget(size_t count) { unknown_.erase(unknown_.begin() + static_cast<std::ptrdiff_t>(count), unknown_.end()); }
+  // Parses what follows an operand that may be enough: where that is constant, jinja2 may not look at the rest.
+  template <class Parse>
+  ExpressionPtr ParseRest(int reads_before, const Parse& parse) {
+    const size_t unknown = unknown_.size();
+    const int reads_at_rest = reads_;
+    ExpressionPtr rest = parse();
+    if (reads_before == reads_at_rest) Forget(unknown);
+    return rest;
+  }
   bool IsTupleEnd(std::initializer_list<std::string_view> ends) const;
   // Adds `child`'s levels to those of `parent`.
   void Adopt(const ExpressionPtr& child, Expression* parent) const;
@@ -71,6 +102,9 @@ class ExpressionParser {
   TokenStream& tokens_;
   Template& template_;
   int nesting_ = 0;
+  int reads_ = 0;           // names and calls so far, which make an expression none that is constant
+  bool in_branch_ = false;  // jinja2 leaves unknown filters and tests to the run
+  std::vector<SyntaxFault> unknown_;
 };
 
 }  // namespace mxmla::jinja

@@ -149,8 +149,10 @@ class PercentFormatter {
       }
       runtime_.CheckText(out.size(), 0);
     }
-    const bool is_used = arguments_.is_tuple() ? used_ == arguments_.items().size()
-                                               : used_ > 0 || arguments_.is_dict() || arguments_.is_list();
+    // What can be subscripted may be left unused, and an undefined value says that it can.
+    const bool is_used = arguments_.is_tuple()
+                             ? used_ == arguments_.items().size()
+                             : used_ > 0 || arguments_.is_dict() || arguments_.is_list() || arguments_.is_undefined();
     if (!is_used) throw TemplateFault("not all arguments converted during string formatting");
     return out;
   }

@@ -176,7 +176,6 @@ Value AddSequences(Runtime& runtime, const Value& a, const Value& b) {
 
 Value Arithmetic(Runtime& runtime, Operation operation, const Value& a, const Value& b) {
   if (operation == Operation::kModulo && a.is_string()) {
-    RequireDefined(b);
     return Value::String(FormatPercent(runtime, a.text(), b));
   }
   if (a.is_integer() && b.is_integer()) return IntegerArithmetic(operation, a.integer(), b.integer());

@@ -26,6 +26,7 @@ class Parser {
     template_.varargs = expressions_.SymbolOf("varargs");
     template_.kwargs = expressions_.SymbolOf("kwargs");
     template_.body = ParseBody({});
+    expressions_.CheckNames();
     return std::move(template_);
   }
 
@@ -78,7 +79,8 @@ class Parser {
   }
 
   // The same with one end, which is taken.
-  Body ParseWholeBlock(std::string_view end) {
+  Body ParseWholeBlock(std::string_view end, bool is_branch = false) {
+    const ExpressionParser::Block block(expressions_, is_branch);
     Body body = ParseBlock({end});
     tokens_.ExpectName(end);
     return body;
@@ -125,6 +127,7 @@ class Parser {
     }
     auto set = MakeStatement(Kind::kSetBlock, line);
     set->target = std::move(target);
+    const ExpressionParser::Block block(expressions_, false);
     set->value = expressions_.ParseFilters(nullptr, false);
     set->body = ParseWholeBlock("endset");
     return set;
@@ -132,13 +135,14 @@ class Parser {
 
   std::unique_ptr<Statement> ParseIf(int line) {
     auto statement = MakeStatement(Kind::kIf, line);
+    const ExpressionParser::Block branch(expressions_, true);
     while (true) {
       auto condition = expressions_.ParseTuple(false);
       Body body = ParseBlock({"elif", "else", "endif"});
       statement->branches.emplace_back(std::move(condition), std::move(body));
       if (tokens_.SkipName("elif")) continue;
       if (tokens_.SkipName("else")) {
-        statement->otherwise = ParseWholeBlock("endif");
+        statement->otherwise = ParseWholeBlock("endif", true);
       } else {
         tokens_.ExpectName("endif");
       }
@@ -151,6 +155,7 @@ class Parser {
     loop->target = expressions_.ParseTarget(false, {"in"});
     tokens_.ExpectName("in");
     loop->value = expressions_.ParseTuple(false, {"recursive"});
+    const ExpressionParser::Block block(expressions_, false);
     if (tokens_.SkipName("if")) loop->condition = expressions_.ParseExpression();
     loop->is_recursive = tokens_.SkipName("recursive");
     ++loops_;
@@ -174,6 +179,7 @@ class Parser {
         const std::string name = tokens_.Expect(Token::Kind::kName).text;
         Parameter parameter{expressions_.SymbolOf(name), name, nullptr};
         if (tokens_.SkipOperator("=")) {
+          const ExpressionParser::Block block(expressions_, false);
           parameter.default_value = expressions_.ParseExpression();
         } else if (!macro->parameters.empty() && macro->parameters.back().default_value) {
           tokens_.Fail("a parameter without a default behind one with a default");
@@ -210,6 +216,7 @@ class Parser {
 
   std::unique_ptr<Statement> ParseFilterBlock(int line) {
     auto statement = MakeStatement(Kind::kFilterBlock, line);
+    const ExpressionParser::Block block(expressions_, false);
     statement->value = expressions_.ParseFilters(nullptr, true);
     statement->body = ParseWholeBlock("endfilter");
     return statement;
