@@ -31,8 +31,8 @@ class Mlp {
 
   void Run() {
     if (!layer_.is_moe) {
-      RmsNorm(context_, InputNorm(FormatsOf({&layer_.mlp.gate_proj, 1}) | FormatsOf({&layer_.mlp.up_proj, 1})));
-      Dense(layer_.mlp, "mlp", b_.Plain(b_.delta, rows_));
+      const RmsNormArgs norm = InputNorm(FormatsOf({&layer_.mlp.gate_proj, 1}) | FormatsOf({&layer_.mlp.up_proj, 1}));
+      Dense(layer_.mlp, "mlp", b_.Plain(b_.delta, rows_), &norm);
       return;
     }
     const bool shared = c_.n_shared_experts > 0 && shared_parts_ == 0;
@@ -144,12 +144,16 @@ class Mlp {
     return InputsOf(plain_out, quantized_out);
   }
 
-  void Dense(const MlpWeights& weights, std::string_view name, const FloatOutput<2>& out) {
+  // `norm` writes what the first products read, where it has not been run.
+  void Dense(const MlpWeights& weights, std::string_view name, const FloatOutput<2>& out,
+             const RmsNormArgs* norm = nullptr) {
     const int64_t width = RowCount(weights.gate_proj);
     const FloatOutput<2> gate_up = Slice(b_.Plain(b_.gate_up, rows_), 1, 0, 2 * width);
     if (joined_.gate_up) {
-      Linear(context_, {Input(*joined_.gate_up), *joined_.gate_up, gate_up, prompt_begin_}, name);
+      const LinearArgs product{Input(*joined_.gate_up), *joined_.gate_up, gate_up, prompt_begin_};
+      norm ? NormLinear(context_, {*norm, product}, name) : Linear(context_, product, name);
     } else {
+      if (norm) RmsNorm(context_, *norm);
       Linear(context_, {Input(weights.gate_proj), weights.gate_proj, Slice(gate_up, 1, 0, width), prompt_begin_}, name);
       Linear(context_, {Input(weights.up_proj), weights.up_proj, Slice(gate_up, 1, width, width), prompt_begin_}, name);
     }

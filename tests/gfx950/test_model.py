@@ -73,7 +73,7 @@ def test_greedy_tokens_of_the_embedded_model(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("options", [[], ["--activations", "mxfp4"]])
 def test_launches_of_a_step(options, tmp_path):
-    """A dense layer and one with experts: attention's six launches, then a norm, two products and a gating, or the
+    """A dense layer and one with experts: attention's six launches, then two products and a gating between them, or the
     router's and two."""
     result = tmp_path / "profile.json"
     run("profile", str(MODELS / "v3-real-dims"), "--device", "hip", "--steps", "2", "--prompt-tokens", "70", "--json",
@@ -81,7 +81,7 @@ def test_launches_of_a_step(options, tmp_path):
     profile = json.loads(result.read_text())
     outside = 2 + 2 + 1  # embedding and angles; norm and logits; sampling
     assert profile["copies"] == 0
-    assert profile["launches"] == outside + (6 + 4) + (6 + 1 + 2)
+    assert profile["launches"] == outside + (6 + 3) + (6 + 1 + 2)
 
 
 def test_selftest(tmp_path):
