@@ -80,6 +80,7 @@ class Completion : public std::enable_shared_from_this<Completion> {
     const auto self = shared_from_this();
     for (size_t i = 0; i < job_.requests.size(); ++i) {
       GenerateRequest request = std::move(job_.requests[i]);
+      request.client = responder_->client();
       request.on_token = [self, i](int32_t token) { return self->OnToken(i, token); };
       if (request.logprobs) {
         request.on_logprobs = [self, i](const TokenLogprobs& logprobs) {
