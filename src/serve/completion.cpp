@@ -128,7 +128,7 @@ class Completion : public std::enable_shared_from_this<Completion> {
   std::string CallId(size_t i, const std::string& written) {
     std::set<std::string>& known = choices_[i].call_ids;
     if (!written.empty() && known.insert(written).second) return written;
-    const std::string id = CallIdFor(text_, fmt::format("{}/{}/{}", head_.id, i, known.size()));
+    std::string id = CallIdFor(text_, fmt::format("{}/{}/{}", head_.id, i, known.size()));
     known.insert(id);
     return id;
   }
