@@ -205,7 +205,9 @@ class Completion : public std::enable_shared_from_this<Completion> {
 
   void Finish() {
     if (failed_) {
-      const ApiError error = ToApiError(failed_);
+      ApiError error = ToApiError(failed_);
+      // Such as a grammar that leads to where no token may follow.
+      if (job_.structured && error.status == 400 && error.param.empty()) error.param = job_.structured->field;
       if (!streaming_) return RespondError(*responder_, error, writer_->error_form());
       responder_->Write(writer_->Fail(error));  // the status is sent already
     } else if (job_.stream) {
