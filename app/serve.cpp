@@ -27,7 +27,7 @@ struct ServeFlags {
   std::string model, name, access_log, key_file;
   std::string chat_template, tool_parser = "auto", reasoning_parser = "auto";
   serve::ServerOptions server;
-  int64_t max_context = 0, max_sequences = 32, max_batch_tokens = 512;
+  int64_t max_context = 0, max_sequences = 0, max_batch_tokens = 512;
   double kv_gigabytes = 0;
   int64_t drain_seconds = 30, header_seconds = 30, body_seconds = 60, idle_seconds = 75, write_seconds = 120;
   int64_t grammar_megabytes = 1024;
@@ -38,6 +38,10 @@ struct ServeFlags {
 };
 
 constexpr int64_t kLongestDefaultContext = 32768;
+// Requests at once where the flag says nothing: so many where the cache's memory has room for them. Most requests are
+// much shorter than the context; one that finds no page left waits, or is computed anew.
+constexpr int64_t kMostSequencesOfHost = 32, kMostSequencesOfDevice = 128;
+constexpr int64_t kContextsShare = 8, kLeastTokensEach = 1024;
 // Whole chunks of a conversation's prompt are found in the cache by its next turn.
 constexpr int64_t kPrefillChunk = 256;
 
@@ -67,7 +71,6 @@ double KvBytesPerToken(const ModelConfig& config, const ModelOptions& options, D
 ModelOptions SchedulerSizes(const ServeFlags& flags, const LoadedModel& model, int64_t max_context) {
   ModelOptions options = flags.common.ToModelOptions();
   options.max_context = max_context;
-  options.max_sequences = flags.max_sequences;
   options.max_batch_tokens = flags.max_batch_tokens;
   options.prefill_chunk = kPrefillChunk;
   const double token = KvBytesPerToken(model.config, options, model.backend->kernels().activation_dtype);
@@ -78,7 +81,13 @@ ModelOptions SchedulerSizes(const ServeFlags& flags, const LoadedModel& model, i
   const double room = flags.kv_gigabytes > 0 ? flags.kv_gigabytes * 1e9 : free;
   const int64_t whole = (max_context + options.page_size - 1) / options.page_size;
   const auto fitting = static_cast<int64_t>(room / token) / options.page_size;
-  options.kv_pages = std::min(fitting, whole * flags.max_sequences);
+  options.max_sequences = flags.max_sequences;
+  if (options.max_sequences == 0) {
+    const int64_t each = std::min(max_context, std::max(kLeastTokensEach, max_context / kContextsShare));
+    const int64_t most = on_device ? kMostSequencesOfDevice : kMostSequencesOfHost;
+    options.max_sequences = std::clamp(fitting * options.page_size / each, int64_t{1}, most);
+  }
+  options.kv_pages = std::min(fitting, whole * options.max_sequences);
   if (options.kv_pages < whole) {
     Fail(ErrorCode::kMemory, "KV cache",
          fmt::format("room for one request of {} tokens, {}", max_context,
@@ -235,12 +244,12 @@ void Serve(ServeFlags flags) {
   const auto on_loaded = [&](const serve::EngineState& state) {
     if (state.phase == serve::EngineState::Phase::kReady) {
       Note(fmt::format("{} is ready: up to {} requests at once, {} tokens of context each, {} pages of cache", name,
-                       flags.max_sequences, max_context, state.pages));
+                       state.max_sequences, max_context, state.pages));
     } else {
       kill(getpid(), SIGUSR1);  // wakes the wait below
     }
   };
-  serve::Server server(std::move(options), std::move(text), flags.max_sequences,
+  serve::Server server(std::move(options), std::move(text),
                        [&] { return std::make_unique<serve::EngineThread>(load, on_loaded); });
   const std::string& host = flags.server.http.host;
   fmt::print("listening on {}://{}:{}\n", flags.server.http.tls_certificate.empty() ? "http" : "https",
@@ -286,8 +295,11 @@ void AddServe(CLI::App& app) {
                    "tokens of a request, prompt and answer; 0: the model's, at most 32768")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 30))
       ->capture_default_str();
-  command->add_option("--max-sequences", flags->max_sequences, "requests that run at once; the others wait")
-      ->check(CLI::Range(1, 4096))
+  command
+      ->add_option("--max-sequences", flags->max_sequences,
+                   "requests that run at once, the others wait; 0: as many as the KV cache has room for, at most 32 "
+                   "(128 on a GPU)")
+      ->check(CLI::Range(0, 4096))
       ->capture_default_str();
   command->add_option("--max-batch-tokens", flags->max_batch_tokens, "rows of prompts in a step")
       ->check(CLI::Range(1, 1 << 16))
@@ -327,8 +339,11 @@ void AddServe(CLI::App& app) {
   command->add_option("--stored-memory", flags->stored_megabytes, "MB that they may take")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
-  command->add_option("--access-log", flags->access_log,
-                      "a JSON line a request, without texts, to a file; - is stderr");
+  CLI::Option* log = command->add_option("--access-log", flags->access_log,
+                                         "a JSON line a request, without texts, to a file; - is stderr");
+  command
+      ->add_flag("--log-bodies", flags->server.log_bodies, "the access log has what clients send, too, prompts and all")
+      ->needs(log);
   command->add_option("--http-threads", http.threads, "threads for connections")
       ->check(CLI::Range(1, 64))
       ->capture_default_str();

@@ -40,6 +40,7 @@ struct GenerateRequest {
   // is token t's. Clears those that may not follow; what it throws ends this request alone. May be empty.
   std::function<void(std::span<const int32_t> generated, std::span<uint32_t> allowed)> restrict_tokens;
   uint64_t seed = 0;
+  uint64_t client = 0;               // whose request it is: clients that wait take turns
   std::vector<int32_t> stop_tokens;  // end the request; not part of its result
   // For measuring long contexts: so many of the prompt's first tokens, not all of it, are not computed; random numbers
   // stand for their cache rows, which are shared with nobody.

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <optional>
 #include <random>
-#include <unordered_map>
 
 #include "engine/random_rows.h"
 #include "engine/session.h"
@@ -67,6 +66,7 @@ struct Scheduler::Active {
   bool decoding = false;        // one token is not in the cache, and the prompt was computed
   bool ended = false;
   bool in_step = false;
+  int64_t turn = 0;  // turns_ when it came, or when its client was served last
   Lease lease;
   std::mt19937_64 random;
   std::vector<int32_t> bias_tokens;
@@ -148,6 +148,7 @@ RequestId Scheduler::Submit(GenerateRequest request, OnDone on_done) {
   auto active = std::make_unique<Active>();
   if (request.tokenizer) active->text.emplace(*request.tokenizer, request.stop_strings, request.skip_special_tokens);
   active->id = next_id_++;
+  active->turn = turns_;
   active->tokens = request.prompt;
   active->random.seed(request.seed);
   for (const LogitBias& bias : request.logit_bias) {
@@ -253,9 +254,35 @@ void Scheduler::AddDecodeRows() {
   }
 }
 
+// The oldest of the client that has the fewest running, as counts_ has them; of several, of that which was served least
+// lately. A client that comes later cannot pass those that wait, so nobody waits for ever.
+Scheduler::Queue::iterator Scheduler::NextToAdmit() {
+  const auto running = [&](const std::unique_ptr<Active>& active) {
+    const auto count = counts_.find(active->request.client);
+    return count == counts_.end() ? 0 : count->second;
+  };
+  return std::min_element(waiting_.begin(), waiting_.end(), [&](const auto& a, const auto& b) {
+    const int64_t of_a = running(a), of_b = running(b);
+    return of_a != of_b ? of_a < of_b : a->turn < b->turn;  // else the older, which stands first
+  });
+}
+
+// The client's other requests come behind those that wait already.
+void Scheduler::TakeTurn(uint64_t client) {
+  ++counts_[client];
+  ++turns_;
+  for (const std::unique_ptr<Active>& active : waiting_) {
+    if (active->request.client == client) active->turn = turns_;
+  }
+}
+
 void Scheduler::Admit() {
+  if (waiting_.empty()) return;
+  counts_.clear();
+  for (const std::unique_ptr<Active>& active : running_) ++counts_[active->request.client];
   while (!waiting_.empty() && static_cast<int64_t>(running_.size()) < options_.max_sequences) {
-    Active& request = *waiting_.front();
+    const auto next = NextToAdmit();
+    Active& request = **next;
     if (!request.ended) {
       if (request.request.max_tokens <= 0) {
         Finish(request, FinishReason::kLength);
@@ -277,9 +304,10 @@ void Scheduler::Admit() {
         }
       }
     }
-    running_.push_back(std::move(waiting_.front()));
-    waiting_.pop_front();
-    // A pre-empted request may come back behind ones that are younger.
+    TakeTurn(request.request.client);
+    running_.push_back(std::move(*next));
+    waiting_.erase(next);
+    // One that is older than others may come behind them: of another client, or pre-empted.
     for (size_t i = running_.size() - 1; i > 0 && running_[i]->id < running_[i - 1]->id; --i) {
       std::swap(running_[i], running_[i - 1]);
     }
@@ -287,9 +315,15 @@ void Scheduler::Admit() {
 }
 
 void Scheduler::AddPrompts() {
-  int64_t room = options_.max_batch_tokens;
+  counts_.clear();
+  prompts_.clear();
   for (const std::unique_ptr<Active>& request : running_) {
     if (request->ended || request->in_step || request->decoding) continue;
+    prompts_.emplace_back(counts_[request->request.client]++, request.get());
+  }
+  std::ranges::stable_sort(prompts_, {}, &std::pair<int64_t, Active*>::first);
+  int64_t room = options_.max_batch_tokens;
+  for (const auto& [before, request] : prompts_) {
     const Piece piece = NextPiece(*request);
     if (piece.rows > room) return;  // those behind it wait their turn
     Add(piece);

@@ -4,6 +4,8 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "engine/kv_pool.h"
@@ -25,9 +27,11 @@ struct TickStats {
 // A request's tokens are the same bits whatever else runs: its prompt is cut at multiples of the prefill chunk,
 // absorbed or expanded attention follows from a piece's own positions, every op's row results do not depend on the
 // other rows, and shared pages hold what the request would have computed itself. A step decodes one token of up to
-// max_batch_tokens requests, in turn where there are more, and takes whole pieces of prompts, first come, first served,
-// up to max_batch_tokens rows. A request without pages waits; when a running one needs a page and none is left, the one
-// that came last gives up its own and is computed anew later. For one thread; callbacks may call Submit and Cancel.
+// max_batch_tokens requests, in turn where there are more, and takes whole pieces of prompts up to max_batch_tokens
+// rows: one of each client, then the next of each. Of those that wait, the client goes first that has the fewest
+// running; a client's own are first come, first served. A request without pages waits; when a running one needs a page
+// and none is left, the one that came last gives up its own and is computed anew later. For one thread; callbacks may
+// call Submit and Cancel.
 class Scheduler {
  public:
   using OnDone = std::function<void(RequestId, const GenerateResult&)>;
@@ -79,6 +83,8 @@ class Scheduler {
   void AddDecodeRows();
   void AddPrompts();
   void Admit();
+  Queue::iterator NextToAdmit();
+  void TakeTurn(uint64_t client);
   void Add(const Piece& piece);
   SequenceInput Input(const Piece& piece);
   RowSampling Sampling(Active& request);
@@ -94,13 +100,16 @@ class Scheduler {
   Queue running_;  // in the order of their ids
   Queue waiting_;  // likewise
   RequestId next_id_ = 0;
+  int64_t turns_ = 0;            // requests that were admitted
   RequestId last_decoded_ = -1;  // where the turn of decoding requests goes on
   int64_t preemptions_ = 0;
 
   // Of the current step; kept for their memory.
   std::vector<Piece> pieces_;
   std::vector<SequenceInput> inputs_;
-  std::vector<Active*> sampled_;  // of each row of logits
+  std::vector<Active*> sampled_;                      // of each row of logits
+  std::unordered_map<uint64_t, int64_t> counts_;      // of each client's requests
+  std::vector<std::pair<int64_t, Active*>> prompts_;  // with how many of its client's stand before each
   TickStats stats_;
 };
 

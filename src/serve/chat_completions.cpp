@@ -169,11 +169,7 @@ ChatRequest ReadChatCompletion(const ServedText& text, const Json& body) {
   const auto top = IntegerField(body, "top_logprobs", 0, kMaxTopLogprobs);
   if (top && !generate.logprobs) RefuseField("top_logprobs", "logprobs beside it", "it alone");
   generate.sampling.top_logprobs = static_cast<int32_t>(top.value_or(0));
-  request.options.variables = TemplateVariables(body);
-  if (const auto effort = TextField(body, "reasoning_effort")) {
-    request.options.variables["reasoning_effort"] = *effort;
-  }
-  request.options.add_generation_prompt = BoolField(body, "add_generation_prompt").value_or(true);
+  request.options = ReadChatOptions(body);
   request.parallel_tool_calls = BoolField(body, "parallel_tool_calls").value_or(true);
   const ToolChoice choice = ReadToolChoice(body, ChosenFunction);
   const Json* tools = FindField(body, "tools");

@@ -109,11 +109,33 @@ ToolChoice ReadToolChoice(const Json& body, std::optional<std::string> (*name_of
   return choice;
 }
 
-Json TemplateVariables(const Json& body) {
-  const Json* variables = FindField(body, "chat_template_kwargs");
-  if (!variables) return Json::object();
-  if (!variables->is_object()) RefuseField("chat_template_kwargs", "an object", ShowField(*variables));
-  return *variables;
+void SetReasoningEffort(const std::string& effort, ChatOptions* options) {
+  options->variables["reasoning_effort"] = effort;
+  if (effort == "none") options->thinking = false;
+}
+
+ChatOptions ReadChatOptions(const Json& body) {
+  RefuseFieldsOfOthers(body, {"echo"}, "a chat");
+  ChatOptions options;
+  options.variables = Json::object();
+  if (const Json* variables = FindField(body, "chat_template_kwargs")) {
+    if (!variables->is_object()) RefuseField("chat_template_kwargs", "an object", ShowField(*variables));
+    options.variables = *variables;
+  }
+  if (const auto effort = TextField(body, "reasoning_effort")) SetReasoningEffort(*effort, &options);
+  if (const auto thinking = BoolField(body, "enable_thinking")) options.thinking = thinking;
+  if (const Json* thinking = FindField(body, "thinking"); thinking && thinking->is_boolean()) {
+    options.thinking = thinking->get<bool>();
+  } else if (thinking) {
+    if (!thinking->is_object()) RefuseField("thinking", "an object, true or false", ShowField(*thinking));
+    const std::string type = TextField(*thinking, "type").value_or("none");
+    if (type != "enabled" && type != "disabled" && type != "adaptive") {
+      RefuseField("thinking.type", "enabled, adaptive or disabled", type);
+    }
+    options.thinking = type != "disabled";
+  }
+  options.add_generation_prompt = BoolField(body, "add_generation_prompt").value_or(true);
+  return options;
 }
 
 void OfferTools(const ServedText& text, const Json& tools, const std::string& field, const ToolChoice& choice,

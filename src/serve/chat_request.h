@@ -35,9 +35,11 @@ Json FunctionTool(const Json& name, const Json& description, const Json& paramet
 // (ApiError 400): anything else.
 ToolChoice ReadToolChoice(const Json& body, std::optional<std::string> (*name_of)(const Json& choice));
 
-// `chat_template_kwargs`: the template's variables; an empty object where there are none. Refused (ApiError 400): what
-// is no object.
-Json TemplateVariables(const Json& body);
+// What the template is told: chat_template_kwargs, reasoning_effort, thinking (`{"type": "enabled"}` or true),
+// enable_thinking and add_generation_prompt. Refused (ApiError 400, naming the field): other types and values; echo.
+ChatOptions ReadChatOptions(const Json& body);
+// An effort, as any of the APIs says it; "none" is no thinking.
+void SetReasoningEffort(const std::string& effort, ChatOptions* options);
 
 // Offers `tools`, a list as OpenAI's chat API has it, to the model. `field` names it in errors. Refused (ApiError 400,
 // naming the field): what is malformed; a choice that wants a call without tools; tools of a model whose template or

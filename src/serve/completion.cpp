@@ -80,6 +80,7 @@ class Completion : public std::enable_shared_from_this<Completion> {
     const auto self = shared_from_this();
     for (size_t i = 0; i < job_.requests.size(); ++i) {
       GenerateRequest request = std::move(job_.requests[i]);
+      request.client = responder_->client();
       request.on_token = [self, i](int32_t token) { return self->OnToken(i, token); };
       if (request.logprobs) {
         request.on_logprobs = [self, i](const TokenLogprobs& logprobs) {
@@ -127,7 +128,7 @@ class Completion : public std::enable_shared_from_this<Completion> {
   std::string CallId(size_t i, const std::string& written) {
     std::set<std::string>& known = choices_[i].call_ids;
     if (!written.empty() && known.insert(written).second) return written;
-    const std::string id = CallIdFor(text_, fmt::format("{}/{}/{}", head_.id, i, known.size()));
+    std::string id = CallIdFor(text_, fmt::format("{}/{}/{}", head_.id, i, known.size()));
     known.insert(id);
     return id;
   }
@@ -204,7 +205,9 @@ class Completion : public std::enable_shared_from_this<Completion> {
 
   void Finish() {
     if (failed_) {
-      const ApiError error = ToApiError(failed_);
+      ApiError error = ToApiError(failed_);
+      // Such as a grammar that leads to where no token may follow.
+      if (job_.structured && error.status == 400 && error.param.empty()) error.param = job_.structured->field;
       if (!streaming_) return RespondError(*responder_, error, writer_->error_form());
       responder_->Write(writer_->Fail(error));  // the status is sent already
     } else if (job_.stream) {

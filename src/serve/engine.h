@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "engine/request.h"
 
@@ -15,9 +16,18 @@ struct EngineState {
   Phase phase = Phase::kLoading;
   std::string failure;  // kFailed: the error's line
   int64_t running = 0, waiting = 0, preemptions = 0;
+  int64_t max_sequences = 0;  // that run at once; known when ready
   int64_t pages = 0, used_pages = 0, cached_pages = 0;
   int64_t prompt_tokens = 0, new_tokens = 0, steps = 0;  // since the start
   double step_seconds = 0;                               // of all steps
+  // Of the steps whose ops were timed, one after the other.
+  struct OpTime {
+    std::string name;
+    int64_t calls = 0;
+    double seconds = 0;
+  };
+  int64_t timed_steps = 0;
+  std::vector<OpTime> ops;
 };
 
 class Engine {

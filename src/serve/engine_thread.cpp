@@ -7,6 +7,21 @@
 #include "core/error.h"
 
 namespace mxmla::serve {
+namespace {
+
+// A device that replays whole steps has to run those op by op whose ops are timed: few enough to cost nothing.
+constexpr int64_t kReplayedStepsBetweenTimed = 256;
+
+void CopyOpTimes(const Profiler& profiler, std::vector<EngineState::OpTime>* ops) {
+  const std::vector<OpCost>& costs = profiler.costs();  // they keep their places
+  for (size_t i = 0; i < costs.size(); ++i) {
+    if (i == ops->size()) ops->push_back({costs[i].name});
+    (*ops)[i].calls = costs[i].calls;
+    (*ops)[i].seconds = costs[i].seconds;
+  }
+}
+
+}  // namespace
 
 EngineThread::EngineThread(std::function<std::unique_ptr<ServedModel>()> load,
                            std::function<void(const EngineState&)> on_loaded)
@@ -82,13 +97,15 @@ void EngineThread::Start(Scheduler& scheduler, Entry entry) {
 void EngineThread::Main(const std::function<std::unique_ptr<ServedModel>()>& load,
                         const std::function<void(const EngineState&)>& on_loaded) {
   std::unique_ptr<ServedModel> served;
+  Profiler profiler;
   std::unique_ptr<Scheduler> scheduler;
   std::exception_ptr failure;
   EngineState state;
   try {
     served = load();
-    scheduler = std::make_unique<Scheduler>(served->model, served->options);
+    scheduler = std::make_unique<Scheduler>(served->model, served->options, &profiler);
     state.phase = EngineState::Phase::kReady;
+    state.max_sequences = scheduler->options().max_sequences;
     state.pages = scheduler->pool().pages();
   } catch (const std::exception& error) {
     failure = std::current_exception();
@@ -102,7 +119,7 @@ void EngineThread::Main(const std::function<std::unique_ptr<ServedModel>()>& loa
   on_loaded(state);
   if (scheduler) {
     try {
-      Serve(*scheduler);
+      Serve(*scheduler, profiler, served->model.backend->replays());
     } catch (const std::exception& error) {  // a bug, or no memory: nothing can be run any more
       failure = std::current_exception();
       const std::lock_guard lock(mutex_);
@@ -129,8 +146,8 @@ void EngineThread::Main(const std::function<std::unique_ptr<ServedModel>()>& loa
   }
 }
 
-void EngineThread::Serve(Scheduler& scheduler) {
-  for (;;) {
+void EngineThread::Serve(Scheduler& scheduler, Profiler& profiler, bool replays) {
+  for (int64_t step = 0;; ++step) {
     std::vector<Entry> submitted;
     std::vector<Ticket> cancelled;
     bool stopping = false;
@@ -150,6 +167,8 @@ void EngineThread::Serve(Scheduler& scheduler) {
       while (!scheduler.idle()) scheduler.Tick();
       return;
     }
+    const bool is_timed = !replays || step % kReplayedStepsBetweenTimed == 0;
+    profiler.Pause(!is_timed);
     const auto begin = std::chrono::steady_clock::now();
     const TickStats tick = scheduler.Tick();
     const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - begin;
@@ -164,6 +183,10 @@ void EngineThread::Serve(Scheduler& scheduler) {
     if (tick.prompt_tokens + tick.decode_rows > 0) {
       ++state_.steps;
       state_.step_seconds += passed.count();
+      if (is_timed) {
+        ++state_.timed_steps;
+        CopyOpTimes(profiler, &state_.ops);
+      }
     }
   }
 }

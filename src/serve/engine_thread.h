@@ -45,7 +45,7 @@ class EngineThread final : public Engine {
 
   void Main(const std::function<std::unique_ptr<ServedModel>()>& load,
             const std::function<void(const EngineState&)>& on_loaded);
-  void Serve(Scheduler& scheduler);
+  void Serve(Scheduler& scheduler, Profiler& profiler, bool replays);
   void Start(Scheduler& scheduler, Entry entry);
   void Close(Ticket ticket);
   // Ends a request that no scheduler has: with the error, or kCancelled.

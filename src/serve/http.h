@@ -1,6 +1,7 @@
 // What an HTTP server hands to its handler, and what the handler answers with: no library's types.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -40,6 +41,8 @@ class Responder {
   // `gone` is called once if the client goes away before the end, at once if it has already; by any thread, and it must
   // not block.
   virtual void OnGone(std::function<void()> gone) = 0;
+  // Whose request this answers: a number that all requests of one client share.
+  virtual uint64_t client() const { return 0; }
 };
 
 // Called by the server's threads; must not block for long. An exception becomes an answer of status 500.

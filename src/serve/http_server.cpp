@@ -241,12 +241,14 @@ std::string_view HttpRequest::Header(std::string_view name) const {
 
 struct HttpServer::Impl {
   Impl(const HttpServerOptions& chosen, HttpHandler answers)
-      : options(chosen), handler(std::move(answers)), acceptor(asio::make_strand(context)), tls(ReadTls(chosen)) {}
+      : options(chosen), handler(std::move(answers)), tls(ReadTls(chosen)) {}
 
   HttpServerOptions options;
   HttpHandler handler;
   asio::io_context context;
-  tcp::acceptor acceptor;  // on a strand: it is closed while it accepts, perhaps twice at once
+  // It is closed while it accepts, perhaps twice at once.
+  asio::strand<asio::io_context::executor_type> accepting{context.get_executor()};
+  tcp::acceptor acceptor{accepting};
   std::mutex tls_mutex;
   std::shared_ptr<asio::ssl::context> tls;
   std::atomic<int64_t> connections{0};
@@ -301,7 +303,7 @@ struct HttpServer::Impl {
       }
       ++connections;
       const auto executor = socket.get_executor();
-      const auto done = [this](std::exception_ptr) { --connections; };
+      const auto done = [this](const std::exception_ptr&) { --connections; };
       if (secure) {
         asio::co_spawn(executor, ServeSecure(std::move(socket), std::move(secure)), done);
       } else {
@@ -441,7 +443,7 @@ struct HttpServer::Impl {
 HttpServer::HttpServer(const HttpServerOptions& options, HttpHandler handler)
     : impl_(std::make_unique<Impl>(options, std::move(handler))) {
   impl_->Listen();
-  asio::co_spawn(impl_->acceptor.get_executor(), impl_->Accept(), asio::detached);
+  asio::co_spawn(impl_->accepting, impl_->Accept(), asio::detached);
   for (int i = 0; i < options.threads; ++i) impl_->threads.emplace_back([this] { impl_->context.run(); });
 }
 
@@ -459,7 +461,7 @@ void HttpServer::ReloadTls() {
 
 void HttpServer::StopAccepting() {
   impl_->stopping = true;
-  asio::post(impl_->acceptor.get_executor(), [this] {
+  asio::post(impl_->accepting, [this] {
     boost::system::error_code ignored;
     impl_->acceptor.close(ignored);
   });

@@ -142,20 +142,13 @@ ToolChoice ReadToolChoice(const Json& body, ChatRequest* request) {
   return choice;
 }
 
-void ReadThinking(const Json& body, ChatOptions* options, GenerationFields* generation) {
-  if (const Json* thinking = FindField(body, "thinking")) {
-    if (!thinking->is_object()) RefuseField("thinking", "an object", ShowField(*thinking));
-    const std::string type = Required(*thinking, "type", "thinking");
-    if (type != "enabled" && type != "disabled" && type != "adaptive") {
-      RefuseField("thinking.type", "enabled, adaptive or disabled", type);
-    }
-    options->thinking = type != "disabled";
-  }
+void ReadOutputConfig(const Json& body, ChatOptions* options, GenerationFields* generation) {
   if (const Json* output = FindField(body, "output_config")) {
     if (!output->is_object()) RefuseField("output_config", "an object", ShowField(*output));
-    if (const auto effort = TextField(*output, "effort")) options->variables["reasoning_effort"] = *effort;
+    if (const auto effort = TextField(*output, "effort")) SetReasoningEffort(*effort, options);
     if (const Json* format = FindField(*output, "format")) {
       constexpr const char* kTypes[] = {"json_schema"};
+      RefuseSecondForm(*generation, "output_config.format");
       generation->structured = ReadTypedFormat(*format, "output_config.format", kTypes);
     }
   }
@@ -170,19 +163,18 @@ ChatRequest ReadMessagesRequest(const ServedText& text, const Json& body, bool c
       RefuseField(name, "none, as this server does not carry it out", ShowField(*value));
     }
   }
+  RefuseFieldsOfOthers(body, {"max_completion_tokens", "stop", "logprobs", "top_logprobs"}, "/v1/messages");
+  if (IntegerField(body, "n", 1, INT64_MAX).value_or(1) != 1) RefuseField("n", "1", ShowField(body["n"]));
   ChatRequest request;
-  Json generation = Json::object();
-  for (const char* name : {"temperature", "top_p", "top_k", "stream", "max_tokens", "seed", "min_p"}) {
-    if (const Json* value = FindField(body, name)) generation[name] = *value;
-  }
+  Json generation = WithoutFields(body, {"messages", "system", "tools"});
   if (const Json* stops = FindField(body, "stop_sequences")) {
     if (!stops->is_array()) RefuseField("stop_sequences", "a list of texts", ShowField(*stops));
     generation["stop"] = *stops;
   }
   request.generation = ReadGenerationFields(generation, text.suggested, text.vocab_size);
   if (!counts_only && !request.generation.max_tokens) RefuseField("max_tokens", "a whole number", "none");
-  request.options.variables = TemplateVariables(body);
-  ReadThinking(body, &request.options, &request.generation);
+  request.options = ReadChatOptions(body);
+  ReadOutputConfig(body, &request.options, &request.generation);
   const ToolChoice choice = ReadToolChoice(body, &request);
   const Json* tools = FindField(body, "tools");
   OfferTools(text, ChatTools(tools ? *tools : Json::array()), "tools", choice, &request);

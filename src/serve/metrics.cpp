@@ -1,5 +1,7 @@
 #include "serve/metrics.h"
 
+#include <malloc.h>
+
 #include <prometheus/counter.h>
 #include <prometheus/gauge.h>
 #include <prometheus/histogram.h>
@@ -56,13 +58,19 @@ struct Metrics::Impl {
       AddGauge("mxmla_step_prompt_tokens", "Rows of prompts in them, recomputed ones too");
   prometheus::Gauge& step_new_tokens = AddGauge("mxmla_step_new_tokens", "Tokens that they chose");
   prometheus::Gauge& step_seconds = AddGauge("mxmla_step_seconds", "Time of all forward passes");
+  prometheus::Gauge& timed_steps = AddGauge("mxmla_timed_steps", "Forward passes whose ops were timed");
+  prometheus::Family<prometheus::Gauge>& op_seconds =
+      AddGauges("mxmla_op_seconds", "Time of an op in the passes whose ops were timed");
+  prometheus::Family<prometheus::Gauge>& op_calls = AddGauges("mxmla_op_calls", "Its calls in them");
+  prometheus::Gauge& heap_bytes = AddGauge("mxmla_heap_bytes", "Bytes of the heap that are in use");
 
   prometheus::Counter& AddCounter(const char* name, const char* help) {
     return prometheus::BuildCounter().Name(name).Help(help).Register(registry).Add({});
   }
-  prometheus::Gauge& AddGauge(const char* name, const char* help) {
-    return prometheus::BuildGauge().Name(name).Help(help).Register(registry).Add({});
+  prometheus::Family<prometheus::Gauge>& AddGauges(const char* name, const char* help) {
+    return prometheus::BuildGauge().Name(name).Help(help).Register(registry);
   }
+  prometheus::Gauge& AddGauge(const char* name, const char* help) { return AddGauges(name, help).Add({}); }
 };
 
 Metrics::Metrics() : impl_(std::make_unique<Impl>()) {}
@@ -100,6 +108,13 @@ std::string Metrics::Text(const Moment& moment) const {
   impl_->step_prompt_tokens.Set(static_cast<double>(state.prompt_tokens));
   impl_->step_new_tokens.Set(static_cast<double>(state.new_tokens));
   impl_->step_seconds.Set(state.step_seconds);
+  impl_->timed_steps.Set(static_cast<double>(state.timed_steps));
+  for (const EngineState::OpTime& op : state.ops) {
+    impl_->op_seconds.Add({{"op", op.name}}).Set(op.seconds);
+    impl_->op_calls.Add({{"op", op.name}}).Set(static_cast<double>(op.calls));
+  }
+  const struct mallinfo2 heap = mallinfo2();
+  impl_->heap_bytes.Set(static_cast<double>(heap.uordblks + heap.hblkhd));
   return prometheus::TextSerializer().Serialize(impl_->registry.Collect());
 }
 

@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <array>
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <random>
@@ -17,31 +17,76 @@ constexpr int64_t kMostChoices = 128;
 constexpr size_t kMostStops = 64;
 constexpr size_t kLongestStop = 4096;
 
-// Fields of other servers that change what is answered.
-constexpr std::array kRefused = {
-    "functions",
-    "function_call",
-    "audio",
-    "prediction",
-    "web_search_options",
-    "suffix",
-    "use_beam_search",
-    "length_penalty",
-    "prompt_logprobs",
-    "typical_p",
-    "top_a",
-    "mirostat",
-    "dry_multiplier",
-    "xtc_probability",
-    "min_tokens",
-    "bad_words",
-    "truncate_prompt_tokens",
-    "continue_final_message",
-    "logits_processors",
+// Fields of other servers that change what is answered, with the value, as JSON, that changes nothing.
+struct UncarriedField {
+  const char* name;
+  const char* neutral = "null";
+};
+constexpr UncarriedField kUncarried[] = {
+    // OpenAI's
+    {"audio"},
+    {"function_call"},
+    {"functions"},
+    {"prediction"},
+    {"suffix", R"("")"},
+    {"web_search_options"},
+    // lengths and ends
+    {"include_stop_str_in_output"},
+    {"max_new_tokens"},
+    {"min_length", "0"},
+    {"min_new_tokens", "0"},
+    {"min_tokens", "0"},
+    {"n_predict"},
+    {"no_stop_trim"},
+    {"stop_regex"},
+    {"thinking_token_budget"},
+    // sampling
+    {"allowed_token_ids"},
+    {"bad_words"},
+    {"custom_logit_processor"},
+    {"dry_multiplier", "0"},
+    {"dynatemp_range", "0"},
+    {"early_stopping"},
+    {"epsilon_cutoff", "0"},
+    {"eta_cutoff", "0"},
+    {"length_penalty", "1"},
+    {"logits_processors"},
+    {"mirostat", "0"},
+    {"mirostat_mode", "0"},
+    {"no_repeat_ngram_size", "0"},
+    {"num_beams", "1"},
+    {"penalty_alpha", "0"},
+    {"repeat_penalty", "1"},
+    {"smoothing_factor", "0"},
+    {"tfs", "1"},
+    {"tfs_z", "1"},
+    {"top_a", "0"},
+    {"top_n_sigma", "-1"},
+    {"typical_p", "1"},
+    {"use_beam_search"},
+    {"xtc_probability", "0"},
+    // what is read, and what is answered
+    {"chat_template"},
+    {"continue_final_message"},
+    {"documents"},
+    {"image_data"},
+    {"include_reasoning", "true"},
+    {"lora"},
+    {"lora_path"},
+    {"mm_processor_kwargs"},
+    {"n_probs", "0"},
+    {"prompt_embeds"},
+    {"prompt_logprobs"},
+    {"return_hidden_states"},
+    {"separate_reasoning", "true"},
+    {"truncate_prompt_tokens"},
 };
 
-bool IsNothing(const Json& value) {
-  return value.is_null() || value == false || ((value.is_array() || value.is_object()) && value.empty());
+// Whether a field that is not carried out asks for nothing.
+bool IsNothing(const Json& value, const UncarriedField& field) {
+  const Json neutral = Json::parse(field.neutral);
+  if (value.is_null() || value == neutral) return true;
+  return (value == false && neutral != true) || ((value.is_array() || value.is_object()) && value.empty());
 }
 
 std::vector<std::string> ReadStops(const Json& stop) {
@@ -83,6 +128,14 @@ std::vector<LogitBias> ReadBiases(const Json& biases, int64_t vocab_size) {
 }
 
 }  // namespace
+
+Json WithoutFields(const Json& body, std::initializer_list<std::string_view> names) {
+  Json others = Json::object();
+  for (const auto& [name, value] : body.items()) {
+    if (std::find(names.begin(), names.end(), name) == names.end()) others[name] = value;
+  }
+  return others;
+}
 
 std::string ShowField(const Json& value) {
   if (value.is_array()) return fmt::format("a list of {}", value.size());
@@ -131,10 +184,23 @@ std::optional<std::string> TextField(const Json& body, const char* name) {
   return value->get<std::string>();
 }
 
-void RefuseUnknownFields(const Json& body) {
-  for (const char* name : kRefused) {
+void RefuseFieldsOfOthers(const Json& body, std::initializer_list<const char*> names, const std::string& api) {
+  for (const char* name : names) {
     const Json* value = FindField(body, name);
-    if (value && !IsNothing(*value)) RefuseField(name, "no such field, which this server does not carry out", "it");
+    if (value && !IsNothing(*value, {name})) RefuseField(name, "no such field in " + api, ShowField(*value));
+  }
+}
+
+void RefuseSecondForm(const GenerationFields& fields, const std::string& field) {
+  if (fields.structured) RefuseField(field, "one field that says what an answer looks like", "two of them");
+}
+
+void RefuseUnknownFields(const Json& body) {
+  for (const UncarriedField& field : kUncarried) {
+    const Json* value = FindField(body, field.name);
+    if (value && !IsNothing(*value, field)) {
+      RefuseField(field.name, "no such field, which this server does not carry out", ShowField(*value));
+    }
   }
   if (const Json* modalities = FindField(body, "modalities"); modalities && *modalities != Json::array({"text"})) {
     RefuseField("modalities", "[\"text\"]", ShowField(*modalities));

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "checkpoint/config.h"
@@ -25,12 +27,17 @@ std::optional<int64_t> IntegerField(const Json& body, const char* name, int64_t 
 std::optional<bool> BoolField(const Json& body, const char* name);
 std::optional<std::string> TextField(const Json& body, const char* name);
 
+// The body's other fields: those named may be long.
+Json WithoutFields(const Json& body, std::initializer_list<std::string_view> names);
+
 // A value as an error shows it: short, one line.
 std::string ShowField(const Json& value);
 
 // Refuses fields that would change the answer and that this server does not carry out, by name. Fields that change
 // nothing about the answer (user, metadata, ...) are nobody's business.
 void RefuseUnknownFields(const Json& body);
+// Refuses fields that mean something in another API of this server, but nothing in `api`.
+void RefuseFieldsOfOthers(const Json& body, std::initializer_list<const char*> names, const std::string& api);
 
 struct GenerationFields {
   GenerateRequest request;  // sampling, biases, seed and stop tokens; no prompt
@@ -48,5 +55,7 @@ struct GenerationFields {
 // skip_special_tokens, and those of ReadStructuredOutput. What the body does not say is as `suggested`, else as OpenAI
 // defines it: temperature 1.
 GenerationFields ReadGenerationFields(const Json& body, const SuggestedSampling& suggested, int64_t vocab_size);
+// Refuses `field` where another has said already what the answer looks like.
+void RefuseSecondForm(const GenerationFields& fields, const std::string& field);
 
 }  // namespace mxmla::serve

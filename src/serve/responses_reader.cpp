@@ -186,18 +186,18 @@ std::vector<Message> ReadInput(const ServedText& text, const Json& body, const J
 ChatRequest ReadResponse(const ServedText& text, const Json& body, const Json& previous) {
   CheckModel(text, body);
   RefuseUncarried(body);
+  RefuseFieldsOfOthers(body, {"max_tokens", "max_completion_tokens", "logprobs"}, "/v1/responses");
+  if (IntegerField(body, "n", 1, INT64_MAX).value_or(1) != 1) RefuseField("n", "1", ShowField(body["n"]));
   ChatRequest request;
-  Json generation = body;
-  // Of these the two APIs mean different things, or this one knows nothing.
-  for (const char* name : {"max_tokens", "max_completion_tokens", "n", "stop", "stream_options", "text", "logprobs"}) {
-    generation.erase(name);
-  }
+  // What stream_options says is another thing in this API.
+  const Json generation = WithoutFields(body, {"input", "instructions", "tools", "stream_options"});
   request.generation = ReadGenerationFields(generation, text.suggested, text.vocab_size);
   if (const Json* shape = FindField(body, "text")) {
     if (!shape->is_object()) RefuseField("text", "an object", ShowField(*shape));
     constexpr const char* kTypes[] = {"text", "json_object", "json_schema"};
     if (const Json* format = FindField(*shape, "format")) {
       if (auto structured = ReadTypedFormat(*format, "text.format", kTypes)) {
+        RefuseSecondForm(request.generation, "text.format");
         request.generation.structured = std::move(structured);
       }
     }
@@ -213,10 +213,10 @@ ChatRequest ReadResponse(const ServedText& text, const Json& body, const Json& p
   if (top.value_or(0) > 0 && !request.generation.request.logprobs) {
     RefuseField("top_logprobs", "message.output_text.logprobs in include beside it", "it alone");
   }
-  request.options.variables = TemplateVariables(body);
+  request.options = ReadChatOptions(body);
   if (const Json* reasoning = FindField(body, "reasoning")) {
     if (!reasoning->is_object()) RefuseField("reasoning", "an object", ShowField(*reasoning));
-    if (const auto effort = TextField(*reasoning, "effort")) request.options.variables["reasoning_effort"] = *effort;
+    if (const auto effort = TextField(*reasoning, "effort")) SetReasoningEffort(*effort, &request.options);
   }
   request.parallel_tool_calls = BoolField(body, "parallel_tool_calls").value_or(true);
   const ToolChoice choice = ReadToolChoice(body, ChosenFunction);

@@ -74,16 +74,19 @@ class Server::LoggedResponder final : public Responder {
         method_(request.method),
         path_(request.path),
         peer_(request.peer),
-        body_bytes_(request.body.size()) {}
+        body_bytes_(request.body.size()),
+        body_(server.options_.log_bodies ? request.body : std::string()),
+        client_(server.ClientOf(request)) {}
   ~LoggedResponder() override {
-    if (!logged_) Log(status_ ? status_ : 499, true);
+    *gone_ = true;
+    Log(status_ ? status_ : 499);
   }
 
   void Respond(int status, HttpHeaders headers, std::string body) override {
     status_ = status;
     headers.insert(headers.end(), headers_.begin(), headers_.end());
     responder_->Respond(status, std::move(headers), std::move(body));
-    Log(status, false);
+    Log(status);
   }
   void Begin(int status, HttpHeaders headers) override {
     status_ = status;
@@ -93,24 +96,31 @@ class Server::LoggedResponder final : public Responder {
   void Write(std::string_view piece) override { responder_->Write(piece); }
   void End() override {
     responder_->End();
-    Log(status_, false);
+    Log(status_);
   }
-  void OnGone(std::function<void()> gone) override { responder_->OnGone(std::move(gone)); }
+  void OnGone(std::function<void()> gone) override {
+    responder_->OnGone([flag = gone_, gone = std::move(gone)] {
+      *flag = true;
+      gone();
+    });
+  }
+  uint64_t client() const override { return client_; }
 
  private:
-  void Log(int status, bool gone) {
+  void Log(int status) {
     if (std::exchange(logged_, true)) return;
     server_.metrics_.CountRequest(KnownPath(path_), status);
     if (!server_.options_.access_log) return;
     const double seconds = std::chrono::duration<double>(Clock::now() - begin_).count();
-    const Json line = {{"time", fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)))},
-                       {"peer", peer_},
-                       {"method", method_.substr(0, 32)},
-                       {"path", path_.substr(0, 200)},
-                       {"status", status},
-                       {"body_bytes", body_bytes_},
-                       {"seconds", std::round(seconds * 1e6) / 1e6},
-                       {"client_gone", gone}};
+    Json line = {{"time", fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)))},
+                 {"peer", peer_},
+                 {"method", method_.substr(0, 32)},
+                 {"path", path_.substr(0, 200)},
+                 {"status", status},
+                 {"body_bytes", body_bytes_},
+                 {"seconds", std::round(seconds * 1e6) / 1e6},
+                 {"client_gone", gone_->load()}};
+    if (server_.options_.log_bodies) line["body"] = body_;
     server_.options_.access_log(line.dump(-1, ' ', false, Json::error_handler_t::replace));
   }
 
@@ -119,17 +129,17 @@ class Server::LoggedResponder final : public Responder {
   const HttpHeaders headers_;
   const std::string method_, path_, peer_;
   const size_t body_bytes_;
+  const std::string body_;  // where it is logged
+  const uint64_t client_;
   const Clock::time_point begin_ = Clock::now();
   int status_ = 0;
   bool logged_ = false;
+  // Of the client; the one who tells may outlive this.
+  const std::shared_ptr<std::atomic<bool>> gone_ = std::make_shared<std::atomic<bool>>(false);
 };
 
-Server::Server(ServerOptions options, ServedText text, int64_t max_sequences,
-               const std::function<std::unique_ptr<Engine>()>& make_engine)
-    : options_(std::move(options)),
-      text_(std::move(text)),
-      max_sequences_(max_sequences),
-      stored_(options_.stored_responses, options_.stored_bytes) {
+Server::Server(ServerOptions options, ServedText text, const std::function<std::unique_ptr<Engine>()>& make_engine)
+    : options_(std::move(options)), text_(std::move(text)), stored_(options_.stored_responses, options_.stored_bytes) {
   SetApiKeys(options_.api_keys);
   std::promise<void> made;
   std::shared_future<void> ready = made.get_future().share();
@@ -173,6 +183,12 @@ std::string Server::OwnerOf(const HttpRequest& request) const {
   return HasKeys() ? Digest(PresentedKey(request)) : std::string();
 }
 
+// Clients without keys are told apart by their addresses.
+uint64_t Server::ClientOf(const HttpRequest& request) const {
+  const std::string owner = OwnerOf(request);
+  return std::hash<std::string>{}(owner.empty() ? request.peer.substr(0, request.peer.rfind(':')) : owner);
+}
+
 void Server::CheckHost(const HttpRequest& request) const {
   if (!http_->is_loopback() || HasKeys()) return;
   const std::string_view host = request.Header("host");
@@ -213,7 +229,7 @@ void Server::CheckReady() const {
     throw ApiError(500, "server_error", "the engine has failed: " + state.failure, {}, "engine_failed");
   }
   if (draining_) throw ApiError(503, "server_error", "the server is about to end", {}, "shutting_down");
-  if (engine_->open_requests() >= max_sequences_ + options_.max_queue) {
+  if (engine_->open_requests() >= state.max_sequences + options_.max_queue) {
     throw ApiError(429, "rate_limit_error",
                    fmt::format("the queue is full: {} requests wait; ask again in a moment", options_.max_queue), {},
                    "queue_full");
@@ -278,7 +294,7 @@ void Server::Route(const HttpRequest& request, const std::shared_ptr<Responder>&
                       {"model", server.text_.name},
                       {"chat", server.text_.chat.has_value()},
                       {"max_model_len", server.text_.max_context},
-                      {"max_sequences", server.max_sequences_},
+                      {"max_sequences", server.engine_->State().max_sequences},
                       {"max_queue", server.options_.max_queue}});
        }},
       {"/metrics", true,

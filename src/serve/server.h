@@ -27,14 +27,14 @@ struct ServerOptions {
   size_t stored_responses = 1000;          // answers of /v1/responses that are kept; 0: none
   size_t stored_bytes = size_t{64} << 20;  // that they may take
   int64_t max_queue = 1024;                // requests beyond those that run; further ones get status 429
-  std::function<void(const std::string& line)> access_log;  // a JSON line a request, without texts; may be empty
+  std::function<void(const std::string& line)> access_log;  // a JSON line a request; may be empty
+  bool log_bodies = false;                                  // with what the client sent, texts and all
 };
 
 class Server {
  public:
   // Listens at once; `make_engine` is called once, and what it makes may still be loading. Errors: HttpServer's.
-  Server(ServerOptions options, ServedText text, int64_t max_sequences,
-         const std::function<std::unique_ptr<Engine>()>& make_engine);
+  Server(ServerOptions options, ServedText text, const std::function<std::unique_ptr<Engine>()>& make_engine);
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
@@ -59,6 +59,7 @@ class Server {
   bool IsAllowed(const HttpRequest& request) const;
   void CheckHost(const HttpRequest& request) const;
   std::string OwnerOf(const HttpRequest& request) const;
+  uint64_t ClientOf(const HttpRequest& request) const;
   void RouteStored(const HttpRequest& request, Responder& responder);
   HttpHeaders CorsHeaders(const HttpRequest& request) const;
   void CheckReady() const;
@@ -66,7 +67,6 @@ class Server {
 
   ServerOptions options_;
   const ServedText text_;
-  const int64_t max_sequences_;
   Metrics metrics_;
   ResponseStore stored_;
   mutable std::mutex keys_mutex_;

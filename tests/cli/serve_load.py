@@ -38,6 +38,11 @@ def resident_megabytes(process):
     return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
 
 
+def heap_megabytes(served):
+    """What is allocated, whatever the allocator keeps of what was freed."""
+    return served.metric("mxmla_heap_bytes") / 2**20
+
+
 def open_files(process):
     return len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
 
@@ -252,18 +257,27 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     served = with_template("--max-sequences", 64, "--max-queue", 2 * args.clients + 100, "--stored-responses", 200)
-    print(f"idle: {resident_megabytes(served.process):.1f} MB, {open_files(served.process)} files")
+
+    def memory():
+        return (f"{resident_megabytes(served.process):.1f} MB, {heap_megabytes(served):.1f} MB of heap, "
+                f"{open_files(served.process)} files")  # fmt: skip
+
+    print(f"idle: {memory()}")
     for _ in range(args.rounds):
         print(many_clients(served, args.clients, args.requests), end="")
         left = wait_until_idle(served)
-        print(f"after: {resident_megabytes(served.process):.1f} MB, {open_files(served.process)} files, in use: {left}")
+        print(f"after: {memory()}, in use: {left}")
     mixed = Mixed(served, args.seed)
+    heaps = []
     for part in range(args.parts):
         mixed.stopping = False
         counts = mixed.run(args.seconds / args.parts)
         left = wait_until_idle(served)
-        print(f"mixed {part}: {counts}, {resident_megabytes(served.process):.1f} MB, "
-              f"{open_files(served.process)} files, in use: {left}")  # fmt: skip
+        print(f"mixed {part}: {counts}, {memory()}, in use: {left}")
+        # What is kept for later requests (answers, grammars) is there by then.
+        heaps.append(heap_megabytes(served))
+        if left or heaps[-1] > heaps[0] + 4:
+            mixed.failures.append(("memory", left, heaps))
     status, err = served.stop()
     print(f"end: status {status}, failures: {mixed.failures[:5]}")
     sys.exit(status != 0 or bool(mixed.failures))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY_GSM, needs_tiny_gsm, run
-from serve_load import Mixed, many_clients, open_files, resident_megabytes, wait_until_idle, with_template
+from serve_load import Mixed, heap_megabytes, many_clients, open_files, resident_megabytes, wait_until_idle, with_template
 from test_serve import QUESTION, Served
 
 pytestmark = needs_tiny_gsm
@@ -44,12 +44,14 @@ def test_clients_that_misbehave_harm_nobody():
         mixed.run(3)
         assert not wait_until_idle(served)
         megabytes = resident_megabytes(served.process)
+        heap = heap_megabytes(served)
         mixed.stopping = False
         counts = mixed.run(4)
         assert not wait_until_idle(served)
         assert mixed.failures == []
         assert counts["behave"] > 0 and counts["malform"] > 0 and counts["go_away"] > 0
         assert SANITIZED or resident_megabytes(served.process) < megabytes + 48
+        assert SANITIZED or heap_megabytes(served) < heap + 4
         assert served.complete(prompt=QUESTION)["choices"][0]["finish_reason"] == "stop"
     finally:
         served.end()
@@ -69,6 +71,7 @@ def test_without_file_descriptors_running_answers_go_on():
     try:
         body = {"prompt": QUESTION, "max_tokens": 900, "ignore_eos": True, "seed": 3, "temperature": 1}
         expected = served.complete(**body)["choices"][0]["text"]
+        assert not wait_until_idle(served)  # or what is seen below is the end of that one
         found = []
         thread = threading.Thread(target=lambda: found.append(served.events("/v1/completions", body)))
         thread.start()
@@ -83,6 +86,35 @@ def test_without_file_descriptors_running_answers_go_on():
         assert served.complete(**body)["choices"][0]["text"] == expected
     finally:
         served.end()
+
+
+def test_a_reader_who_is_too_slow_is_cut_off(tmp_path):
+    log = tmp_path / "log"
+    served = Served(TINY_GSM, "--max-unsent", 16, "--access-log", log)
+    try:
+        body = {"prompt": QUESTION, "max_tokens": 200, "ignore_eos": True, "seed": 3, "temperature": 1}
+        expected = served.complete(**body)["choices"][0]["text"]
+        before = served.metric("mxmla_step_new_tokens")
+        slow = socket.socket()
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect(("127.0.0.1", served.port))
+        # Far more than the system keeps for a reader.
+        much = {"prompt": "x", "max_tokens": 1000, "ignore_eos": True, "stream": True, "n": 16, "logprobs": 20}
+        data = json.dumps(much).encode()
+        head = b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        slow.sendall(head + b"content-length: %d\r\n\r\n" % len(data) + data)
+        deadline = time.time() + 60
+        while served.metric("mxmla_requests_running") == 0:
+            assert time.time() < deadline
+        events = served.events("/v1/completions", body)
+        assert "".join(c["text"] for e in events[:-1] for c in e["choices"]) == expected
+        assert not wait_until_idle(served)
+        assert served.metric("mxmla_step_new_tokens") - before < 16 * 1000
+        slow.close()
+    finally:
+        served.end()
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["client_gone"] for line in lines if line["path"] == "/v1/completions"].count(True) == 1
 
 
 def test_a_full_disk_for_the_log_stops_nobody():

@@ -216,6 +216,29 @@ def test_models_and_versions(server):
     assert server.metric("mxmla_ready") == 1
 
 
+def test_metrics_say_what_was_done(server):
+    for _ in range(2):
+        server.complete(prompt=QUESTION + " word" * 400, max_tokens=8)
+    # An answer is there before the step that ended it is counted.
+    idle = ("requests_waiting", "requests_running", "requests_open", "kv_pages_used")
+    deadline = time.time() + 60
+    while True:
+        text = server.ask("GET", "/metrics")[1]
+        numbers = {name: float(value) for name, value in re.findall(r"^(mxmla_\S+) (\S+)$", text, re.M)}
+        if all(numbers["mxmla_" + name] == 0 for name in idle):
+            break
+        assert time.time() < deadline
+        time.sleep(0.02)
+    for name in ("prompt_tokens_total", "cached_tokens_total", "generation_tokens_total", "steps", "kv_pages",
+                 "kv_pages_cached", "time_to_first_token_seconds_count", "time_per_output_token_seconds_count",
+                 'http_requests_total{path="/v1/completions",status="200"}', "heap_bytes"):  # fmt: skip
+        assert numbers["mxmla_" + name] > 0 or (name == "heap_bytes" and os.environ.get("MXMLA_SANITIZE"))
+    ops = {name: value for name, value in numbers.items() if name.startswith("mxmla_op_seconds{")}
+    assert len(ops) >= 9 and all(value > 0 for value in ops.values())
+    assert numbers["mxmla_timed_steps"] == numbers["mxmla_steps"]
+    assert sum(ops.values()) <= numbers["mxmla_step_seconds"]
+
+
 @pytest.mark.parametrize(
     ("body", "status", "param"),
     [
@@ -376,16 +399,70 @@ def test_keys_origins_and_the_log(tmp_path):
     assert "secret" not in log.read_text() and "four" not in log.read_text()
 
 
-def test_tls(tmp_path):
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+def test_bodies_are_logged_where_wanted(tmp_path):
+    log = tmp_path / "log"
+    served = Served(TINY_GSM, "--access-log", log, "--log-bodies")
+    try:
+        served.ask("POST", "/tokenize", {"prompt": "secret words"})
+    finally:
+        served.end()
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [json.loads(line["body"]) for line in lines if line["path"] == "/tokenize"] == [{"prompt": "secret words"}]
+
+
+def test_clients_take_turns():
+    served = Served(TINY_GSM, "--max-sequences", 1, "--api-key", "a", "--api-key", "b")
+    ended = []
+
+    def ask(key):
+        body = {"prompt": "x", "max_tokens": 200, "ignore_eos": True}
+        status, answer = served.ask("POST", "/v1/completions", body, {"Authorization": f"Bearer {key}"})
+        ended.append((status, key))
+
+    def wait_for(count):
+        deadline = time.time() + 60
+        while f"\nmxmla_requests_open {count}\n" not in served.ask("GET", "/metrics", None, {"X-Api-Key": "a"})[1]:
+            assert time.time() < deadline
+
+    try:
+        threads = [threading.Thread(target=ask, args=(key,)) for key in "aaaaaab"]
+        for thread in threads[:-1]:
+            thread.start()
+        wait_for(6)
+        threads[-1].start()
+        for thread in threads:
+            thread.join()
+    finally:
+        served.end()
+    assert all(status == 200 for status, _ in ended) and len(ended) == 7
+    assert [key for _, key in ended].index("b") <= 4
+
+
+def make_certificate(certificate, key):
     subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
                     "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
                    check=True, capture_output=True)  # fmt: skip
+
+
+def test_tls(tmp_path):
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    make_certificate(certificate, key)
     context = ssl.create_default_context(cafile=str(certificate))
     served = Served(TINY_GSM, "--tls-cert", certificate, "--tls-key", key, tls=context)
     try:
         assert served.complete(prompt=QUESTION)["choices"][0]["text"].endswith("#### 12")
         assert text_of(served.events("/v1/completions", {"prompt": QUESTION, "temperature": 0, "max_tokens": 64})).endswith("12")
+        make_certificate(certificate, key)
+        served.process.send_signal(signal.SIGHUP)
+        served.tls = ssl.create_default_context(cafile=str(certificate))
+        deadline = time.time() + 10
+        while True:
+            try:
+                assert served.ask("GET", "/ready")[0] == 200
+                break
+            except ssl.SSLCertVerificationError:
+                assert time.time() < deadline
+                time.sleep(0.02)
     finally:
         served.end()
     result = run("serve", TINY_GSM, "--tls-cert", key, "--tls-key", key, "--port", 0, check=False)

@@ -106,6 +106,7 @@ def test_a_grammar_never_ends_within(server):  # noqa: F811
     [
         ({"guided_regex": "("}, "guided_regex", "parenthesis"),
         ({"guided_grammar": "start ::= \"a\""}, "guided_grammar", "root"),
+        ({"guided_grammar": 'root ::= "a" "b"{3} []', "max_tokens": 9}, "guided_grammar", "allowed"),
         ({"guided_json": "{"}, "guided_json", "JSON"),
         ({"guided_json": 7}, "guided_json", "schema"),
         ({"guided_choice": []}, "guided_choice", "texts"),

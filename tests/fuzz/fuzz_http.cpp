@@ -46,7 +46,7 @@ std::unique_ptr<Server> MakeServer() {
   options.http.port = 0;
   options.api_keys = {"key"};
   options.allowed_origins = {"http://a.example"};
-  return std::make_unique<Server>(std::move(options), std::move(text), 8,
+  return std::make_unique<Server>(std::move(options), std::move(text),
                                   [&] { return std::make_unique<ScriptedEngine>(SayScript(tokenizer)); });
 }
 

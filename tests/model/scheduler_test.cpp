@@ -84,6 +84,32 @@ TEST_F(SchedulerTest, DecodingRowsTakeTurnsWhenAStepIsTooSmallForAll) {
   for (int i = 0; i < 5; ++i) EXPECT_EQ(results[i].size(), 10u) << i;
 }
 
+// Who asks for much waits for its own requests, and not others for them.
+TEST_F(SchedulerTest, ClientsTakeTurns) {
+  std::mt19937 random(8);
+  for (const int64_t sequences : {1, 2}) {
+    Scheduler scheduler(Model(), Options(sequences, 16));
+    std::vector<uint64_t> ended;
+    std::vector<std::vector<int32_t>> alone, found(9);
+    for (size_t i = 0; i < 9; ++i) {
+      GenerateRequest request = Request(random);
+      request.max_tokens = 4;
+      request.client = i < 6 ? 1 : i == 6 ? 2 : 3;
+      alone.push_back(Alone(request));
+      scheduler.Submit(request, [&ended, &found, i, client = request.client](RequestId, const GenerateResult& result) {
+        ended.push_back(client);
+        found[i] = result.tokens;
+      });
+    }
+    while (!scheduler.idle()) scheduler.Tick();
+    EXPECT_EQ(found, alone);
+    ASSERT_EQ(ended.size(), 9u);
+    if (sequences == 1) {
+      EXPECT_THAT(ended, testing::ElementsAre(1, 2, 3, 1, 3, 1, 1, 1, 1));
+    }
+  }
+}
+
 TEST_F(SchedulerTest, APrefixIsFoundAndChangesNothing) {
   Scheduler scheduler(Model(), Options(2, 16));
   GenerateRequest request;

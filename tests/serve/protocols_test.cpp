@@ -65,7 +65,7 @@ class Protocols : public testing::Test {
     tokenizer_ = &tokenizer;
     ServerOptions options;
     options.http.port = 0;
-    server_ = std::make_unique<Server>(std::move(options), std::move(text), 8, [&] {
+    server_ = std::make_unique<Server>(std::move(options), std::move(text), [&] {
       auto engine = std::make_unique<ScriptedEngine>(SayScript(tokenizer));
       engine_ = engine.get();
       return engine;
@@ -666,6 +666,11 @@ TEST_F(Protocols, RefusalsNameTheField) {
   chat("tool_choice", "sometimes", "tool_choice");
   chat("tool_choice", {{"type", "function"}, {"function", {{"name", "time"}}}}, "tool_choice");
   chat("parallel_tool_calls", "no", "parallel_tool_calls");
+  chat("echo", true, "echo");
+  chat("thinking", {{"type", "perhaps"}}, "thinking.type");
+  chat("enable_thinking", "yes", "enable_thinking");
+  chat("chat_template_kwargs", 1, "chat_template_kwargs");
+  chat("reasoning_effort", 1, "reasoning_effort");
   const auto message = [&](const char* json, const std::string& refused) {
     chat("messages", Json::array({Json::parse(json)}), "messages[0]" + refused);
   };
@@ -702,6 +707,9 @@ TEST_F(Protocols, RefusalsNameTheField) {
   response("input", Json::array({{{"type", "function_call_output"}, {"output", "x"}}}), "input[0].call_id");
   response("max_output_tokens", 0, "max_output_tokens");
   response("top_logprobs", 2, "top_logprobs");
+  response("max_tokens", 5, "max_tokens");
+  response("logprobs", true, "logprobs");
+  response("n", 2, "n");
 
   const auto messages = [&](const char* field, const Json& value, const std::string& refused) {
     Json body = MessagesBody();
@@ -722,6 +730,11 @@ TEST_F(Protocols, RefusalsNameTheField) {
   messages("output_config", {{"format", {{"type", "json_schema"}}}}, "output_config.format.schema");
   messages("output_config", {{"format", {{"type", "yaml"}}}}, "output_config.format.type");
   messages("stop_sequences", "x", "stop_sequences");
+  messages("stop", "x", "stop");
+  messages("logprobs", true, "logprobs");
+  messages("n", 2, "n");
+  messages("repetition_penalty", "x", "repetition_penalty");
+  messages("guided_regex", "x", "guided_regex");  // of a server without grammars
   messages("mcp_servers", Json::array({1}), "mcp_servers");
 }
 

@@ -85,6 +85,37 @@ TEST(RequestFields, ThatChangeTheAnswerAndAreNotCarriedOutAreRefused) {
   EXPECT_NO_THROW(Read(R"({"response_format": {"type": "text"}, "best_of": 1, "regex": null})"));
 }
 
+TEST(RequestFields, OfOtherServersAreRefusedUnlessTheyAskForNothing) {
+  const auto refused = [](const std::string& body) {
+    try {
+      Read(body);
+    } catch (const ApiError& error) {
+      return error.param;
+    }
+    return std::string();
+  };
+  for (const char* name : {"typical_p", "length_penalty", "tfs_z", "repeat_penalty", "num_beams"}) {
+    EXPECT_EQ(refused("{\"" + std::string(name) + "\": 0.5}"), name);
+    EXPECT_EQ(refused("{\"" + std::string(name) + "\": 1}"), "") << name;
+    EXPECT_EQ(refused("{\"" + std::string(name) + "\": 1.0}"), "") << name;
+  }
+  for (const char* name : {"min_tokens", "mirostat", "dry_multiplier", "xtc_probability", "top_a", "n_probs"}) {
+    EXPECT_EQ(refused("{\"" + std::string(name) + "\": 2}"), name);
+    EXPECT_EQ(refused("{\"" + std::string(name) + "\": 0}"), "") << name;
+  }
+  for (const char* name : {"functions", "chat_template", "documents", "allowed_token_ids", "max_new_tokens", "lora"}) {
+    EXPECT_EQ(refused("{\"" + std::string(name) + "\": [7]}"), name);
+    EXPECT_EQ(refused("{\"" + std::string(name) + "\": null}"), "") << name;
+    EXPECT_EQ(refused("{\"" + std::string(name) + "\": []}"), "") << name;
+  }
+  for (const char* name : {"include_reasoning", "separate_reasoning"}) {
+    EXPECT_EQ(refused("{\"" + std::string(name) + "\": false}"), name);
+    EXPECT_EQ(refused("{\"" + std::string(name) + "\": true}"), "") << name;
+  }
+  EXPECT_EQ(refused(R"({"suffix": ""})"), "");
+  EXPECT_EQ(refused(R"({"suffix": "x"})"), "suffix");
+}
+
 TEST(OrderedJson, KeepsOrderAndIsBounded) {
   const auto parse = [](const std::string& text) { return ParseOrderedJsonObject(text, "body", ErrorCode::kData); };
   EXPECT_EQ(parse(R"({"b": 1, "a": {"z": 1, "y": 2}})").dump(), R"({"b":1,"a":{"z":1,"y":2}})");

@@ -18,6 +18,7 @@ ScriptedEngine::~ScriptedEngine() {
 EngineState ScriptedEngine::State() const {
   EngineState state;
   state.phase = EngineState::Phase::kReady;
+  state.max_sequences = 8;
   return state;
 }
 

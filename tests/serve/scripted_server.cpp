@@ -14,7 +14,7 @@ int main(int argc, char** argv) {
   ServerOptions options;
   options.http.port = 0;
   options.api_keys = {"key"};
-  Server server(std::move(options), std::move(text), 8,
+  Server server(std::move(options), std::move(text),
                 [&] { return std::make_unique<ScriptedEngine>(SayScript(tokenizer)); });
   fmt::print("listening on http://127.0.0.1:{}\n", server.port());
   std::fflush(stdout);

@@ -72,7 +72,7 @@ class ServerTest : public testing::Test {
   ServerTest() {
     ServerOptions options;
     options.http.port = 0;
-    server_ = std::make_unique<Server>(std::move(options), Text(), 8, [this] {
+    server_ = std::make_unique<Server>(std::move(options), Text(), [this] {
       return std::make_unique<EngineThread>(Load, [this](const EngineState&) { loaded_.set_value(); });
     });
   }
