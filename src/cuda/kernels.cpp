@@ -92,10 +92,6 @@ bool HonoursLinear(const LinearArgs& args) { return Streams(args.weight) && Stri
 
 // --- grouped_linear ---
 
-const ExpertTable* TableOf(const GroupedLinearArgs& args) {
-  return args.placed ? static_cast<const PlacedExperts*>(args.placed)->table() : nullptr;
-}
-
 void CountExperts(const ExecContext& context, const GroupedLinearArgs& args) {
   if (!context.profiler) return;
   context.profiler->AddBytesLater([&context, args] {

@@ -25,4 +25,9 @@ class PlacedExperts {
   std::optional<ExpertTable> table_;
 };
 
+// The table of a call's experts; null where nothing was placed or GroupedLinear does not honour them.
+inline const ExpertTable* TableOf(const GroupedLinearArgs& args) {
+  return args.placed ? static_cast<const PlacedExperts*>(args.placed)->table() : nullptr;
+}
+
 }  // namespace mxmla::cuda

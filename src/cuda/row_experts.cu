@@ -12,10 +12,6 @@ constexpr std::string_view kOp = "cuda row_experts";
 
 thread_local RowExperts* current = nullptr;
 
-const ExpertTable* TableOf(const GroupedLinearArgs& args) {
-  return args.placed ? static_cast<const PlacedExperts*>(args.placed)->table() : nullptr;
-}
-
 // The weights' kind where they are streamed here.
 std::optional<WeightKind> KindOf(const ExpertTable& table) {
   if (table.experts() > kMostOfTable || ColumnCount(table.first()) % 8 != 0) return std::nullopt;
