@@ -99,6 +99,27 @@ __device__ __forceinline__ void DecodeE4m3Split(uint32_t values, uint32_t out[2]
   out[1] = Times((values & 0x80008000u) | ((values >> 4) & 0x07f007f0u), power);
 }
 
+// Two copies of what placed codes lack, 2^126 and their block's scale; kLarge: of the scale alone, since a scale above
+// 2^1 has no room beside the 2^126.
+template <bool kLarge>
+__device__ __forceinline__ uint32_t MxFactor(uint32_t scale) {
+  return kLarge ? E8m0Pair(scale) : scale * 0x00800080u + 0x3f003f00u;
+}
+// Eight E2M1 codes to their values, in the pairs of PlaceE2m1.
+template <bool kLarge>
+__device__ __forceinline__ void DecodeMxWord(uint32_t codes, uint32_t factor, uint32_t out[4]) {
+  PlaceE2m1(codes, out);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) out[i] = Times(kLarge ? Times(out[i], 0x7e807e80u) : out[i], factor);
+}
+
+// NaN in place of a row's scale where any lane of the quad that shares the row has seen a NaN.
+__device__ __forceinline__ float ScaleOrNan(float scale, uint32_t nan) {
+  nan |= __shfl_xor_sync(~0u, nan, 1);
+  nan |= __shfl_xor_sync(~0u, nan, 2);
+  return nan ? __uint_as_float(0x7fc00000u) : scale;
+}
+
 // A piece of activations, (0, 1), (2, 3), (4, 5), (6, 7), to the pairs of the weights.
 template <WeightKind kKind>
 __device__ __forceinline__ void PairPiece(const uint4& x, uint32_t out[4]) {
@@ -563,11 +584,7 @@ struct Stream {
               MultiplyPiece(a[0], a[1], b, s, p, d);
             }
 #pragma unroll
-            for (int h = 0; h < 2; ++h) {
-              nan[h] |= __shfl_xor_sync(~0u, nan[h], 1);
-              nan[h] |= __shfl_xor_sync(~0u, nan[h], 2);
-              if (nan[h]) scale[h] = __uint_as_float(0x7fc00000u);
-            }
+            for (int h = 0; h < 2; ++h) scale[h] = ScaleOrNan(scale[h], nan[h]);
 #pragma unroll
             for (int c = 0; c < kCols; ++c) {
 #pragma unroll
@@ -675,18 +692,12 @@ struct Stream {
     for (int i = 0; i < kLoads; ++i) {
       uint32_t factor[2];
 #pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        factor[h] = kLarge ? E8m0Pair(scale[i][h]) : scale[i][h] * 0x00800080u + 0x3f003f00u;
-      }
+      for (int h = 0; h < 2; ++h) factor[h] = MxFactor<kLarge>(scale[i][h]);
 #pragma unroll
       for (int p = 0; p < 4; ++p) {
         uint32_t a[2][4];
 #pragma unroll
-        for (int h = 0; h < 2; ++h) {
-          PlaceE2m1(WordOf(row[i][h], p), a[h]);
-#pragma unroll
-          for (uint32_t& pair : a[h]) pair = Times(kLarge ? Times(pair, 0x7e807e80u) : pair, factor[h]);
-        }
+        for (int h = 0; h < 2; ++h) DecodeMxWord<kLarge>(WordOf(row[i][h], p), factor[h], a[h]);
         MultiplyPiece(a[0], a[1], b, 0, 4 * i + p, acc);
       }
     }

@@ -122,9 +122,7 @@ struct WeightUnit {
         }
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
-          nan[h] |= __shfl_xor_sync(~0u, nan[h], 1);
-          nan[h] |= __shfl_xor_sync(~0u, nan[h], 2);
-          const float scale = __uint_as_float(nan[h] ? 0x7fc00000u : scales[s][h]);
+          const float scale = ScaleOrNan(__uint_as_float(scales[s][h]), nan[h]);
           sum[h] = __fmaf_rn(__fadd_rn(d[0][2 * h], d[1][2 * h]), scale, sum[h]);
         }
         if (halves_apart || s + 1 == kSteps) {
@@ -151,18 +149,12 @@ struct WeightUnit {
     for (int i = 0; i < 2; ++i) {
       uint32_t factor[2];
 #pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        factor[h] = kLarge ? E8m0Pair(scales[i][h]) : scales[i][h] * 0x00800080u + 0x3f003f00u;
-      }
+      for (int h = 0; h < 2; ++h) factor[h] = MxFactor<kLarge>(scales[i][h]);
 #pragma unroll
       for (int p = 0; p < 4; ++p) {
         uint32_t a[2][4];
 #pragma unroll
-        for (int h = 0; h < 2; ++h) {
-          PlaceE2m1(WordOf(values[0][i][h], p), a[h]);
-#pragma unroll
-          for (uint32_t& pair : a[h]) pair = Times(kLarge ? Times(pair, 0x7e807e80u) : pair, factor[h]);
-        }
+        for (int h = 0; h < 2; ++h) DecodeMxWord<kLarge>(WordOf(values[0][i][h], p), factor[h], a[h]);
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
           Mma(acc[half], a[0] + 2 * half, a[1] + 2 * half, x.b[4 * i + p] + 2 * half);
