@@ -16,7 +16,6 @@ constexpr int kLatent = 512;
 constexpr int kChunk = 128;  // latents of one warp: the sum is split over 4 warps, whatever the batch
 constexpr int kChunks = kLatent / kChunk;
 constexpr int kTileRows = 8;  // activation rows of one mma
-constexpr int kStageBytes = kTileRows * kLatent * 2;
 
 enum class OutKind { kBf16, kMxfp4, kFp8 };
 
@@ -39,18 +38,6 @@ __device__ __forceinline__ void Mma(float d[4], const uint32_t a[4], uint32_t b0
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-// Where piece p (8 latents) of a chunk lies in a stage: the i-th 16 bytes of a lane, swizzled against bank conflicts.
-template <WeightKind kKind>
-__device__ __forceinline__ int Slot(int chunk, int i, int lane) {
-  return (chunk * 4 + i) * 32 + (lane ^ (kKind == WeightKind::kMxfp4 ? 2 * i : 4 * i));
-}
-template <WeightKind kKind>
-__device__ __forceinline__ int SlotOfPiece(int chunk, int p, int row) {
-  if constexpr (kKind == WeightKind::kMxfp4) return Slot<kKind>(chunk, p % 4, row * 4 + p / 4);
-  if constexpr (kKind == WeightKind::kBf16) return Slot<kKind>(chunk, p / 4, row * 4 + p % 4);
-  return Slot<kKind>(chunk, 2 * (p / 8) + p % 2, row * 4 + p / 2 % 4);
 }
 
 __device__ __forceinline__ uint32_t ToE2m1(float value) {
@@ -117,25 +104,49 @@ __device__ __forceinline__ void Store(const Params& p, int64_t row, int64_t head
   }
 }
 
-template <int kMTiles, int kMWarps>
-struct Shape {
+// Sums the four chunks of a tile, (chunk, row, column) at `partials`, and stores its first `rows` rows from row `row0`
+// on: a thread takes 4 columns of a row, so 8 lanes an MX block, 32 a group.
+template <OutKind kOut, class S>
+__device__ __forceinline__ void StoreSums(const Params& p, const float* partials, int row0, int rows, int64_t head,
+                                          int column0, int lane) {
+  constexpr int kQuads = S::kColumns / 4;
+  constexpr int kUsed = kTileRows * kQuads;
+#pragma unroll
+  for (int quad = static_cast<int>(threadIdx.x); quad < kUsed; quad += S::kThreads) {
+    const int r = quad / kQuads, column = quad % kQuads * 4;
+    if ((quad - lane) / kQuads >= rows) break;  // no lane of the warp holds a row
+    float4 part[kChunks];
+#pragma unroll
+    for (int c = 0; c < kChunks; ++c) {
+      part[c] = *reinterpret_cast<const float4*>(partials + (c * kTileRows + r) * S::kPitch + column);
+    }
+    const float sum[4] = {
+        (part[0].x + part[1].x) + (part[2].x + part[3].x), (part[0].y + part[1].y) + (part[2].y + part[3].y),
+        (part[0].z + part[1].z) + (part[2].z + part[3].z), (part[0].w + part[1].w) + (part[2].w + part[3].w)};
+    Store<kOut>(p, row0 + r, head, column0 + column, sum, lane, r < rows);
+  }
+}
+
+// --- few rows: nothing staged ---
+
+template <int kMTiles, int kMWarps, int kRowTiles>
+struct FewShape {
   static constexpr int kColumns = kMTiles * kMWarps * 16;  // columns of the result a CTA
   static constexpr int kThreads = kMWarps * kChunks * 32;
-  static constexpr int kStages = kMTiles == 4 ? 8 : 4;
-  static constexpr int kPitch = kColumns + 4;  // floats; keeps the partial sums' stores free of bank conflicts
+  static constexpr int kPitch = kColumns + 4;
   static constexpr int kPartialFloats = kChunks * kTileRows * kPitch;
-  static constexpr int kSharedBytes = kStages * kStageBytes + 2 * kPartialFloats * 4;
+  static constexpr int kSharedBytes = 0;
 };
 
-// A CTA takes kColumns rows of one w_vc[h] (columns of the result) and rows_per_cta activation rows in tiles of 8. Warp
-// (m, chunk) multiplies its share of the weights, held decoded in registers, with each tile; the four chunks' partial
-// sums meet in shared memory, always as (0 + 1) + (2 + 3).
-template <WeightKind kKind, OutKind kOut, int kMTiles, int kMWarps>
-__global__ void __launch_bounds__(Shape<kMTiles, kMWarps>::kThreads, kMWarps == 1 ? 3 : 1)
-    ValueProjectKernel(const __grid_constant__ Params p) {
-  using S = Shape<kMTiles, kMWarps>;
-  extern __shared__ __align__(128) uint8_t shared[];
-  float* const partials = reinterpret_cast<float*>(shared + S::kStages * kStageBytes);
+// A CTA takes kColumns rows of one w_vc[h] (columns of the result) and kRowTiles * 8 activation rows. Warp (m, chunk)
+// multiplies kMTiles * 16 of the columns; the four chunks' partial sums meet in shared memory, always as (0 + 1) + (2 +
+// 3). Latencies are all that counts here, so a warp takes as little as possible, and x comes straight to the registers
+// that multiply it.
+template <WeightKind kKind, OutKind kOut, int kMTiles, int kMWarps, int kRowTiles>
+__global__ void __launch_bounds__(FewShape<kMTiles, kMWarps, kRowTiles>::kThreads)
+    ValueProjectFewKernel(const __grid_constant__ Params p) {
+  using S = FewShape<kMTiles, kMWarps, kRowTiles>;
+  __shared__ __align__(16) float partials[kRowTiles * S::kPartialFloats];
   asm volatile("griddepcontrol.launch_dependents;");
 
   const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
@@ -143,9 +154,8 @@ __global__ void __launch_bounds__(Shape<kMTiles, kMWarps>::kThreads, kMWarps == 
   const int slices = p.v / S::kColumns;
   const int64_t head = static_cast<int>(blockIdx.x) / slices;
   const int column0 = static_cast<int>(blockIdx.x) % slices * S::kColumns;
-  const int row0 = static_cast<int>(blockIdx.y) * p.rows_per_cta;
-  const int rows = min(p.rows_per_cta, p.rows - row0);
-  const int tiles = (rows + kTileRows - 1) / kTileRows;
+  const int row0 = static_cast<int>(blockIdx.y) * kRowTiles * kTileRows;
+  const int rows = p.rows - row0;
 
   RowShare<kKind> share[kMTiles][2];
   const int64_t weight_row = head * p.head_stride + p.head_offset + column0 + m_warp * kMTiles * 16 + g;
@@ -156,92 +166,53 @@ __global__ void __launch_bounds__(Shape<kMTiles, kMWarps>::kThreads, kMWarps == 
   }
   asm volatile("griddepcontrol.wait;" ::: "memory");
 
-  const uint8_t* const x = p.x + row0 * p.x_row_bytes + head * p.x_head_bytes;
-  const auto fetch = [&](int tile) {
-    if (tile < tiles) {
-      uint8_t* const stage = shared + tile % S::kStages * kStageBytes;
+  uint4 b[kRowTiles][4];  // row g's pieces of the chunk, as the weights' lanes hold theirs
 #pragma unroll
-      for (int id = static_cast<int>(threadIdx.x); id < kTileRows * 64; id += S::kThreads) {
-        const int r = id / 64, q = id % 64;
-        const int row = tile * kTileRows + r;
-        const auto to =
-            static_cast<uint32_t>(__cvta_generic_to_shared(stage + SlotOfPiece<kKind>(q / 16, q % 16, r) * 16));
-        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to),
-                     "l"(x + min(row, rows - 1) * p.x_row_bytes + q * 16), "r"(row < rows ? 16 : 0)
-                     : "memory");
-      }
-    }
-    asm volatile("cp.async.commit_group;" ::: "memory");
-  };
-  for (int s = 0; s < S::kStages - 1; ++s) fetch(s);
-
-  uint32_t weights[kMTiles][2][16];
-#pragma unroll
-  for (int m = 0; m < kMTiles; ++m) {
-    share[m][0].Decode(t, weights[m][0]);
-    share[m][1].Decode(t, weights[m][1]);
-  }
-
-  // Sums the chunks of tile `tile` and stores it: a thread takes 4 columns of a row, so 8 lanes an MX block, 32 a
-  // group.
-  const auto finish = [&](int tile) {
-    constexpr int kQuads = S::kColumns / 4;
-    constexpr int kUsed = kTileRows * kQuads;
-    const float* const from = partials + tile % 2 * S::kPartialFloats;
-#pragma unroll
-    for (int quad = static_cast<int>(threadIdx.x); quad < kUsed; quad += S::kThreads) {
-      const int r = quad / kQuads, column = quad % kQuads * 4;
-      float4 part[kChunks];
-#pragma unroll
-      for (int c = 0; c < kChunks; ++c) {
-        part[c] = *reinterpret_cast<const float4*>(from + (c * kTileRows + r) * S::kPitch + column);
-      }
-      const float sum[4] = {
-          (part[0].x + part[1].x) + (part[2].x + part[3].x), (part[0].y + part[1].y) + (part[2].y + part[3].y),
-          (part[0].z + part[1].z) + (part[2].z + part[3].z), (part[0].w + part[1].w) + (part[2].w + part[3].w)};
-      const int row = tile * kTileRows + r;
-      Store<kOut>(p, row0 + row, head, column0 + column, sum, lane, row < rows);
-    }
-  };
-
-  for (int tile = 0; tile < tiles; ++tile) {
-    asm volatile("cp.async.wait_group %0;" ::"n"(S::kStages - 2) : "memory");
-    __syncthreads();  // this tile's x and the partial sums of the tile before are there
-    fetch(tile + S::kStages - 1);
-    const uint8_t* const stage = shared + tile % S::kStages * kStageBytes;
-    float d[kMTiles][4] = {};
+  for (int n = 0; n < kRowTiles; ++n) {
+    const int row = n * kTileRows + g;
+    const uint8_t* const x = p.x + (row0 + row) * p.x_row_bytes + head * p.x_head_bytes + chunk * 256;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const uint4 b = *reinterpret_cast<const uint4*>(stage + Slot<kKind>(chunk, i, lane) * 16);
+      b[n][i] = make_uint4(0, 0, 0, 0);
+      if (row < rows) b[n][i] = *reinterpret_cast<const uint4*>(x + RowShare<kKind>::kPiece(i, t) * 16);
+    }
+  }
+  float d[kMTiles][kRowTiles][4] = {};
 #pragma unroll
-      for (int m = 0; m < kMTiles; ++m) {
-        const uint32_t* const r0 = weights[m][0] + 4 * i;
-        const uint32_t* const r1 = weights[m][1] + 4 * i;
-        const uint32_t first[4] = {r0[0], r1[0], r0[1], r1[1]};
-        Mma(d[m], first, b.x, b.y);
-      }
+  for (int m = 0; m < kMTiles; ++m) {
+    uint32_t r0[16], r1[16];
+    share[m][0].Decode(t, r0);
+    share[m][1].Decode(t, r1);
 #pragma unroll
-      for (int m = 0; m < kMTiles; ++m) {
-        const uint32_t* const r0 = weights[m][0] + 4 * i;
-        const uint32_t* const r1 = weights[m][1] + 4 * i;
-        const uint32_t second[4] = {r0[2], r1[2], r0[3], r1[3]};
-        Mma(d[m], second, b.z, b.w);
+    for (int i = 0; i < 4; ++i) {
+      const uint32_t first[4] = {r0[4 * i], r1[4 * i], r0[4 * i + 1], r1[4 * i + 1]};
+      const uint32_t second[4] = {r0[4 * i + 2], r1[4 * i + 2], r0[4 * i + 3], r1[4 * i + 3]};
+#pragma unroll
+      for (int n = 0; n < kRowTiles; ++n) {
+        Mma(d[m][n], first, b[n][i].x, b[n][i].y);
+        Mma(d[m][n], second, b[n][i].z, b[n][i].w);
       }
     }
-    float* const to = partials + tile % 2 * S::kPartialFloats + (chunk * kTileRows + 2 * t) * S::kPitch;
+  }
 #pragma unroll
-    for (int m = 0; m < kMTiles; ++m) {
-      const int column = (m_warp * kMTiles + m) * 16 + g;
-      const float s0 = share[m][0].Scale(), s1 = share[m][1].Scale();
-      to[column] = d[m][0] * s0;
-      to[S::kPitch + column] = d[m][1] * s0;
-      to[column + 8] = d[m][2] * s1;
-      to[S::kPitch + column + 8] = d[m][3] * s1;
+  for (int m = 0; m < kMTiles; ++m) {
+    const int column = (m_warp * kMTiles + m) * 16 + g;
+    const float s0 = share[m][0].Scale(), s1 = share[m][1].Scale();
+#pragma unroll
+    for (int n = 0; n < kRowTiles; ++n) {
+      float* const to = partials + n * S::kPartialFloats + (chunk * kTileRows + 2 * t) * S::kPitch + column;
+      to[0] = d[m][n][0] * s0;
+      to[S::kPitch] = d[m][n][1] * s0;
+      to[8] = d[m][n][2] * s1;
+      to[S::kPitch + 8] = d[m][n][3] * s1;
     }
-    if (tile > 0) finish(tile - 1);
   }
   __syncthreads();
-  finish(tiles - 1);
+#pragma unroll
+  for (int n = 0; n < kRowTiles; ++n) {
+    StoreSums<kOut, S>(p, partials + n * S::kPartialFloats, row0 + n * kTileRows, rows - n * kTileRows, head, column0,
+                       lane);
+  }
 }
 
 // --- more rows: wgmma, the weights decoded in registers, x rearranged once in shared memory ---
@@ -437,20 +408,38 @@ void Launch(const Params& p, int64_t columns, const LaunchOptions& options) {
   Launch<S>(kKernel, p, columns, options);
 }
 
-// Only how the work is divided depends on its size, never a sum's order.
+// Columns by 8 or 16 rows a CTA.
+template <WeightKind kKind, OutKind kOut, int kMTiles, int kMWarps, int kRowTiles>
+void LaunchFew(Params p, int64_t columns, const LaunchOptions& options) {
+  p.rows_per_cta = kRowTiles * kTileRows;
+  Launch<ValueProjectFewKernel<kKind, kOut, kMTiles, kMWarps, kRowTiles>, FewShape<kMTiles, kMWarps, kRowTiles>>(
+      p, columns, options);
+}
+
+// Only how the work is divided depends on its size, never a sum's order. The limits are measured:
+// docs/kernels/value_project.md.
 template <WeightKind kKind, OutKind kOut>
 void Choose(Params p, int64_t columns, const LaunchOptions& options) {
   constexpr int64_t kMultiprocessors = 132;
-  if constexpr (kOut != OutKind::kFp8) {
-    const int64_t tiles = (p.rows + kTileRows - 1) / kTileRows;
-    if (p.v % 128 != 0 || tiles == 1 || columns / 32 * tiles <= 256) {
-      const int64_t parts = std::clamp<int64_t>(3 * kMultiprocessors / (columns / 32), 1, tiles);
-      p.rows_per_cta = static_cast<int>((tiles + parts - 1) / parts) * kTileRows;
-      return Launch<ValueProjectKernel<kKind, kOut, 2, 1>, Shape<2, 1>>(p, columns, options);
+  const int64_t eights = (p.rows + 7) / 8, sixteens = (p.rows + 15) / 16;
+  if constexpr (kOut == OutKind::kFp8) {  // 128 columns belong together
+    if (eights == 1 && kKind == WeightKind::kMxfp4) return LaunchFew<kKind, kOut, 2, 4, 1>(p, columns, options);
+    if (eights == 1) return LaunchFew<kKind, kOut, 1, 8, 1>(p, columns, options);
+    if constexpr (kKind == WeightKind::kFp8) {
+      if (columns / 128 * sixteens <= kMultiprocessors) return LaunchFew<kKind, kOut, 2, 4, 2>(p, columns, options);
+    }
+  } else {
+    const int64_t most_of_eight = kOut == OutKind::kMxfp4 ? 256 : 128;
+    const int64_t most_of_sixteen = kKind == WeightKind::kMxfp4 ? 256 : 512;
+    if (eights == 1 || columns / 32 * eights <= most_of_eight) {
+      return LaunchFew<kKind, kOut, 1, 2, 1>(p, columns, options);
+    }
+    if (p.v % 128 != 0 || columns / 32 * sixteens <= most_of_sixteen) {
+      return LaunchFew<kKind, kOut, 1, 2, 2>(p, columns, options);
     }
   }
   // Narrow tiles while they all fit on the card at once.
-  if (columns / 128 * ((p.rows + 15) / 16) <= 2 * kMultiprocessors) {
+  if (columns / 128 * sixteens <= 2 * kMultiprocessors) {
     p.rows_per_cta = 16;
     return Launch<ValueProjectWideKernel<kKind, kOut, 16>, WideShape<16>>(p, columns, options);
   }
