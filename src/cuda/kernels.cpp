@@ -26,10 +26,10 @@ constexpr uint32_t kBf16 = DTypeBit(DType::kBf16);
 
 cudaStream_t StreamOf(const ExecContext& context) { return static_cast<cudaStream_t>(context.stream); }
 
-// The row kernels begin while the one before them ends. Those of this folder could, since a step writes neither weights
-// nor what the host planned, but the step then takes longer: their CTAs, begun early, find room for two on some
-// multiprocessors while attention still fills others, and stay there (docs/performance.md).
-LaunchOptions OptionsOf(const ExecContext& context) { return {StreamOf(context), false}; }
+// The row kernels begin while the one before them ends. Those of this folder do where the context asks for it, which a
+// step does not: it would take longer, because their CTAs, begun early, find room for two on some multiprocessors while
+// attention still fills others, and stay there (docs/performance.md).
+LaunchOptions OptionsOf(const ExecContext& context) { return {StreamOf(context), context.programmatic}; }
 
 bool RowsAligned(const void* data, int64_t rows, int64_t row_bytes, int64_t alignment) {
   return reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(alignment) == 0 &&
@@ -186,6 +186,11 @@ bool AlignedValueProject(const ValueProjectArgs& args) {
 
 // --- decode_attention ---
 
+// Up to 16 heads, cutting a context at places that follow from its length alone costs below 3% of a step; with 64 and
+// 128 heads it takes up to twice as long where many rows are long (docs/kernels/decode_attention.md).
+constexpr int64_t kMostHeadsAlwaysInvariant = 16;
+
+template <bool kInvariant>
 void RunDecodeAttention(const ExecContext& context, const DecodeAttentionArgs& args) {
   if (context.profiler) {
     context.profiler->AddBytesLater([&context, args] {
@@ -197,6 +202,8 @@ void RunDecodeAttention(const ExecContext& context, const DecodeAttentionArgs& a
   const int64_t rows = Extent(args.query, 0), heads = Extent(args.query, 1);
   DecodeAttentionOptions options;
   options.stream = StreamOf(context);
+  options.programmatic = context.programmatic;
+  options.batch_invariant = kInvariant || heads <= kMostHeadsAlwaysInvariant;
   options.workspace = context.SharedScratch<std::byte>(0, DecodeAttentionWorkspaceBytes(rows, heads));
   options.counters = context.Counters<std::byte>(DecodeAttentionCounterBytes(rows, heads));
   DecodeAttention(args, options);
@@ -328,7 +335,7 @@ KernelSet MakeKernels(bool batch_invariant) {
   set.decode_attention.push_back(
       {kName,
        {{"query", true, 16, kBf16}, {"kv_pages", true, 16, kBf16}, {"out", true, 16, kBf16}},
-       RunDecodeAttention,
+       batch_invariant ? RunDecodeAttention<true> : RunDecodeAttention<false>,
        DecodeAttentionWorkspace,
        {{"kv_lora_rank 512, 64 rotated columns and at most 1056 heads", HonoursDecodeAttention},
         {"pages of 8, 16, 32 or a multiple of 64 tokens", HonoursPages}}});

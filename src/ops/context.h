@@ -41,6 +41,10 @@ struct ExecContext {
   Profiler* profiler = nullptr;  // may be null
   void* stream = nullptr;        // the device's queue of launches (a cudaStream_t); null where kernels run on the host
   Workspace workspace;
+  // Launches are links of a chain whose next kernel may begin, up to what depends on the one before it, while that one
+  // still runs (CUDA's programmatic dependent launches); other devices take no notice. Only for kernels that the
+  // backend alone launches one behind the other on `stream`, and whose planned arrays and weights none of them writes.
+  bool programmatic = false;
   // While not null, ops run nothing: they add what their kernels would ask for here.
   WorkspaceSize* planned = nullptr;
   // While not null, ops run nothing: they check their operands and add the bytes that they would move here.
