@@ -51,6 +51,8 @@ void StartDecoding(Scheduler& scheduler, int64_t count, const std::vector<int32_
 void StartOnRandomRows(Scheduler& scheduler, int64_t count, int64_t rows, int64_t vocab_size);
 int64_t LongestContext(int64_t context, int64_t ticks);
 
+void AddBenchAttention(CLI::App& bench);
+void AddBenchLinear(CLI::App& bench);
 void AddBenchModel(CLI::App& bench);  // prefill, ops, and decode:
 void AddBenchDecode(CLI::App& bench);
 void AddBenchScheduler(CLI::App& bench);

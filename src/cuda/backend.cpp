@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "cuda/cublas_products.h"
 #include "cuda/event_clock.h"
 #include "cuda/graph_recorder.h"
 #include "cuda/placed_experts.h"
@@ -95,6 +96,7 @@ class CudaBackend final : public Backend {
   bool replays() const override { return true; }
   QueueClock* clock() override { return clock_.get(); }
   double MeasureReadBandwidth() override { return ReadBandwidth(stream_); }
+  std::unique_ptr<VendorProducts> OpenVendorProducts(std::string* why) override { return OpenCublas(stream_, why); }
 
  protected:
   void* stream() const override { return stream_; }

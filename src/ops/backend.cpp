@@ -43,6 +43,11 @@ double Backend::MeasureReadBandwidth() {
   Fail(ErrorCode::kInternal, "read bandwidth", "a backend that measures it", Name());
 }
 
+std::unique_ptr<VendorProducts> Backend::OpenVendorProducts(std::string* why) {
+  *why = fmt::format("none is known for device {}", Name());
+  return nullptr;
+}
+
 std::unique_ptr<Recorder> Backend::MakeRecorder() {
   class Direct final : public Recorder {
     void Run(std::span<const int64_t>, const std::function<void()>& calls) override { calls(); }

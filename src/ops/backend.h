@@ -12,6 +12,7 @@
 #include "core/thread_pool.h"
 #include "ops/context.h"
 #include "ops/kernel_set.h"
+#include "ops/vendor_products.h"
 
 namespace mxmla {
 
@@ -84,6 +85,8 @@ class Backend {
   // Bytes a second at which kernels read memory far larger than the caches: the best of a few passes. Refused
   // (kInternal) by a backend that cannot tell.
   virtual double MeasureReadBandwidth();
+  // Products of the vendor's own library, on this backend's queue and memory. Null where there are none; `why` says so.
+  virtual std::unique_ptr<VendorProducts> OpenVendorProducts(std::string* why);
 
  protected:
   // For ExecContext::stream.

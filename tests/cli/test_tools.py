@@ -390,11 +390,55 @@ def test_bench_scheduler(tmp_path):
 
 
 def test_bench_vproj(tmp_path):
-    text, report = bench(tmp_path, "vproj", "--heads", "2", "--batch", "1,3")
+    text, report = bench(tmp_path, "vproj", "--heads", "2", "--batch", "1,3", "--repeat", "2")
     for layout in ("copy", "strided", "fused"):
         assert layout in text and layout in report
     for output in ("bf16", "fp8", "mxfp4"):
         assert output in text.lower() and output in report.lower()
+
+
+@pytest.mark.parametrize("device", ["cpu", "ref"])
+@pytest.mark.parametrize(
+    "kind, options, labels",
+    [
+        ("vproj", ["--heads", "2,3", "--weights", "fp8,bf16"], ["2 heads", "3 heads", "copy", "strided", "fused"]),
+        ("linear", ["--shapes", "64x96,32x32"], ["64x96", "32x32", "mxfp4", "fp8", "bf16"]),
+        ("attention", ["--heads", "2,3", "--context", "5,70"], ["2 heads", "3 heads", "batch 1", "batch 3"]),
+    ],
+)
+def test_benchmarks_of_kernels(kind, options, labels, device, tmp_path):
+    """One row of figures for each combination, and a chart that names them."""
+    chart = tmp_path / "chart.svg"
+    text, _ = bench(tmp_path, kind, *options, "--batch", "1,3", "--repeat", "1", "--device", device, "--svg", chart)
+    report = json.loads((tmp_path / "bench.json").read_text())
+    rows = report["rows"]
+    times = ["copy_us", "strided_us", "fused_us"] if kind == "vproj" else ["us"]
+    assert len(rows) == {"vproj": 2 * 2 * 2 * 3, "linear": 2 * 2 * 3, "attention": 2 * 2 * 2}[kind]
+    assert all(row[time] > 0 for row in rows for time in times)
+    assert {row["batch"] for row in rows} == {1, 3} and report["device"] == device
+    drawn = chart.read_text()
+    assert drawn.startswith("<svg") and all(label in drawn for label in labels)
+    if kind == "linear":
+        row = next(row for row in rows if (row["shape"], row["weights"], row["batch"]) == ("64x96", "mxfp4", 3))
+        element = 4 if device == "ref" else 2
+        assert row["bytes"] == 64 * 96 // 2 + 64 * 96 // 32 + 3 * (64 + 96) * element
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["linear", "--shapes", "64x33"], ["--shapes", "64x33", "multiple of 32"]),
+        (["linear", "--shapes", "64x"], ["--shapes", "64x"]),
+        (["attention", "--context", "3", "--query-tokens", "4"], ["--query-tokens", "3", "4"]),
+        (["vproj", "--heads", "2", "--v-head-dim", "48"], ["v_head_dim 48"]),
+        (["linear", "--device", "cpu", "--programmatic"], ["--programmatic", "cuda"]),
+    ],
+)
+def test_benchmarks_of_kernels_refuse(arguments, words):
+    done = run("bench", *arguments, check=False)
+    message = done.stderr.decode()
+    assert done.returncode == 2 and len(message.splitlines()) == 1
+    assert all(word in message for word in words)
 
 
 @pytest.mark.parametrize("kind", ["decode", "prefill"])
