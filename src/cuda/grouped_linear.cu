@@ -4,6 +4,7 @@
 
 #include "cuda/expert_sets.cuh"
 #include "cuda/matrix_tile.cuh"
+#include "cuda/weight_tile.cuh"
 
 namespace mxmla::cuda {
 namespace {
@@ -90,8 +91,12 @@ struct MatrixPairs {
   }
 };
 
+// FP8 weights are decoded in registers.
 template <WeightKind kKind, int kM, int kN>
-__global__ void __launch_bounds__(kMatrixThreads, kKind == WeightKind::kFp8 ? 1 : 2)
+using GroupedTile = std::conditional_t<kKind == WeightKind::kFp8, WeightTile<kKind, kM>, MatrixTile<kKind, kM, kN>>;
+
+template <WeightKind kKind, int kM, int kN>
+__global__ void __launch_bounds__(GroupedTile<kKind, kM, kN>::kThreads, kKind == WeightKind::kFp8 ? 1 : 2)
     MatrixGroupedLinearKernel(const __grid_constant__ Params p) {
   extern __shared__ __align__(1024) uint8_t tile[];
   AllowDependents();
@@ -102,19 +107,21 @@ __global__ void __launch_bounds__(kMatrixThreads, kKind == WeightKind::kFp8 ? 1 
   const WeightPlanes weight = p.PlanesOf(p.table[set.x]);
   const int begin = p.expert_begin[set.x] + set.y * kM;
   MatrixPairs rows{p, p.pairs + begin, min(kM, p.expert_begin[set.x + 1] - begin)};
-  MatrixTile<kKind, kM, kN>::Run(weight, p.n, p.k, static_cast<int>(blockIdx.x) % n_tiles * kN, tile, rows);
+  GroupedTile<kKind, kM, kN>::Run(weight, p.n, p.k, static_cast<int>(blockIdx.x) % n_tiles * kN, tile, rows);
 }
 
 template <WeightKind kKind, int kM, int kN>
 void LaunchMatrixGrouped(const Params& p, int64_t pairs, int64_t most_chosen, const LaunchOptions& options) {
   const int64_t ctas = (pairs / kM + most_chosen) * CeilDiv(p.n, kN);
   CheckLayout(ctas < int64_t{1} << 31, kOp, "extents", "at most 2^31 tiles", std::to_string(ctas));
-  LaunchMatrix<MatrixGroupedLinearKernel<kKind, kM, kN>, MatrixTile<kKind, kM, kN>>(kOp, p, ctas, options);
+  LaunchMatrix<MatrixGroupedLinearKernel<kKind, kM, kN>, GroupedTile<kKind, kM, kN>>(kOp, p, ctas, options);
 }
 
 template <WeightKind kKind>
 void ForMatrix(const Params& p, int64_t pairs, int64_t most_chosen, const LaunchOptions& options) {
-  if (pairs > 96 * most_chosen) return LaunchMatrixGrouped<kKind, 128, 128>(p, pairs, most_chosen, options);
+  if constexpr (kKind != WeightKind::kFp8) {
+    if (pairs > 96 * most_chosen) return LaunchMatrixGrouped<kKind, 128, 128>(p, pairs, most_chosen, options);
+  }
   LaunchMatrixGrouped<kKind, 64, 128>(p, pairs, most_chosen, options);
 }
 
@@ -190,7 +197,7 @@ void GroupedLinear(const GroupedLinearArgs& args, const ExpertTable& table, cons
   if (pairs == 0 || p.n == 0) return;
   const WeightKind kind = p.kind;
   const int64_t most_chosen = std::min(pairs, table.experts());
-  if (pairs > most_streamed_pairs * (kind == WeightKind::kFp8 ? 2 : 1) * most_chosen) {
+  if (pairs > most_streamed_pairs * most_chosen) {
     if (kind == WeightKind::kMxfp4) return ForMatrix<WeightKind::kMxfp4>(p, pairs, most_chosen, options);
     if (kind == WeightKind::kBf16) return ForMatrix<WeightKind::kBf16>(p, pairs, most_chosen, options);
     return ForMatrix<WeightKind::kFp8>(p, pairs, most_chosen, options);

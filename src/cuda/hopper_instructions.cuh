@@ -115,6 +115,47 @@ __device__ __forceinline__ void Wgmma(float (&d)[kN / 2], uint64_t a, uint64_t b
         : "l"(a), "l"(b), "r"(accumulate), "n"(kTransposedA ? 1 : 0));
   }
 }
+// d (64 x kN, float32) = a (64 x 16, in registers) b^T (kN x 16) + (accumulate ? d : 0).
+template <int kN>
+__device__ __forceinline__ void WgmmaLeft(float (&d)[kN / 2], const uint32_t (&a)[4], uint64_t b, int accumulate) {
+  if constexpr (kN == 16) {
+    asm volatile(
+        "{.reg .pred p; setp.ne.b32 p, %13, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {"
+        "%0,%1,%2,%3,%4,%5,%6,%7"
+        "}, {%8, %9, %10, %11}, %12, p, 1, 1, 0;}"
+        : MXMLA_D4(0), MXMLA_D4(4)
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
+  } else if constexpr (kN == 32) {
+    asm volatile(
+        "{.reg .pred p; setp.ne.b32 p, %21, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {"
+        "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"
+        "}, {%16, %17, %18, %19}, %20, p, 1, 1, 0;}"
+        : MXMLA_D16(0)
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
+  } else if constexpr (kN == 64) {
+    asm volatile(
+        "{.reg .pred p; setp.ne.b32 p, %37, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
+        "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,"
+        "%30,%31"
+        "}, {%32, %33, %34, %35}, %36, p, 1, 1, 0;}"
+        : MXMLA_D16(0), MXMLA_D16(16)
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
+  } else {
+    static_assert(kN == 128);
+    asm volatile(
+        "{.reg .pred p; setp.ne.b32 p, %69, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
+        "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,"
+        "%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%"
+        "57,%58,%59,%60,%61,%62,%63"
+        "}, {%64, %65, %66, %67}, %68, p, 1, 1, 0;}"
+        : MXMLA_D16(0), MXMLA_D16(16), MXMLA_D16(32), MXMLA_D16(48)
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
+  }
+}
 // d (64 x 256) = a (64 x 16) b (16 x 256) + (accumulate ? d : 0); a in registers or in shared memory.
 __device__ __forceinline__ void WgmmaWide(float (&d)[128], const uint32_t* a, uint64_t b, int accumulate) {
   asm volatile(

@@ -1,6 +1,7 @@
 #include "cuda/linear.h"
 
 #include "cuda/matrix_tile.cuh"
+#include "cuda/weight_tile.cuh"
 #include "gpu/norm_row.cuh"
 
 namespace mxmla::cuda {
@@ -216,14 +217,51 @@ void LaunchMatrixLinear(Params p, const LaunchOptions& options) {
   LaunchMatrix<MatrixLinearKernel<kKind, kM, kN>, MatrixTile<kKind, kM, kN>>(kOp, p, ctas, options, p.ranks);
 }
 
+// Quantised weights are decoded in registers.
+template <WeightKind kKind, int kRows>
+__global__ void __launch_bounds__(WeightTile<kKind, kRows>::kThreads, 1)
+    WeightTileLinearKernel(const __grid_constant__ Params p) {
+  extern __shared__ __align__(1024) uint8_t tile[];
+  AllowDependents();
+  const int row_tiles = (p.rows + kRows - 1) / kRows;  // neighbours share weights
+  const int rank = static_cast<int>(blockIdx.x) % p.ranks, item = static_cast<int>(blockIdx.x) / p.ranks;
+  const MatrixRows rows{p, item % row_tiles * kRows};
+  WeightTile<kKind, kRows>::Run(p.weight, p.n, p.k, item / row_tiles * 128, tile, rows, p.ranks, rank);
+}
+
+template <WeightKind kKind, int kRows>
+void LaunchWeightTiles(Params p, const LaunchOptions& options) {
+  // Where the tiles would leave multiprocessors idle, up to four CTAs share k, in parts of at least 512.
+  constexpr int64_t kMultiprocessors = 132, kLeastOfRank = 512;
+  using Tile = WeightTile<kKind, kRows>;
+  const int64_t tiles = CeilDiv(p.rows, kRows) * CeilDiv(p.n, Tile::kColumns);
+  p.ranks = 1;
+  const auto fits = [&](int ranks) {  // clusters of four find room on 120 multiprocessors
+    return tiles * ranks <= (ranks == 4 ? 120 : kMultiprocessors) && p.k >= ranks * kLeastOfRank;
+  };
+  while (p.ranks < 4 && fits(2 * p.ranks)) p.ranks *= 2;
+  const int64_t ctas = tiles * p.ranks;
+  CheckLayout(ctas < int64_t{1} << 31, kOp, "extents", "at most 2^31 tiles", std::to_string(ctas));
+  LaunchMatrix<WeightTileLinearKernel<kKind, kRows>, Tile>(kOp, p, ctas, options, p.ranks);
+}
+
 // Wide tiles where they fill the card.
 template <WeightKind kKind>
 void ForMatrix(const Params& p, const LaunchOptions& options) {
-  constexpr int64_t kMultiprocessors = 132;
-  if (CeilDiv(p.rows, 128) * CeilDiv(p.n, 128) > kMultiprocessors)
-    return LaunchMatrixLinear<kKind, 128, 128>(p, options);
-  if (p.rows > 64) return LaunchMatrixLinear<kKind, 128, 64>(p, options);
-  LaunchMatrixLinear<kKind, 64, 64>(p, options);
+  constexpr int64_t kMultiprocessors = 132, kMostRowsOfWeightTiles = 256;  // measured: docs/kernels/matrix_tiles.md
+  if constexpr (kKind == WeightKind::kFp8) {
+    LaunchWeightTiles<kKind, 64>(p, options);
+  } else {
+    if constexpr (kKind == WeightKind::kMxfp4) {
+      if (p.rows <= 64) return LaunchWeightTiles<kKind, 64>(p, options);
+      if (p.rows <= kMostRowsOfWeightTiles) return LaunchWeightTiles<kKind, 128>(p, options);
+    }
+    if (CeilDiv(p.rows, 128) * CeilDiv(p.n, 128) > kMultiprocessors) {
+      return LaunchMatrixLinear<kKind, 128, 128>(p, options);
+    }
+    if (p.rows > 64) return LaunchMatrixLinear<kKind, 128, 64>(p, options);
+    LaunchMatrixLinear<kKind, 64, 64>(p, options);
+  }
 }
 
 }  // namespace
@@ -298,7 +336,11 @@ void Linear(const LinearArgs& args, const LaunchOptions& options, int64_t most_s
   Params p{};
   const WeightKind kind = ParamsOf(args, &p);
   if (p.rows == 0 || p.n == 0) return;
-  if (p.rows > most_streamed_rows) {
+  // Large quantised weights are sooner decoded once for all rows than streamed past pieces of them.
+  constexpr int64_t kLarge = 8 << 20;
+  const bool large = kind != WeightKind::kBf16 && int64_t{p.n} * p.k >= kLarge;
+  if (p.rows > most_streamed_rows ||
+      (large && most_streamed_rows == kMostStreamedRows && p.rows > kMostStreamedRows / 2)) {
     if (kind == WeightKind::kMxfp4) return ForMatrix<WeightKind::kMxfp4>(p, options);
     if (kind == WeightKind::kBf16) return ForMatrix<WeightKind::kBf16>(p, options);
     return ForMatrix<WeightKind::kFp8>(p, options);

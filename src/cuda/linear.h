@@ -11,7 +11,8 @@ namespace mxmla::cuda {
 // bf16. The last dimension of every plane but FP8 scales has stride 1; rows of x and of the weights' values are 16-byte
 // aligned; n is free, k a multiple of 8 (FP8: 16, MXFP4: 32). Anything else is an Error (kLayout). A result depends on
 // its own row and the weights alone, and on how the batch is multiplied, each way with a fixed order of its sums: up to
-// `most_streamed_rows` rows streamed; more in tiles of the tensor cores, few of which share k among up to four CTAs.
+// `most_streamed_rows` rows streamed (by default half as many past large quantised weights); more in tiles of the
+// tensor cores, few of which share k among up to four CTAs.
 inline constexpr int64_t kMostStreamedRows = 64;
 void Linear(const LinearArgs& args, const LaunchOptions& options, int64_t most_streamed_rows = kMostStreamedRows);
 

@@ -10,8 +10,20 @@ namespace mxmla::cuda {
 
 constexpr int kMatrixThreads = 256;
 
+__device__ __forceinline__ void ClusterBarrier() {
+  asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
+}
+__device__ __forceinline__ float2 LoadFromRank(uint32_t address, int rank) {
+  uint32_t remote;
+  float2 v;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(address), "r"(rank));
+  asm volatile("ld.shared::cluster.v2.f32 {%0, %1}, [%2];" : "=f"(v.x), "=f"(v.y) : "r"(remote));
+  return v;
+}
+
 template <WeightKind kKind, int kM, int kN>
 struct MatrixTile {
+  static constexpr int kThreads = kMatrixThreads;
   static constexpr int kStepK = 64;
   static constexpr bool kDecoded = kKind != WeightKind::kBf16;  // bf16 weights are copied to where wgmma reads them
   static constexpr bool kScaledSums = kKind == WeightKind::kFp8;
@@ -311,18 +323,6 @@ struct MatrixTile {
     }
     ClusterBarrier();  // nobody leaves while its results are read
   }
-
- private:
-  __device__ static void ClusterBarrier() {
-    asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
-  }
-  __device__ static float2 LoadFromRank(uint32_t address, int rank) {
-    uint32_t remote;
-    float2 v;
-    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(address), "r"(rank));
-    asm volatile("ld.shared::cluster.v2.f32 {%0, %1}, [%2];" : "=f"(v.x), "=f"(v.y) : "r"(remote));
-    return v;
-  }
 };
 
 // Results of two neighbouring columns, the first even. Two lie at a multiple of their size where four do.
@@ -358,7 +358,7 @@ void LaunchMatrix(std::string_view op, const Params& p, int64_t ctas, const Laun
   CheckCuda(prepared, op, "a kernel");
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(ctas));
-  config.blockDim = dim3(kMatrixThreads);
+  config.blockDim = dim3(Tile::kThreads);
   config.dynamicSmemBytes = kBytes;
   config.stream = options.stream;
   cudaLaunchAttribute attributes[2]{};
