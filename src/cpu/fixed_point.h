@@ -5,10 +5,11 @@
 // known beforehand and taken off. So of each four bytes of codes (8 products) the sum is exact, but for q's rounding:
 // at most 2^-23 * 256/255 of the block's largest magnitude for one activation, and none where the activations are bf16
 // of at least 2^-15 of it. Then it is one float32, scaled by both blocks' powers of two:
-//   sum = fma(float(exact sum) * 2^(e - 23), weight scale / 2, sum)
-// in sixteen running sums, one for each four bytes of a chunk's 64, added at the end in ReduceAdd's order. A block of
-// activations that holds NaN or infinity makes every output that reads it NaN. Blocks below 2^-100 are fixed points
-// relative to 2^-99. The order of the sums depends on k alone, and instruction sets agree to the bit.
+//   sum = fma(float(exact sum), 2^(e - 23) * weight scale / 2, sum)
+// in sixteen running sums, one for each four bytes of a chunk's 64, added at the end in ReduceAdd's order. The product
+// of the scales counts as 0 below 2^-149, and as 2^127 above that. A block of activations that holds NaN or infinity
+// makes every output that reads it NaN. Blocks below 2^-100 are fixed points relative to 2^-99. The order of the sums
+// depends on k alone, and instruction sets agree to the bit.
 #pragma once
 
 #include "cpu/simd.h"
@@ -31,8 +32,10 @@ inline constexpr int kFixedX = kParts == 1 ? 4 : 2;     // activation rows side 
 struct alignas(64) FixedChunk {
   int8_t digit[3][2][64];  // the highest first; of the even elements, then of the odd ones
   int32_t correction[16];  // -12 times the sum of the q that 4 bytes of codes meet
-  float scale[16];         // 2^(e - 23), of each 4 bytes' block
+  // 2^(e - 23) of the blocks of this chunk and of the three after it; only in each fourth chunk of a row.
+  float scales[kGroupBlocks];
 };
+inline constexpr int64_t kGroupChunks = kGroupBlocks / kFixedBlocks;
 
 inline constexpr int64_t FixedChunks(int64_t k) { return (k + kFixedChunk - 1) / kFixedChunk; }
 
@@ -61,7 +64,8 @@ MXMLA_INLINE void StoreBytes(int8_t* to /* (16) */, I32x16 a) {
 #endif
 }
 
-static inline void PackFixedBlock(const Block& block, int64_t b, FixedChunk* to) {
+// Block b of a chunk; its scale goes to *scale.
+static inline void PackFixedBlock(const Block& block, int64_t b, FixedChunk* to, float* scale) {
   const F32x16 magnitude = Max(Abs(block.even), Abs(block.odd));
   const I32x16 infinite = (AsSigned(BitsOf(Abs(block.even))) >= Splat(0x7f800000)) |
                           (AsSigned(BitsOf(Abs(block.odd))) >= Splat(0x7f800000));
@@ -69,16 +73,14 @@ static inline void PackFixedBlock(const Block& block, int64_t b, FixedChunk* to)
     for (auto& digit : to->digit) {
       for (auto& half : digit) std::memset(half + 16 * b, 0, 16);
     }
-    for (int i = 0; i < 4; ++i) {
-      to->correction[4 * b + i] = 0;
-      to->scale[4 * b + i] = std::numeric_limits<float>::quiet_NaN();
-    }
+    for (int i = 0; i < 4; ++i) to->correction[4 * b + i] = 0;
+    *scale = std::numeric_limits<float>::quiet_NaN();
     return;
   }
   // The three bytes hold up to 0x7f7f7f: from 0x7f7f7f.8 on (with its leading bit, 0xfefeff) the next power is taken.
   const uint32_t largest = std::bit_cast<uint32_t>(ReduceMax(magnitude)) + 0x10101u;
   const uint32_t exponent = std::max(largest >> 23, 27u);  // e + 126
-  const float scale = std::bit_cast<float>((exponent - 22) << 23);
+  *scale = std::bit_cast<float>((exponent - 22) << 23);
   const F32x16 inverse = Splat(std::bit_cast<float>((276 - exponent) << 23));
   I32x16 q[2] = {Round(block.even * inverse), Round(block.odd * inverse)};
   alignas(64) int32_t sum[16];
@@ -93,17 +95,18 @@ static inline void PackFixedBlock(const Block& block, int64_t b, FixedChunk* to)
   }
   for (int i = 0; i < 4; ++i) {
     to->correction[4 * b + i] = -12 * (sum[4 * i] + sum[4 * i + 1] + sum[4 * i + 2] + sum[4 * i + 3]);
-    to->scale[4 * b + i] = scale;
   }
 }
 
-// k is a multiple of 32, as MXFP4 asks; what a last chunk has beyond it is 0.
+// k is a multiple of 32, as MXFP4 asks; what a last chunk, and the last scales, have beyond it is 0.
 static inline void PackFixedRow(const AnyRow& any_row, int64_t k, FixedChunk* to /* (FixedChunks(k)) */) {
   if (k % kFixedChunk != 0) std::memset(to + k / kFixedChunk, 0, sizeof(FixedChunk));
+  std::memset(to[(FixedChunks(k) - 1) / kGroupChunks * kGroupChunks].scales, 0, sizeof(to->scales));
   std::visit(
       [&](const auto& row) {
         ForEachBlock(row, {0, k / kBlock, 0}, [&](int64_t i, const Block& block) {
-          PackFixedBlock(block, i % kFixedBlocks, to + i / kFixedBlocks);
+          PackFixedBlock(block, i % kFixedBlocks, to + i / kFixedBlocks,
+                         to[i / kGroupBlocks * kGroupChunks].scales + i % kGroupBlocks);
         });
       },
       any_row);
@@ -152,24 +155,26 @@ MXMLA_INLINE I32Native HalfSums(__m256i even, __m256i odd, const FixedChunk& x, 
 }
 #endif
 
-// The exact sums of a chunk, each of 4 bytes of codes.
+// The exact sums of a chunk, each of 4 bytes of codes. A digit's sums, at most 8 * 24 * 128, fit 16 bits, so that one
+// instruction shifts the middle one's and adds them. The three are summed apart: a chain of all of them takes twice as
+// long as the processor looks ahead.
 MXMLA_INLINE I32x16 FixedSums(const CodeBytes& w, const FixedChunk& x) {
 #if defined(__AVX512F__)
   const auto even = (__m512i)w.even.part[0], odd = (__m512i)w.odd.part[0];
-  __m512i sum = _mm512_setzero_si512();
-#pragma GCC unroll 3
-  for (int d = 0; d < 3; ++d) {
-    if (d > 0) sum = _mm512_slli_epi32(sum, 8);
+  const auto digit = [&](int d, __m512i sum) __attribute__((always_inline)) {
     sum = _mm512_dpbusd_epi32(sum, even, _mm512_load_si512(x.digit[d][0]));
-    sum = _mm512_dpbusd_epi32(sum, odd, _mm512_load_si512(x.digit[d][1]));
-  }
-  return {{(I32Native)_mm512_add_epi32(sum, _mm512_load_si512(x.correction))}};
+    return _mm512_dpbusd_epi32(sum, odd, _mm512_load_si512(x.digit[d][1]));
+  };
+  const __m512i high = _mm512_slli_epi32(digit(0, _mm512_setzero_si512()), 16);
+  const __m512i middle = digit(1, _mm512_setzero_si512());
+  const __m512i low = digit(2, _mm512_load_si512(x.correction));
+  return {{(I32Native)_mm512_add_epi32(_mm512_dpwssd_epi32(low, middle, _mm512_set1_epi32(256)), high)}};
 #else
   return MXMLA_MAP(I32Native, HalfSums((__m256i)w.even.part[p], (__m256i)w.odd.part[p], x, p));
 #endif
 }
 
-// Half the scale of each lane's block, for blocks 4 * i .. 4 * i + 3 of those prepared.
+// The scale of each lane's block, for blocks 4 * i .. 4 * i + 3 of those prepared.
 MXMLA_INLINE F32x16 LaneScales(const float* scales /* (16), 64-byte aligned */, int64_t i) {
 #if defined(__AVX512F__)
   const __m512i lane = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
@@ -181,9 +186,22 @@ MXMLA_INLINE F32x16 LaneScales(const float* scales /* (16), 64-byte aligned */, 
 #endif
 }
 
+// Infinity as 2^127, so that a block of zeros stays 0 under any scale; NaN stays.
+MXMLA_INLINE F32x16 Bounded(F32x16 scales) {
+#if defined(__AVX512F__)
+  return {{(F32Native)_mm512_min_ps(_mm512_set1_ps(0x1p127f), (__m512)scales.part[0])}};
+#else
+  return MXMLA_MAP(F32Native, _mm256_min_ps(_mm256_set1_ps(0x1p127f), (__m256)scales.part[p]));
+#endif
+}
+
+// What is asked for ahead of a tile, in the order of addresses, in which the hardware asks for more by itself: into the
+// second-level cache first, then the tile behind this one into the first.
+inline constexpr int64_t kFixedAhead = 12288;  // bytes of codes
+
 // sums (R, C, 16) of R weight rows over all of k.
 template <int R, int C>
-[[gnu::noinline]] static void FixedTile(const Mxfp4Row* rows /* (R) */, RowStep ahead, int64_t k,
+[[gnu::noinline]] static void FixedTile(const Mxfp4Row* rows /* (R) */, RowStep step, int64_t k,
                                         const FixedChunk* const* x /* (C) */, float* sums) {
   F32x16 sum[R][C];
   Mxfp4Row row[R];
@@ -199,29 +217,34 @@ template <int R, int C>
   const int64_t blocks = k / kBlock;
   for (int64_t begin = 0; begin < blocks; begin += kGroupBlocks) {
     const int64_t count = std::min(blocks - begin, kGroupBlocks);
-    alignas(64) float scales[R][kGroupBlocks];
+    alignas(64) float scales[R][C][kGroupBlocks];  // products of both sides' scales
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
-      LoadScales(row[r], begin, count, scales[r]);
-      Store(scales[r], Load(scales[r]) * Splat(0.5f));
-      __builtin_prefetch(row[r].scales + begin + ahead.scales, 0, 2);
+      alignas(64) float of_row[kGroupBlocks];
+      LoadScales(row[r], begin, count, of_row);
+#pragma GCC unroll 4
+      for (int c = 0; c < C; ++c) {
+        const F32x16 of_x = Load(xs[c][begin / kFixedBlocks].scales);
+        Store(scales[r][c], Bounded(Load(of_row) * Splat(0.5f) * of_x));
+      }
+      __builtin_prefetch(row[r].scales + begin + R * step.scales, 0, 3);
     }
     const auto chunk = [&](int64_t i, int r, const void* codes) __attribute__((always_inline)) {
       const CodeBytes w = DecodeBytes(codes);
-      const F32x16 scale = LaneScales(scales[r], i);
 #pragma GCC unroll 4
       for (int c = 0; c < C; ++c) {
         const FixedChunk& xc = xs[c][begin / kFixedBlocks + i];
-        sum[r][c] = Fma(ToFloat(FixedSums(w, xc)) * Load(xc.scale), scale, sum[r][c]);
+        sum[r][c] = Fma(ToFloat(FixedSums(w, xc)), LaneScales(scales[r][c], i), sum[r][c]);
       }
     };
     int64_t i = 0;
     for (; i < count / kFixedBlocks; ++i) {
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r) {
-        const e2m1x2* codes = row[r].values + (begin / kFixedBlocks + i) * 64;
-        __builtin_prefetch(reinterpret_cast<const char*>(codes) + ahead.values, 0, 2);
-        chunk(i, r, codes);
+        const char* line = reinterpret_cast<const char*>(row[0].values) + ((begin / kFixedBlocks + i) * R + r) * 64;
+        __builtin_prefetch(line + kFixedAhead, 0, 2);
+        __builtin_prefetch(line + R * step.values, 0, 3);
+        chunk(i, r, row[r].values + (begin / kFixedBlocks + i) * 64);
       }
     }
     if (count % kFixedBlocks != 0) {
@@ -246,11 +269,12 @@ static void FixedProduct(const FixedChunk* const* x /* (C) */, const Mxfp4<const
                          int64_t w_count, int64_t k, float* out /* (C, kTileW) */) {
   alignas(64) float sums[kFixedRows * C * 16];
   PrefetchRows(weight, w_begin, std::min(w_count, kPrefetchRows), 0, BlockCount(k));
+  const RowStep step = StepBetween(RowOf(weight, 0), RowOf(weight, 1));
   for (int64_t w = 0; w < w_count;) {
     const auto run = [&]<int R>(std::integral_constant<int, R>) {
       Mxfp4Row rows[R];
       for (int r = 0; r < R; ++r) rows[r] = RowOf(weight, w_begin + w + r);
-      FixedTile<R, C>(rows, StepBetween(rows[0], RowOf(weight, w_begin + w + kPrefetchRows)), k, x, sums);
+      FixedTile<R, C>(rows, step, k, x, sums);
       for (int r = 0; r < R; ++r) {
         for (int c = 0; c < C; ++c) out[c * kTileW + w + r] = ReduceAdd(Load(sums + (r * C + c) * 16));
       }

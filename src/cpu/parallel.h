@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <functional>
 
 #include "ops/context.h"
@@ -18,12 +19,29 @@ void RunTasks(const ExecContext& context, int64_t tasks, const Body& body) {
   context.pool->ParallelFor(tasks, std::cref(body));
 }
 
-// The same in runs of neighbours: where tasks read what lies behind one another, a thread reads one stream.
+// The same where tasks read what lies behind one another: a thread takes neighbours, of a stretch of its own while
+// there are any, so that what is asked for ahead of a task is the thread's own.
 template <class Body>
 void RunStreams(const ExecContext& context, int64_t tasks, const Body& body) {
-  const int64_t runs = std::min(tasks, 16 * static_cast<int64_t>(context.pool->threads()));
-  RunTasks(context, runs, [&](int64_t run, int worker) {
-    for (int64_t task = tasks * run / runs; task < tasks * (run + 1) / runs; ++task) body(task, worker);
+  constexpr int64_t kMostStretches = 128;  // a bound for the list on the stack
+  const int64_t threads = context.pool->threads();
+  const int64_t stretches = std::min({tasks, threads, kMostStretches});
+  if (stretches <= 1) return RunTasks(context, tasks, body);
+  struct alignas(64) Taken {
+    std::atomic<int64_t> next;
+  };
+  Taken taken[kMostStretches];
+  const auto begin_of = [&](int64_t s) { return tasks * s / stretches; };
+  for (int64_t s = 0; s < stretches; ++s) taken[s].next.store(begin_of(s), std::memory_order_relaxed);
+  RunTasks(context, threads, [&](int64_t thread, int worker) {
+    for (int64_t i = 0; i < stretches; ++i) {
+      const int64_t s = (thread + i) % stretches;
+      for (;;) {
+        const int64_t task = taken[s].next.fetch_add(1, std::memory_order_relaxed);
+        if (task >= begin_of(s + 1)) break;
+        body(task, worker);
+      }
+    }
   });
 }
 
