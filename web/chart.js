@@ -41,7 +41,8 @@ export class Chart {
   update(times, series, span) {
     const highest = Math.max(0, ...series.flat().filter((value) => value !== null));
     const top = niceCeiling(highest);
-    this.top.textContent = `${this.format(top)}${this.unit ? ` ${this.unit}` : ""}`;
+    const scale = `${this.format(top)}${this.unit ? ` ${this.unit}` : ""}`;
+    this.top.textContent = highest > 0 ? scale : ""; // what is empty, or 0 all along, has no scale
     const end = times[times.length - 1] ?? 0;
     const x = (time) => (WIDTH * (1 - (end - time) / span)).toFixed(2);
     const y = (value) => (HEIGHT * (1 - value / top)).toFixed(2);

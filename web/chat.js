@@ -11,8 +11,9 @@ import { splitThinking } from "./thinking.js";
 
 export class Chat {
   /**
-   * @param {Object} parts  api, store, server (ServerState), messages and scroller (elements),
-   *   onChange: called when the conversation or whether it runs has changed, follow: ScrollFollower
+   * @param {Object} parts  api, store, server (ServerState), messages (an element), follow:
+   *   ScrollFollower, onChange: called when the conversation or whether it runs has changed, onUnsaved: with the error
+   *   that kept a conversation from being kept
    */
   constructor(parts) {
     Object.assign(this, parts);

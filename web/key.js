@@ -11,11 +11,7 @@ export function loadKey() {
 
 /** @param {string} key  @param {boolean} keep  beyond this tab */
 export function saveKey(key, keep) {
-  forgetKey();
-  writeItem(keep ? "local" : "session", NAME, key);
-}
-
-export function forgetKey() {
   writeItem("session", NAME, null);
   writeItem("local", NAME, null);
+  writeItem(keep ? "local" : "session", NAME, key);
 }

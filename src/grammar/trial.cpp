@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
@@ -62,6 +63,11 @@ constexpr bool kSanitized = true;  // shadow memory is address space, too
 #else
 constexpr bool kSanitized = false;
 #endif
+
+GrammarLimits WithinMessage(GrammarLimits limits) {
+  limits.source_bytes = std::min(limits.source_bytes, kLongestMessage - 1);
+  return limits;
+}
 
 // A message and the pipe that came with it; false at the end.
 bool Receive(int socket, std::string* message, int* pipe) {
@@ -123,7 +129,8 @@ std::string ReadAll(int pipe, std::chrono::seconds longest) {
 
 }  // namespace
 
-GrammarTrial::GrammarTrial(const MakeGrammarCompiler& make, const GrammarLimits& limits) : limits_(limits) {
+GrammarTrial::GrammarTrial(const MakeGrammarCompiler& make, const GrammarLimits& limits)
+    : limits_(WithinMessage(limits)) {
   std::array<int, 2> sockets{};
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets.data()) != 0) {
     Fail(ErrorCode::kInternal, "structured output", "a socket pair", std::strerror(errno));
@@ -200,10 +207,7 @@ void GrammarTrial::Compile(const GrammarCompiler& compiler, const GrammarSource&
 
 void GrammarTrial::Check(const GrammarSource& source) const {
   constexpr const char* kSubject = "structured output";
-  if (source.text.size() > std::min(limits_.source_bytes, kLongestMessage - 1)) {
-    Fail(ErrorCode::kUsage, kSubject, fmt::format("at most {} bytes", limits_.source_bytes),
-         fmt::format("{}", source.text.size()));
-  }
+  CheckSourceLimits(source, limits_);
   std::array<int, 2> ends{};
   if (pipe2(ends.data(), O_CLOEXEC) != 0) {
     Fail(ErrorCode::kInternal, kSubject, "a pipe", std::strerror(errno));

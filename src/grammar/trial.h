@@ -2,19 +2,12 @@
 // harm: the compiler cannot be stopped from outside.
 #pragma once
 
-#include <cstddef>
 #include <functional>
 #include <memory>
 
-#include "grammar/grammar.h"
+#include "grammar/source_limits.h"
 
 namespace mxmla {
-
-struct GrammarLimits {
-  size_t source_bytes = size_t{100} << 10;  // of a source's text; the pipe to the process takes no more than 128 kB
-  int seconds = 10;                         // of the processor, to compile one
-  size_t memory_bytes = size_t{1} << 30;    // likewise; a build under a sanitizer knows no such limit
-};
 
 // Makes the compiler: in the process, and again wherever it is needed.
 using MakeGrammarCompiler = std::function<std::unique_ptr<GrammarCompiler>()>;

@@ -13,8 +13,10 @@
 #include <boost/beast/ssl.hpp>
 #include <mutex>
 #include <thread>
+#include <vector>
 
 #include "core/error.h"
+#include "serve/api_error.h"
 
 namespace mxmla::serve {
 namespace {
@@ -30,6 +32,8 @@ using namespace asio::experimental::awaitable_operators;  // NOLINT(google-build
 constexpr auto kWait = asio::as_tuple(asio::use_awaitable);
 // How often a connection whose client has more to say is asked whether the client is still there.
 constexpr std::chrono::milliseconds kGonePoll{200};
+// How long a client that was refused may go on sending.
+constexpr std::chrono::seconds kLinger{5};
 
 tcp::socket& SocketOf(Plain& stream) { return stream.socket(); }
 tcp::socket& SocketOf(Secure& stream) { return beast::get_lowest_layer(stream).socket(); }
@@ -45,6 +49,12 @@ size_t SendAtOnce(Plain& stream, std::string_view bytes) {
   return count > 0 ? static_cast<size_t>(count) : 0;
 }
 size_t SendAtOnce(Secure&, std::string_view) { return 0; }  // records are the stream's to make
+
+void EndSending(Plain& stream) {
+  boost::system::error_code ignored;
+  stream.socket().shutdown(tcp::socket::shutdown_send, ignored);
+}
+void EndSending(Secure&) {}  // the stream's own end comes with its shutdown
 
 std::string StatusLine(int status, unsigned version) {
   const auto reason = http::obsolete_reason(static_cast<http::status>(status));
@@ -222,11 +232,13 @@ HttpRequest MakeRequest(const http::request<http::string_body>& message, const s
   return request;
 }
 
-// The answer to what never becomes a request.
-std::string Refusal(int status, std::string_view why) {
-  const std::string body = fmt::format("{}\n", why);
+// The answer to what never becomes a request, and so belongs to no API: OpenAI's form and Anthropic's in one.
+std::string Refusal(int status, const std::string& why) {
+  nlohmann::ordered_json error = ApiError(status, "invalid_request_error", why).Json();
+  error["type"] = "error";
+  const std::string body = DumpJson(error);
   return StatusLine(status, 11) +
-         fmt::format("content-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{}", body.size(),
+         fmt::format("content-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{}", body.size(),
                      body);
 }
 
@@ -315,8 +327,7 @@ struct HttpServer::Impl {
   asio::awaitable<void> ServePlain(tcp::socket socket) {
     Plain stream(std::move(socket));
     co_await Serve(stream);
-    boost::system::error_code ignored;
-    stream.socket().shutdown(tcp::socket::shutdown_send, ignored);
+    EndSending(stream);
   }
 
   asio::awaitable<void> ServeSecure(tcp::socket socket, std::shared_ptr<asio::ssl::context> secure) {
@@ -329,11 +340,21 @@ struct HttpServer::Impl {
     co_await stream.async_shutdown(kWait);
   }
 
+  // RFC 9112, 9.6: a client that still sends finds the answer only if what it sends is taken for a while.
   template <class Stream>
-  asio::awaitable<void> Refuse(Stream& stream, int status, std::string_view why) {
+  asio::awaitable<void> Refuse(Stream& stream, int status, const std::string& why) {
     const std::string answer = Refusal(status, why);
-    beast::get_lowest_layer(stream).expires_after(options.header_timeout);
-    co_await asio::async_write(stream, asio::buffer(answer), kWait);
+    auto& lowest = beast::get_lowest_layer(stream);
+    lowest.expires_after(options.header_timeout);
+    const auto [error, count] = co_await asio::async_write(stream, asio::buffer(answer), kWait);
+    if (error) co_return;
+    EndSending(stream);
+    lowest.expires_after(kLinger);  // for all of it
+    std::vector<char> ignored(size_t{64} << 10);
+    for (;;) {
+      const auto [end, size] = co_await stream.async_read_some(asio::buffer(ignored), kWait);
+      if (end) co_return;
+    }
   }
 
   // Requests of one connection, one after the other.

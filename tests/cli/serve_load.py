@@ -65,7 +65,7 @@ def many_clients(served, clients, requests, distinct=100):
         questions = [json.loads(line)["question"] for line in (TINY_GSM / "heldout.jsonl").read_text().splitlines()]
         prompts.write_text("".join(f"Question: {' '.join(q.split())} Answer:\n" for q in questions))
         command = [BINARY, "bench", "serve", "--url", f"http://127.0.0.1:{served.port}", "--concurrency", clients,
-                   "--requests", requests, "--distinct", distinct, "--prompt-file", prompts, "--temperature", "0.8",
+                   "--requests", requests, "--distinct", min(distinct, requests), "--prompt-file", prompts, "--temperature", "0.8",
                    "--output-tokens", "16-96", "--stops", "--check", "--json", Path(folder, "json")]  # fmt: skip
         result = subprocess.run([str(c) for c in command], capture_output=True, text=True)
         assert result.returncode == 0, result.stdout + result.stderr

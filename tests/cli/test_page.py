@@ -507,6 +507,7 @@ def test_a_phone_needs_no_sideways_scrolling(served, dark):
         assert phone.js("return document.activeElement.id") == "menu"
         phone.one("#open-settings").click()
         assert phone.js(fits)
+        assert phone.js("return document.querySelector('dialog .primary').getBoundingClientRect().bottom <= innerHeight")
         phone.keys("\ue00c")
         phone.one("#view-status").click()
         phone.until("return document.querySelector('.chart .line').getAttribute('d')")
@@ -713,6 +714,20 @@ def test_thinking_is_told_from_the_answer(page):
     found = page.async_js('const { splitThinking } = await import("/page/thinking.js"); return arguments[0].map((t) => splitThinking(t))',
                           [case[0] for case in cases])  # fmt: skip
     assert [(f["thinking"], f["answer"], f["isOpen"]) for f in found] == [case[1:] for case in cases]
+
+
+def test_a_chart_has_the_scale_of_its_values(page):
+    found = page.async_js(
+        """
+        const { Chart } = await import("/page/chart.js");
+        return arguments[0].map((values) => {
+          const chart = new Chart("Time", "ms", ["median"], String);
+          chart.update([1, 2], [values], 60);
+          return [chart.element.querySelector(".unit").textContent, chart.drawing.getAttribute("aria-label")];
+        });""",
+        [[None, None], [0, 0], [None, 3], [40, 70]],
+    )
+    assert found == [["", "Time: median –"], ["", "Time: median 0"], ["5 ms", "Time: median 3"], ["100 ms", "Time: median 70"]]
 
 
 def test_quantiles_are_prometheus(page):

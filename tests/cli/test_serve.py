@@ -306,6 +306,10 @@ def test_http_itself(server):
     with socket.create_connection(("127.0.0.1", server.port)) as raw:
         raw.sendall(b"POST /tokenize HTTP/1.1\r\ncontent-length: 999999999999\r\n\r\n")
         assert raw.recv(100).startswith(b"HTTP/1.1 413")
+    # A client that sends all of its body before it reads finds the answer, in the form of either API.
+    status, answer = server.ask("POST", "/v1/messages", {"messages": "x" * (40 << 20)})
+    assert status == 413 and answer["type"] == "error" and "at most 33554432 bytes" in answer["error"]["message"]
+    assert answer["error"].keys() == {"message", "type", "param", "code"}
     with socket.create_connection(("127.0.0.1", server.port)) as raw:  # two requests sent together
         raw.sendall(b"GET /health HTTP/1.1\r\n\r\nGET /version HTTP/1.1\r\nconnection: close\r\n\r\n")
         answers = b""

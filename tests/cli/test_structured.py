@@ -7,6 +7,7 @@ import threading
 import pytest
 from conftest import TINY_GSM, needs_tiny_gsm, run
 from test_serve import QUESTION, Served, chat_model, chatty, server, text_of  # noqa: F401  fixtures
+from test_serve_protocols import events as named_events
 
 
 def has_grammars():
@@ -25,6 +26,13 @@ PERSON = {
         "kind": {"enum": ["person", "apple"]},
     },
     "required": ["name", "age", "sizes", "kind"],
+}
+
+
+# Each definition refers to the next.
+REFERENCES = {
+    "$defs": {f"d{i}": {"$ref": f"#/$defs/d{i + 1}"} for i in range(2500)} | {"d2500": {"type": "integer"}},
+    "$ref": "#/$defs/d0",
 }
 
 
@@ -119,6 +127,7 @@ def test_a_grammar_never_ends_within(server):  # noqa: F811
         ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "integer", "minimum": 5, "maximum": 3}}}},
          "response_format", "minimum"),
         ({"guided_regex": "a" * 200_000}, "guided_regex", "bytes"),
+        ({"guided_json": REFERENCES}, "guided_json", "at most 1000 references"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(server, body, param, word):  # noqa: F811
@@ -126,6 +135,27 @@ def test_what_cannot_be_is_refused(server, body, param, word):  # noqa: F811
     assert status == 400, answer
     assert answer["error"]["param"] == param
     assert word in answer["error"]["message"] and "\n" not in answer["error"]["message"]
+
+
+# Nothing may follow "abbb"; the whole answer is status 400, as above.
+DEAD_END = {"guided_grammar": 'root ::= "a" "b"{3} []'}
+
+
+def test_a_dead_end_ends_a_stream_with_an_error(server):  # noqa: F811
+    *pieces, error, end = server.events("/v1/completions", DEAD_END | {"prompt": "x", "max_tokens": 9})
+    assert end == "[DONE]" and text_of([*pieces, end]) == "abbb"
+    assert error["error"]["type"] == "invalid_request_error" and error["error"]["param"] == "guided_grammar"
+    assert "allowed" in error["error"]["message"]
+
+
+def test_a_dead_end_in_events_with_names(chatty):  # noqa: F811
+    found = named_events(chatty, "/v1/responses", DEAD_END | {"input": "x"})
+    assert [data["delta"] for name, data in found if name == "response.output_text.delta"]
+    name, last = found[-1]
+    assert name == "response.failed" and "allowed" in last["response"]["error"]["message"]
+    found = named_events(chatty, "/v1/messages", DEAD_END | {"messages": [{"role": "user", "content": "x"}], "max_tokens": 9})
+    name, last = found[-1]
+    assert name == "error" and last["error"]["type"] == "invalid_request_error" and "allowed" in last["error"]["message"]
 
 
 def test_a_hostile_grammar_stalls_nobody():

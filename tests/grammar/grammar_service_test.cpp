@@ -1,5 +1,6 @@
 #include "grammar/grammar_service.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -95,6 +96,42 @@ TEST(GrammarServiceTest, TimeIsBounded) {
   const GrammarOutcome late = Ask(service, Laborious());
   EXPECT_FALSE(late.grammar);
   EXPECT_THAT(late.error, HasSubstr("within 1 s"));
+}
+
+GrammarSource ChainedReferences(int count) {
+  std::string definitions = R"("d0": {"type": "integer"})";
+  for (int i = 1; i <= count; ++i) {
+    definitions += fmt::format(R"(, "d{}": {{"$ref": "#/$defs/d{}"}})", i, i - 1);
+  }
+  return {GrammarKind::kJsonSchema, fmt::format(R"({{"$defs": {{{}}}, "$ref": "#/$defs/d{}"}})", definitions, count)};
+}
+
+GrammarSource NestedLists(int levels) {
+  std::string schema;
+  for (int i = 1; i < levels; ++i) schema += R"({"type": "array", "items": )";
+  return {GrammarKind::kJsonSchema,
+          schema + R"({"type": "integer"})" + std::string(static_cast<size_t>(levels) - 1, '}')};
+}
+
+TEST(GrammarServiceTest, ReferencesAndDepthAreBounded) {
+  GrammarService service(TinyCompiler, Options());
+  const auto good = [&](const GrammarSource& source, const char* text) {
+    const GrammarOutcome outcome = Ask(service, source);
+    ASSERT_TRUE(outcome.grammar) << outcome.error;
+    EXPECT_TRUE(Accepts(outcome.grammar, text));
+  };
+  const auto refused = [&](const GrammarSource& source, const char* expected) {
+    const GrammarOutcome outcome = Ask(service, source);
+    EXPECT_FALSE(outcome.grammar);
+    EXPECT_EQ(outcome.code, ErrorCode::kUsage);
+    EXPECT_THAT(outcome.error, HasSubstr(expected));
+  };
+  good(ChainedReferences(200), "17");
+  refused(ChainedReferences(2500), "expected at most 1000 references ($ref), found 2501");
+  good(NestedLists(50), (std::string(49, '[') + "17" + std::string(49, ']')).c_str());
+  refused(NestedLists(101), "expected JSON nested at most 100 deep");
+  const std::string tag = R"({"type": "structural_tag", "format": {"type": "json_schema", "json_schema": )";
+  refused({GrammarKind::kStructuralTag, tag + ChainedReferences(1001).text + "}}"}, "at most 1000 references");
 }
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
