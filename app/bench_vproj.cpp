@@ -133,11 +133,11 @@ void PrintHeader(const VprojFlags& flags, const KernelBench& bench) {
 std::vector<Chart> Charts(const VprojFlags& flags, const nlohmann::json& rows) {
   std::vector<Chart> charts;
   for (const int64_t heads : flags.heads) {
-    Chart chart{fmt::format("{} heads, {} to {}, us a layer", heads, flags.weights[0], flags.outputs.back()), {}};
+    Chart chart{fmt::format("{} heads, {} to {}, us a layer", heads, flags.weights[0], flags.outputs.front()), {}};
     for (const char* const way : {"copy", "strided", "fused", "library"}) {
       ChartLine line{way, {}};
       for (const nlohmann::json& row : rows) {
-        if (row["heads"] != heads || row["weights"] != flags.weights[0] || row["output"] != flags.outputs.back()) {
+        if (row["heads"] != heads || row["weights"] != flags.weights[0] || row["output"] != flags.outputs.front()) {
           continue;
         }
         if (const std::string key = fmt::format("{}_us", way); row.contains(key)) line.values.push_back(row[key]);

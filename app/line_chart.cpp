@@ -10,7 +10,7 @@ namespace mxmla::app {
 namespace {
 
 constexpr double kWidth = 320, kHeight = 240;  // of one chart
-constexpr double kLeft = 56, kRight = 12, kTop = 44, kBottom = 44;
+constexpr double kLeft = 56, kRight = 20, kTop = 44, kBottom = 44;
 constexpr std::array kColors = {"#1f6fb4", "#d9730d", "#2c8a4b", "#a33ea1"};
 
 std::string Escape(const std::string& text) {
