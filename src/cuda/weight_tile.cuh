@@ -15,7 +15,7 @@ struct WeightTile {
   static_assert(kKind != WeightKind::kBf16, "plain weights go from memory to where wgmma reads them: MatrixTile");
   static constexpr int kColumns = 128;  // rows of the weights
   static constexpr int kConsumers = 256, kProducers = 256, kThreads = kConsumers + kProducers;
-  static constexpr int kStepK = 128, kHalfK = 64;  // elements of k in a stage, and of one row of wgmma's right operand
+  static constexpr int kStepK = 128;  // elements of k in a stage: two rows of 64 of the right operand
   static constexpr bool kScaledSums = kKind == WeightKind::kFp8;
   static constexpr int kLoads = kKind == WeightKind::kMxfp4 ? 1 : 2;  // of 16 bytes, a weight row and step of a lane
   static constexpr int kXBytes = kRows * kStepK * 2;
