@@ -1,5 +1,7 @@
 #include "cuda/cublas_products.h"
 
+#if __has_include(<cublas_v2.h>)  // a toolkit may come without it
+
 #include <cublas_v2.h>
 #include <dlfcn.h>
 #include <fmt/format.h>
@@ -115,3 +117,16 @@ std::unique_ptr<VendorProducts> OpenCublas(cudaStream_t stream, std::string* why
 }
 
 }  // namespace mxmla::cuda
+
+#else
+
+namespace mxmla::cuda {
+
+std::unique_ptr<VendorProducts> OpenCublas(cudaStream_t, std::string* why) {
+  *why = "this build had no cublas_v2.h";
+  return nullptr;
+}
+
+}  // namespace mxmla::cuda
+
+#endif
