@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "bench_kernels.h"
 #include "ops/attention.h"
@@ -27,32 +28,26 @@ constexpr int64_t kLatent = 512, kRope = 64, kWidth = kLatent + kRope;  // DeepS
 class Case {
  public:
   Case(Backend& backend, const AttentionFlags& flags, int64_t heads, int64_t sequences, int64_t context, int64_t sets)
-      : heads_(heads),
+      : buffers_(backend),
+        heads_(heads),
         rows_(sequences * flags.query_tokens),
         page_size_(flags.page_size),
         sequences_(sequences),
         pages_((context + page_size_ - 1) / page_size_),
-        activation_(backend.kernels().activation_dtype),
+        sets_(sets),
         fp8_(flags.kv_dtype == "fp8") {
     const int64_t tokens = sets * sequences * pages_ * page_size_;
     if (fp8_) {
       // Bits that are no NaN as FP8, bf16 or float32.
       kv_ = buffers_.Reserve<e4m3>("kv", tokens * Fp8KvRowStride(kLatent, kRope), 0x8f0f8f0fu, 0x30303030u);
-    } else if (activation_ == DType::kF32) {
-      kv_ = buffers_.ReserveValues<float>("kv", tokens * kWidth);
     } else {
-      kv_ = buffers_.ReserveValues<bf16>("kv", tokens * kWidth);
+      kv_ = buffers_.ReserveValues("kv", tokens * kWidth);
     }
-    if (activation_ == DType::kF32) {
-      query_ = buffers_.ReserveValues<float>("query", rows_ * heads * kWidth);
-      out_ = buffers_.ReserveResult<float>("out", rows_ * heads * kLatent);
-    } else {
-      query_ = buffers_.ReserveValues<bf16>("query", rows_ * heads * kWidth);
-      out_ = buffers_.ReserveResult<bf16>("out", rows_ * heads * kLatent);
-    }
+    query_ = buffers_.ReserveValues("query", rows_ * heads * kWidth);
+    out_ = buffers_.ReserveResult("out", rows_ * heads * kLatent);
     std::vector<int32_t> table, sequence, length;
     const int64_t count = sequences * pages_;
-    for (int64_t i = 0; i < count; ++i) table.push_back(static_cast<int32_t>(i * kStep(count) % count));
+    for (int64_t i = 0; i < count; ++i) table.push_back(static_cast<int32_t>(i * PageStep(count) % count));
     for (int64_t r = 0; r < rows_; ++r) {
       sequence.push_back(static_cast<int32_t>(r / flags.query_tokens));
       length.push_back(static_cast<int32_t>(context - flags.query_tokens + 1 + r % flags.query_tokens));
@@ -69,20 +64,17 @@ class Case {
     if (fp8_) {
       args.kv_pages = Fp8KvPages(buffers_.Get<e4m3>(kv_) + first * Fp8KvRowStride(kLatent, kRope), pages, page_size_,
                                  kLatent, kRope);
-    } else if (activation_ == DType::kF32) {
-      args.kv_pages =
-          View<const float, 3>::Contiguous(buffers_.Get<float>(kv_) + first * kWidth, {pages, page_size_, kWidth});
     } else {
-      args.kv_pages =
-          View<const bf16, 3>::Contiguous(buffers_.Get<bf16>(kv_) + first * kWidth, {pages, page_size_, kWidth});
+      const int64_t all = sets_ * pages;
+      args.kv_pages = std::visit(
+          [&](const auto& kv) -> KvInput<3> {
+            using Element = typename std::decay_t<decltype(kv)>::Element;
+            return View<const Element, 3>(kv.Rows(set * pages, pages));
+          },
+          buffers_.Floats<3>(kv_, {all, page_size_, kWidth}));
     }
-    if (activation_ == DType::kF32) {
-      args.query = View<const float, 3>::Contiguous(buffers_.Get<float>(query_), {rows_, heads_, kWidth});
-      args.out = View<float, 3>::Contiguous(buffers_.Get<float>(out_), {rows_, heads_, kLatent});
-    } else {
-      args.query = View<const bf16, 3>::Contiguous(buffers_.Get<bf16>(query_), {rows_, heads_, kWidth});
-      args.out = View<bf16, 3>::Contiguous(buffers_.Get<bf16>(out_), {rows_, heads_, kLatent});
-    }
+    args.query = AsInput(buffers_.Floats<3>(query_, {rows_, heads_, kWidth}));
+    args.out = buffers_.Floats<3>(out_, {rows_, heads_, kLatent});
     args.block_table = View<const int32_t, 2>::Contiguous(buffers_.Get<int32_t>(table_), {sequences_, pages_});
     args.row_sequence = View<const int32_t, 1>::Contiguous(buffers_.Get<int32_t>(sequence_), {rows_});
     args.row_length = View<const int32_t, 1>::Contiguous(buffers_.Get<int32_t>(length_), {rows_});
@@ -93,15 +85,14 @@ class Case {
 
  private:
   // A step without a common divisor, so that neighbouring pages of a sequence lie apart.
-  static int64_t kStep(int64_t count) {
+  static int64_t PageStep(int64_t count) {
     int64_t step = 40503;
     while (std::gcd(step, count) != 1) step += 2;
     return step;
   }
 
   RandomBuffers buffers_;
-  int64_t heads_, rows_, page_size_, sequences_, pages_;
-  DType activation_;
+  int64_t heads_, rows_, page_size_, sequences_, pages_, sets_;
   bool fp8_;
   int kv_ = -1, query_ = -1, out_ = -1, table_ = -1, sequence_ = -1, length_ = -1;
 };

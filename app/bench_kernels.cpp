@@ -50,8 +50,7 @@ KernelBench::KernelBench(const KernelBenchFlags& flags)
       backend_(OpenBackend(flags.device)),
       limit_(*backend_),
       context_(backend_->Context()),
-      timer_(*backend_),
-      vendor_(backend_->OpenVendorProducts(&why_no_vendor_)) {
+      timer_(*backend_) {
   if (!flags.json.empty()) json_.emplace(flags.json);
   if (!flags.svg.empty()) svg_.emplace(flags.svg);
   if (flags.programmatic && backend_->kernels().backend != "cuda") {
@@ -66,11 +65,13 @@ std::string KernelBench::Describe() const {
   return text;
 }
 
-void KernelBench::PrintVendor(const std::string& what) const {
+void KernelBench::OpenVendor(const std::string& what) {
+  std::string why_not;
+  vendor_ = backend_->OpenVendorProducts(&why_not);
   if (vendor_) {
     fmt::print("library: {}, {}\n", vendor_->Name(), what);
   } else if (!backend_->reads_host_memory()) {
-    fmt::print("no library's products beside them: {}\n", why_no_vendor_);
+    fmt::print("no library's products beside them: {}\n", why_not);
   }
 }
 

@@ -37,12 +37,12 @@ class KernelBench {
   Backend& backend() { return *backend_; }
   ExecContext& context() { return context_; }
   ReadLimit& limit() { return limit_; }
-  VendorProducts* vendor() const { return vendor_.get(); }  // null where there is none
+  VendorProducts* vendor() const { return vendor_.get(); }  // null before OpenVendor, and where there is none
 
   std::string Describe() const;
-  // A line that names the library and what it does, or says why none is beside our times; the latter only on a device
-  // that could have one.
-  void PrintVendor(const std::string& what) const;
+  // Opens the library, and prints a line that names it and what it does, or why none is beside our times; the latter
+  // only on a device that could have one.
+  void OpenVendor(const std::string& what);
 
   // How many operands of `bytes` each exceed the caches together: at least 1, at most `most`.
   int64_t Sets(int64_t bytes, int64_t most) const;
@@ -65,7 +65,6 @@ class KernelBench {
   ExecContext context_;
   WorkspaceMemory workspace_;
   OpTimer timer_;
-  std::string why_no_vendor_;  // written while vendor_ is opened
   std::unique_ptr<VendorProducts> vendor_;
   nlohmann::json rows_ = nlohmann::json::array();
 };

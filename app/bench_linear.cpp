@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -42,29 +43,17 @@ std::optional<Shape> ParseShape(const std::string& text) {
 class Case {
  public:
   Case(Backend& backend, const Shape& shape, const std::string& format, int64_t sets, int64_t most_rows)
-      : shape_(shape),
-        activation_(backend.kernels().activation_dtype),
-        weights_(&buffers_, format, sets, shape.n, shape.k) {
-    if (activation_ == DType::kF32) {
-      x_ = buffers_.ReserveValues<float>("x", most_rows * shape.k);
-      out_ = buffers_.ReserveResult<float>("out", most_rows * shape.n);
-    } else {
-      x_ = buffers_.ReserveValues<bf16>("x", most_rows * shape.k);
-      out_ = buffers_.ReserveResult<bf16>("out", most_rows * shape.n);
-    }
+      : buffers_(backend), shape_(shape), weights_(&buffers_, format, sets, shape.n, shape.k) {
+    x_ = buffers_.ReserveValues("x", most_rows * shape.k);
+    out_ = buffers_.ReserveResult("out", most_rows * shape.n);
     buffers_.Allocate(backend);
   }
 
   void Run(const ExecContext& context, int64_t rows, int64_t set) const {
     LinearArgs args;
+    args.x = AsActivation(buffers_.Floats<2>(x_, {rows, shape_.k}));
     args.weight = weights_.Get(set);
-    if (activation_ == DType::kF32) {
-      args.x = View<const float, 2>::Contiguous(buffers_.Get<float>(x_), {rows, shape_.k});
-      args.out = View<float, 2>::Contiguous(buffers_.Get<float>(out_), {rows, shape_.n});
-    } else {
-      args.x = View<const bf16, 2>::Contiguous(buffers_.Get<bf16>(x_), {rows, shape_.k});
-      args.out = View<bf16, 2>::Contiguous(buffers_.Get<bf16>(out_), {rows, shape_.n});
-    }
+    args.out = buffers_.Floats<2>(out_, {rows, shape_.n});
     Linear(context, args);
   }
 
@@ -78,7 +67,6 @@ class Case {
  private:
   RandomBuffers buffers_;
   Shape shape_;
-  DType activation_;
   RandomMatrices weights_;
   int x_ = -1, out_ = -1;
 };
@@ -111,7 +99,7 @@ void BenchLinear(const LinearFlags& flags) {
   fmt::print("linear layers, device {}; us a product, medians\n", bench.Describe());
   fmt::print(
       "of read: the bytes of weights, x and result at the highest read bandwidth measured so far, over the time\n");
-  bench.PrintVendor("bf16 weights");
+  bench.OpenVendor("bf16 weights");
   fmt::print("\n{:>14}{:>7}{:>8}{:>10}{:>10}{:>9}", "n x k", "batch", "weights", "us", "GB/s", "of read");
   if (bench.vendor()) fmt::print("{:>10}{:>13}", "library", "us/library");
   fmt::print("\n");

@@ -5,11 +5,10 @@
 #include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
-#include "bandwidth.h"
 #include "bench_kernels.h"
 #include "core/float_view.h"
-#include "op_timer.h"
 #include "ops/head_product.h"
 #include "ops/quantize.h"
 #include "random_operands.h"
@@ -31,34 +30,28 @@ class Case {
  public:
   Case(Backend& backend, const VprojFlags& flags, const std::string& weights, int64_t heads, int64_t sets,
        bool for_vendor)
-      : latent_(flags.kv_lora_rank),
+      : buffers_(backend),
+        latent_(flags.kv_lora_rank),
         v_(flags.v_head_dim),
         heads_(heads),
-        activation_(backend.kernels().activation_dtype),
         weights_(&buffers_, weights, sets, heads * v_, latent_) {
     if (for_vendor) vendor_weights_.emplace(&buffers_, "bf16", sets, heads * v_, latent_);
     const int64_t most = *std::ranges::max_element(flags.batch), columns = heads * v_;
-    if (activation_ == DType::kF32) {
-      attention_ = buffers_.ReserveValues<float>("attention", most * heads * latent_);
-      token_major_ = buffers_.ReserveResult<float>("token_major", most * columns);
-      head_major_ = buffers_.ReserveResult<float>("head_major", most * columns);
-    } else {
-      attention_ = buffers_.ReserveValues<bf16>("attention", most * heads * latent_);
-      token_major_ = buffers_.ReserveResult<bf16>("token_major", most * columns);
-      head_major_ = buffers_.ReserveResult<bf16>("head_major", most * columns);
-    }
-    mxfp4_ = buffers_.ReserveResult<e2m1x2>("mxfp4", most * columns / 2);
-    mxfp4_scales_ = buffers_.ReserveResult<e8m0>("mxfp4_scales", most * columns / kMxBlock);
-    fp8_ = buffers_.ReserveResult<e4m3>("fp8", most * columns);
-    fp8_scales_ = buffers_.ReserveResult<float>("fp8_scales", most * Groups(columns));
+    attention_ = buffers_.ReserveValues("attention", most * heads * latent_);
+    token_major_ = buffers_.ReserveResult("token_major", most * columns);
+    head_major_ = buffers_.ReserveResult("head_major", most * columns);
+    mxfp4_ = buffers_.Reserve<e2m1x2>("mxfp4", most * columns / 2, 0, 0);
+    mxfp4_scales_ = buffers_.Reserve<e8m0>("mxfp4_scales", most * columns / kMxBlock, 0, 0);
+    fp8_ = buffers_.Reserve<e4m3>("fp8", most * columns, 0, 0);
+    fp8_scales_ = buffers_.Reserve<float>("fp8_scales", most * Groups(columns), 0, 0);
     buffers_.Allocate(backend);
   }
 
   void Run(const ExecContext& context, int64_t batch, int64_t set, VLayout layout, const std::string& output) const {
     ValueProjectArgs project;
-    project.attn = AsActivation(Split(Float(attention_, {batch, heads_ * latent_}), 1, heads_, latent_));
+    project.attn = AsActivation(Split(buffers_.Floats<2>(attention_, {batch, heads_ * latent_}), 1, heads_, latent_));
     project.w_vc = {weights_.Get(set), heads_, v_, 0, v_};
-    const FloatOutput<2> flat = Float(token_major_, {batch, heads_ * v_});
+    const FloatOutput<2> flat = buffers_.Floats<2>(token_major_, {batch, heads_ * v_});
     const FloatOutput<3> token_major = Split(flat, 1, heads_, v_);
     const bool quantize = output != "bf16";
     if (layout == VLayout::kFused) {
@@ -71,7 +64,7 @@ class Case {
       ValueProject(context, project);
     } else {
       const FloatOutput<3> head_major =
-          Permute<3>(Split(Float(head_major_, {heads_, batch * v_}), 1, batch, v_), {1, 0, 2});
+          Permute<3>(Split(buffers_.Floats<2>(head_major_, {heads_, batch * v_}), 1, batch, v_), {1, 0, 2});
       project.out = head_major;
       ValueProject(context, project);
       Copy(context, {AsInput(head_major), token_major});
@@ -92,11 +85,6 @@ class Case {
  private:
   static int64_t Groups(int64_t n) { return (n + kFp8Block - 1) / kFp8Block; }
 
-  FloatOutput<2> Float(int id, std::array<int64_t, 2> dims) const {
-    if (activation_ == DType::kF32) return View<float, 2>::Contiguous(buffers_.Get<float>(id), dims);
-    return View<bf16, 2>::Contiguous(buffers_.Get<bf16>(id), dims);
-  }
-
   QuantizedOutput<2> Quantized(int64_t batch, const std::string& output) const {
     const int64_t columns = heads_ * v_;
     if (output == "fp8") {
@@ -109,7 +97,6 @@ class Case {
 
   RandomBuffers buffers_;
   int64_t latent_, v_, heads_;
-  DType activation_;
   RandomMatrices weights_;
   std::optional<RandomMatrices> vendor_weights_;
   int attention_ = -1, token_major_ = -1, head_major_ = -1;
@@ -119,11 +106,11 @@ class Case {
 constexpr VLayout kLayouts[] = {VLayout::kCopy, VLayout::kStrided, VLayout::kFused};
 constexpr int kFused = 2, kVendor = 3;  // a way's number behind the layouts'
 
-void PrintHeader(const VprojFlags& flags, const KernelBench& bench) {
+void PrintHeader(const VprojFlags& flags, KernelBench& bench) {
   fmt::print("V projection ({} -> {}), device {}; us a layer, medians\n", flags.kv_lora_rank, flags.v_head_dim,
              bench.Describe());
   fmt::print("weight floor: the weights' bytes at the highest read bandwidth measured so far\n");
-  bench.PrintVendor("bf16 weights, written token-major, and then quantised");
+  bench.OpenVendor("bf16 weights, written token-major, and then quantised");
   fmt::print("\n{:>6}{:>7}{:>8}{:>8}{:>11}{:>11}{:>11}{:>13}{:>14}", "heads", "batch", "weights", "output", "copy",
              "strided", "fused", "copy/fused", "weight floor");
   if (bench.vendor()) fmt::print("{:>12}{:>15}", "library", "fused/library");

@@ -9,6 +9,15 @@ int64_t Blocks(int64_t n) { return (n + kFp8Block - 1) / kFp8Block; }
 
 }  // namespace
 
+int RandomBuffers::ReserveValues(const std::string& name, int64_t count) {
+  return activation_ == DType::kF32 ? Reserve<float>(name, count, 0x80ffffffu, 0x3f000000u)
+                                    : Reserve<bf16>(name, count, 0x80ff80ffu, 0x3f003f00u);
+}
+
+int RandomBuffers::ReserveResult(const std::string& name, int64_t count) {
+  return activation_ == DType::kF32 ? Reserve<float>(name, count, 0, 0) : Reserve<bf16>(name, count, 0, 0);
+}
+
 int RandomBuffers::ReserveIndices(const std::string& name, std::vector<int32_t> values) {
   const auto count = static_cast<int64_t>(values.size());
   fills_.push_back({0, 0, std::move(values)});

@@ -1,6 +1,7 @@
 // Random operands of an op's benchmark, in a backend's memory.
 #pragma once
 
+#include <array>
 #include <string>
 #include <vector>
 
@@ -13,20 +14,20 @@ namespace mxmla::app {
 // Buffers of 32-bit words of which some bits are random. First Reserve, then Allocate once, then Get.
 class RandomBuffers {
  public:
+  explicit RandomBuffers(const Backend& backend) : activation_(backend.kernels().activation_dtype) {}
+
   template <class T>
   int Reserve(const std::string& name, int64_t count, uint32_t random_bits, uint32_t set_bits) {
     fills_.push_back({random_bits, set_bits});
     return plan_.Reserve<T>(name, count);
   }
-  // Floats and bf16 of +-[0.5, 2); memory for results.
-  template <class T>
-  int ReserveValues(const std::string& name, int64_t count) {
-    if constexpr (sizeof(T) == 2) return Reserve<T>(name, count, 0x80ff80ffu, 0x3f003f00u);
-    return Reserve<T>(name, count, 0x80ffffffu, 0x3f000000u);
-  }
-  template <class T>
-  int ReserveResult(const std::string& name, int64_t count) {
-    return Reserve<T>(name, count, 0, 0);
+  // Activations, of the backend's type: of +-[0.5, 2), and memory for results. Floats names them, row-major.
+  int ReserveValues(const std::string& name, int64_t count);
+  int ReserveResult(const std::string& name, int64_t count);
+  template <int Rank>
+  FloatOutput<Rank> Floats(int id, std::array<int64_t, Rank> dims) const {
+    if (activation_ == DType::kF32) return View<float, Rank>::Contiguous(Get<float>(id), dims);
+    return View<bf16, Rank>::Contiguous(Get<bf16>(id), dims);
   }
   // What the host decides, written before Allocate's uploads: `values` becomes the content.
   int ReserveIndices(const std::string& name, std::vector<int32_t> values);
@@ -45,6 +46,7 @@ class RandomBuffers {
   };
   void Write(size_t id, std::byte* to) const;
 
+  DType activation_;
   BufferPlan plan_;
   std::vector<Content> fills_;  // of each buffer
 };
