@@ -91,38 +91,39 @@ struct MatrixPairs {
   }
 };
 
-// FP8 weights are decoded in registers.
-template <WeightKind kKind, int kM, int kN>
-using GroupedTile = std::conditional_t<kKind == WeightKind::kFp8, WeightTile<kKind, kM>, MatrixTile<kKind, kM, kN>>;
-
-template <WeightKind kKind, int kM, int kN>
-__global__ void __launch_bounds__(GroupedTile<kKind, kM, kN>::kThreads, kKind == WeightKind::kFp8 ? 1 : 2)
+template <class Tile>
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kCtas)
     MatrixGroupedLinearKernel(const __grid_constant__ Params p) {
   extern __shared__ __align__(1024) uint8_t tile[];
   AllowDependents();
-  const int n_tiles = (p.n + kN - 1) / kN;
+  const int n_tiles = (p.n + Tile::kColumns - 1) / Tile::kColumns;
   WaitForPredecessor();  // who is chosen is not known before
-  const int2 set = ExpertOfSet(p.expert_begin, p.experts, static_cast<int>(blockIdx.x) / n_tiles, kM);
+  const int2 set = ExpertOfSet(p.expert_begin, p.experts, static_cast<int>(blockIdx.x) / n_tiles, Tile::kRows);
   if (set.x < 0) return;
   const WeightPlanes weight = p.PlanesOf(p.table[set.x]);
-  const int begin = p.expert_begin[set.x] + set.y * kM;
-  MatrixPairs rows{p, p.pairs + begin, min(kM, p.expert_begin[set.x + 1] - begin)};
-  GroupedTile<kKind, kM, kN>::Run(weight, p.n, p.k, static_cast<int>(blockIdx.x) % n_tiles * kN, tile, rows);
+  const int begin = p.expert_begin[set.x] + set.y * Tile::kRows;
+  MatrixPairs rows{p, p.pairs + begin, min(Tile::kRows, p.expert_begin[set.x + 1] - begin)};
+  Tile::Run(weight, p.n, p.k, static_cast<int>(blockIdx.x) % n_tiles * Tile::kColumns, tile, rows);
 }
 
-template <WeightKind kKind, int kM, int kN>
+template <class Tile>
 void LaunchMatrixGrouped(const Params& p, int64_t pairs, int64_t most_chosen, const LaunchOptions& options) {
-  const int64_t ctas = (pairs / kM + most_chosen) * CeilDiv(p.n, kN);
+  const int64_t ctas = (pairs / Tile::kRows + most_chosen) * CeilDiv(p.n, Tile::kColumns);
   CheckLayout(ctas < int64_t{1} << 31, kOp, "extents", "at most 2^31 tiles", std::to_string(ctas));
-  LaunchMatrix<MatrixGroupedLinearKernel<kKind, kM, kN>, GroupedTile<kKind, kM, kN>>(kOp, p, ctas, options);
+  LaunchMatrix<MatrixGroupedLinearKernel<Tile>, Tile>(kOp, p, ctas, options);
 }
 
+// FP8 weights are decoded in registers.
 template <WeightKind kKind>
 void ForMatrix(const Params& p, int64_t pairs, int64_t most_chosen, const LaunchOptions& options) {
-  if constexpr (kKind != WeightKind::kFp8) {
-    if (pairs > 96 * most_chosen) return LaunchMatrixGrouped<kKind, 128, 128>(p, pairs, most_chosen, options);
+  if constexpr (kKind == WeightKind::kFp8) {
+    LaunchMatrixGrouped<WeightTile<kKind, 64>>(p, pairs, most_chosen, options);
+  } else {
+    if (pairs > 96 * most_chosen) {
+      return LaunchMatrixGrouped<MatrixTile<kKind, 128, 128>>(p, pairs, most_chosen, options);
+    }
+    LaunchMatrixGrouped<MatrixTile<kKind, 64, 128>>(p, pairs, most_chosen, options);
   }
-  LaunchMatrixGrouped<kKind, 64, 128>(p, pairs, most_chosen, options);
 }
 
 }  // namespace

@@ -126,14 +126,6 @@ __device__ __forceinline__ void WgmmaLeft(float (&d)[kN / 2], const uint32_t (&a
         "}, {%8, %9, %10, %11}, %12, p, 1, 1, 0;}"
         : MXMLA_D4(0), MXMLA_D4(4)
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
-  } else if constexpr (kN == 32) {
-    asm volatile(
-        "{.reg .pred p; setp.ne.b32 p, %21, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {"
-        "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"
-        "}, {%16, %17, %18, %19}, %20, p, 1, 1, 0;}"
-        : MXMLA_D16(0)
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
   } else if constexpr (kN == 64) {
     asm volatile(
         "{.reg .pred p; setp.ne.b32 p, %37, 0;\n"

@@ -194,73 +194,48 @@ struct MatrixRows {
   }
 };
 
-template <WeightKind kKind, int kM, int kN>
-__global__ void __launch_bounds__(kMatrixThreads, kKind == WeightKind::kFp8 ? 1 : 2)
-    MatrixLinearKernel(const __grid_constant__ Params p) {
+template <class Tile>
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kCtas) MatrixLinearKernel(const __grid_constant__ Params p) {
   extern __shared__ __align__(1024) uint8_t tile[];
   AllowDependents();
-  const int row_tiles = (p.rows + kM - 1) / kM;  // neighbours share weights
+  const int row_tiles = (p.rows + Tile::kRows - 1) / Tile::kRows;  // neighbours share weights
   const int rank = static_cast<int>(blockIdx.x) % p.ranks, item = static_cast<int>(blockIdx.x) / p.ranks;
-  const MatrixRows rows{p, item % row_tiles * kM};
-  MatrixTile<kKind, kM, kN>::Run(p.weight, p.n, p.k, item / row_tiles * kN, tile, rows, p.ranks, rank);
+  const MatrixRows rows{p, item % row_tiles * Tile::kRows};
+  Tile::Run(p.weight, p.n, p.k, item / row_tiles * Tile::kColumns, tile, rows, p.ranks, rank);
 }
 
-template <WeightKind kKind, int kM, int kN>
+template <class Tile>
 void LaunchMatrixLinear(Params p, const LaunchOptions& options) {
-  // Where the tiles would leave multiprocessors idle, up to four CTAs share k, in parts of at least 512.
-  constexpr int64_t kMultiprocessors = 132, kLeastOfRank = 512;
-  const int64_t tiles = CeilDiv(p.rows, kM) * CeilDiv(p.n, kN);
-  p.ranks = 1;
-  while (p.ranks < 4 && tiles * p.ranks * 2 <= 2 * kMultiprocessors && p.k >= 2 * p.ranks * kLeastOfRank) p.ranks *= 2;
-  const int64_t ctas = tiles * p.ranks;
-  CheckLayout(ctas < int64_t{1} << 31, kOp, "extents", "at most 2^31 tiles", std::to_string(ctas));
-  LaunchMatrix<MatrixLinearKernel<kKind, kM, kN>, MatrixTile<kKind, kM, kN>>(kOp, p, ctas, options, p.ranks);
-}
-
-// Quantised weights are decoded in registers.
-template <WeightKind kKind, int kRows>
-__global__ void __launch_bounds__(WeightTile<kKind, kRows>::kThreads, 1)
-    WeightTileLinearKernel(const __grid_constant__ Params p) {
-  extern __shared__ __align__(1024) uint8_t tile[];
-  AllowDependents();
-  const int row_tiles = (p.rows + kRows - 1) / kRows;  // neighbours share weights
-  const int rank = static_cast<int>(blockIdx.x) % p.ranks, item = static_cast<int>(blockIdx.x) / p.ranks;
-  const MatrixRows rows{p, item % row_tiles * kRows};
-  WeightTile<kKind, kRows>::Run(p.weight, p.n, p.k, item / row_tiles * 128, tile, rows, p.ranks, rank);
-}
-
-template <WeightKind kKind, int kRows>
-void LaunchWeightTiles(Params p, const LaunchOptions& options) {
-  // Where the tiles would leave multiprocessors idle, up to four CTAs share k, in parts of at least 512.
-  constexpr int64_t kMultiprocessors = 132, kLeastOfRank = 512;
-  using Tile = WeightTile<kKind, kRows>;
-  const int64_t tiles = CeilDiv(p.rows, kRows) * CeilDiv(p.n, Tile::kColumns);
-  p.ranks = 1;
-  const auto fits = [&](int ranks) {  // clusters of four find room on 120 multiprocessors
-    return tiles * ranks <= (ranks == 4 ? 120 : kMultiprocessors) && p.k >= ranks * kLeastOfRank;
+  // Where the tiles would leave multiprocessors idle, up to four CTAs share k, in parts of at least 512. Clusters of
+  // four CTAs of a whole multiprocessor find room on 120 of them.
+  constexpr int64_t kLeastOfRank = 512;
+  const int64_t tiles = CeilDiv(p.rows, Tile::kRows) * CeilDiv(p.n, Tile::kColumns);
+  const auto fits = [&](int ranks) {
+    return tiles * ranks <= (Tile::kCtas == 1 && ranks == 4 ? 120 : 132 * Tile::kCtas) && p.k >= ranks * kLeastOfRank;
   };
+  p.ranks = 1;
   while (p.ranks < 4 && fits(2 * p.ranks)) p.ranks *= 2;
   const int64_t ctas = tiles * p.ranks;
   CheckLayout(ctas < int64_t{1} << 31, kOp, "extents", "at most 2^31 tiles", std::to_string(ctas));
-  LaunchMatrix<WeightTileLinearKernel<kKind, kRows>, Tile>(kOp, p, ctas, options, p.ranks);
+  LaunchMatrix<MatrixLinearKernel<Tile>, Tile>(kOp, p, ctas, options, p.ranks);
 }
 
-// Wide tiles where they fill the card.
+// Quantised weights are decoded in registers; wide tiles where they fill the card.
 template <WeightKind kKind>
 void ForMatrix(const Params& p, const LaunchOptions& options) {
   constexpr int64_t kMultiprocessors = 132, kMostRowsOfWeightTiles = 256;  // measured: docs/kernels/matrix_tiles.md
   if constexpr (kKind == WeightKind::kFp8) {
-    LaunchWeightTiles<kKind, 64>(p, options);
+    LaunchMatrixLinear<WeightTile<kKind, 64>>(p, options);
   } else {
     if constexpr (kKind == WeightKind::kMxfp4) {
-      if (p.rows <= 64) return LaunchWeightTiles<kKind, 64>(p, options);
-      if (p.rows <= kMostRowsOfWeightTiles) return LaunchWeightTiles<kKind, 128>(p, options);
+      if (p.rows <= 64) return LaunchMatrixLinear<WeightTile<kKind, 64>>(p, options);
+      if (p.rows <= kMostRowsOfWeightTiles) return LaunchMatrixLinear<WeightTile<kKind, 128>>(p, options);
     }
     if (CeilDiv(p.rows, 128) * CeilDiv(p.n, 128) > kMultiprocessors) {
-      return LaunchMatrixLinear<kKind, 128, 128>(p, options);
+      return LaunchMatrixLinear<MatrixTile<kKind, 128, 128>>(p, options);
     }
-    if (p.rows > 64) return LaunchMatrixLinear<kKind, 128, 64>(p, options);
-    LaunchMatrixLinear<kKind, 64, 64>(p, options);
+    if (p.rows > 64) return LaunchMatrixLinear<MatrixTile<kKind, 128, 64>>(p, options);
+    LaunchMatrixLinear<MatrixTile<kKind, 64, 64>>(p, options);
   }
 }
 

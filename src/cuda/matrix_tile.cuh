@@ -21,9 +21,29 @@ __device__ __forceinline__ float2 LoadFromRank(uint32_t address, int rank) {
   return v;
 }
 
+// Each rank of a cluster has `pairs` results of each of kThreads threads in `mine` (pairs, kThreads), which mean the
+// same in every rank: it sums its share of them over the ranks, in their order, and calls store(pair, first, second).
+template <int kThreads, class Store>
+__device__ __forceinline__ void StoreSumsOfRanks(const float2* mine, int pairs, int ranks, int rank, int thread,
+                                                 const Store& store) {
+  ClusterBarrier();
+  const int share = pairs / ranks;
+  for (int i = rank * share; i < (rank + 1) * share; ++i) {
+    float2 all = make_float2(0, 0);
+    for (int r = 0; r < ranks; ++r) {
+      const float2 part = LoadFromRank(SharedAddress(mine + i * kThreads + thread), r);
+      all = r == 0 ? part : make_float2(all.x + part.x, all.y + part.y);
+    }
+    store(i, all.x, all.y);
+  }
+  ClusterBarrier();  // nobody leaves while its results are read
+}
+
 template <WeightKind kKind, int kM, int kN>
 struct MatrixTile {
+  static constexpr int kRows = kM, kColumns = kN;
   static constexpr int kThreads = kMatrixThreads;
+  static constexpr int kCtas = kKind == WeightKind::kFp8 ? 1 : 2;  // a multiprocessor
   static constexpr int kStepK = 64;
   static constexpr bool kDecoded = kKind != WeightKind::kBf16;  // bf16 weights are copied to where wgmma reads them
   static constexpr bool kScaledSums = kKind == WeightKind::kFp8;
@@ -311,17 +331,7 @@ struct MatrixTile {
     for (int i = 0; i < kWgmmaN / 4; ++i) {
       mine[i * kMatrixThreads + tid] = none ? make_float2(0, 0) : make_float2(result(2 * i), result(2 * i + 1));
     }
-    ClusterBarrier();
-    const int share = kWgmmaN / 4 / ranks;
-    for (int i = rank * share; i < (rank + 1) * share; ++i) {
-      float2 all = make_float2(0, 0);
-      for (int r = 0; r < ranks; ++r) {
-        const float2 part = LoadFromRank(SharedAddress(mine + i * kMatrixThreads + tid), r);
-        all = r == 0 ? part : make_float2(all.x + part.x, all.y + part.y);
-      }
-      store(i, all.x, all.y);
-    }
-    ClusterBarrier();  // nobody leaves while its results are read
+    StoreSumsOfRanks<kMatrixThreads>(mine, kWgmmaN / 4, ranks, rank, tid, store);
   }
 };
 

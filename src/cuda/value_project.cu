@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <string>
 
+#include "cuda/hopper_instructions.cuh"
 #include "cuda/weight_fragments.cuh"
 #include "gpu/quantize.cuh"
 
@@ -25,7 +26,7 @@ struct Params {
   int v;
   const uint8_t* x;
   int64_t x_row_bytes, x_head_bytes;
-  int rows, rows_per_cta;
+  int rows;
   uint8_t* out;
   int64_t out_row_bytes, out_head_bytes;
   void* scales;
@@ -131,7 +132,8 @@ __device__ __forceinline__ void StoreSums(const Params& p, const float* partials
 
 template <int kMTiles, int kMWarps, int kRowTiles>
 struct FewShape {
-  static constexpr int kColumns = kMTiles * kMWarps * 16;  // columns of the result a CTA
+  static constexpr int kColumns = kMTiles * kMWarps * 16;  // of the result a CTA
+  static constexpr int kRows = kRowTiles * kTileRows;
   static constexpr int kThreads = kMWarps * kChunks * 32;
   static constexpr int kPitch = kColumns + 4;
   static constexpr int kPartialFloats = kChunks * kTileRows * kPitch;
@@ -154,7 +156,7 @@ __global__ void __launch_bounds__(FewShape<kMTiles, kMWarps, kRowTiles>::kThread
   const int slices = p.v / S::kColumns;
   const int64_t head = static_cast<int>(blockIdx.x) / slices;
   const int column0 = static_cast<int>(blockIdx.x) % slices * S::kColumns;
-  const int row0 = static_cast<int>(blockIdx.y) * kRowTiles * kTileRows;
+  const int row0 = static_cast<int>(blockIdx.y) * S::kRows;
   const int rows = p.rows - row0;
 
   RowShare<kKind> share[kMTiles][2];
@@ -222,34 +224,9 @@ __device__ __forceinline__ uint64_t Descriptor(uint32_t address, uint32_t leadin
          static_cast<uint64_t>(stride_bytes >> 4) << 32;
 }
 
-#define MXMLA_D8(i)                                                                                           \
-  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), \
-      "+f"(d[i + 7])
-template <int kN>
-__device__ __forceinline__ void Wgmma(float (&d)[kN / 2], const uint32_t a[4], uint64_t b, int accumulate) {
-  if constexpr (kN == 16) {
-    asm volatile(
-        "{.reg .pred p; setp.ne.b32 p, %13, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7}, {%8,%9,%10,%11}, %12, p, 1, "
-        "1, 0;}"
-        : MXMLA_D8(0)
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
-  } else {
-    static_assert(kN == 64);
-    asm volatile(
-        "{.reg .pred p; setp.ne.b32 p, %37, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
-        "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
-        "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}, {%32,%33,%34,%35}, %36, p, 1, 1, 0;}"
-        : MXMLA_D8(0), MXMLA_D8(8), MXMLA_D8(16), MXMLA_D8(24)
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
-  }
-}
-#undef MXMLA_D8
-
 template <int kN>
 struct WideShape {
-  static constexpr int kColumns = 128;
+  static constexpr int kColumns = 128, kRows = kN;
   static constexpr int kThreads = 256;
   static constexpr int kPitch = kColumns + 4;
   static constexpr int kSharedBytes = kN * kLatent * 2 > kN* kPitch * 4 ? kN* kLatent * 2 : kN* kPitch * 4;
@@ -334,7 +311,7 @@ __global__ void __launch_bounds__(256, kN == 64 ? 1 : 2) ValueProjectWideKernel(
 #pragma unroll
     for (int step = 0; step < 8; ++step) {
       const uint32_t a[4] = {r0[2 * step], r1[2 * step], r0[2 * step + 1], r1[2 * step + 1]};
-      Wgmma<kN>(d, a, Descriptor(base + (c * 8 + step) * kN * 32, kN * 16, 128), step > 0);
+      WgmmaLeft<kN>(d, a, Descriptor(base + (c * 8 + step) * kN * 32, kN * 16, 128), step > 0);
     }
     asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
     asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
@@ -388,8 +365,8 @@ void CheckPlane(const std::string& what, const View<T, Rank>& view, size_t align
 template <class S>
 void Launch(void (*kernel)(Params), const Params& p, int64_t columns, const LaunchOptions& options) {
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(columns / S::kColumns),
-                        static_cast<unsigned>((p.rows + p.rows_per_cta - 1) / p.rows_per_cta));
+  config.gridDim =
+      dim3(static_cast<unsigned>(columns / S::kColumns), static_cast<unsigned>((p.rows + S::kRows - 1) / S::kRows));
   config.blockDim = dim3(S::kThreads);
   config.dynamicSmemBytes = S::kSharedBytes;
   config.stream = options.stream;
@@ -410,8 +387,7 @@ void Launch(const Params& p, int64_t columns, const LaunchOptions& options) {
 
 // Columns by 8 or 16 rows a CTA.
 template <WeightKind kKind, OutKind kOut, int kMTiles, int kMWarps, int kRowTiles>
-void LaunchFew(Params p, int64_t columns, const LaunchOptions& options) {
-  p.rows_per_cta = kRowTiles * kTileRows;
+void LaunchFew(const Params& p, int64_t columns, const LaunchOptions& options) {
   Launch<ValueProjectFewKernel<kKind, kOut, kMTiles, kMWarps, kRowTiles>, FewShape<kMTiles, kMWarps, kRowTiles>>(
       p, columns, options);
 }
@@ -419,7 +395,7 @@ void LaunchFew(Params p, int64_t columns, const LaunchOptions& options) {
 // Only how the work is divided depends on its size, never a sum's order. The limits are measured:
 // docs/kernels/value_project.md.
 template <WeightKind kKind, OutKind kOut>
-void Choose(Params p, int64_t columns, const LaunchOptions& options) {
+void Choose(const Params& p, int64_t columns, const LaunchOptions& options) {
   constexpr int64_t kMultiprocessors = 132;
   const int64_t eights = (p.rows + 7) / 8, sixteens = (p.rows + 15) / 16;
   if constexpr (kOut == OutKind::kFp8) {  // 128 columns belong together
@@ -440,10 +416,8 @@ void Choose(Params p, int64_t columns, const LaunchOptions& options) {
   }
   // Narrow tiles while they all fit on the card at once.
   if (columns / 128 * sixteens <= 2 * kMultiprocessors) {
-    p.rows_per_cta = 16;
     return Launch<ValueProjectWideKernel<kKind, kOut, 16>, WideShape<16>>(p, columns, options);
   }
-  p.rows_per_cta = 64;
   Launch<ValueProjectWideKernel<kKind, kOut, 64>, WideShape<64>>(p, columns, options);
 }
 

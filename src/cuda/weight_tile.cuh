@@ -10,11 +10,12 @@
 
 namespace mxmla::cuda {
 
-template <WeightKind kKind, int kRows>
+template <WeightKind kKind, int kTileRows>
 struct WeightTile {
   static_assert(kKind != WeightKind::kBf16, "plain weights go from memory to where wgmma reads them: MatrixTile");
-  static constexpr int kColumns = 128;  // rows of the weights
+  static constexpr int kRows = kTileRows, kColumns = 128;  // of activations, and of the weights
   static constexpr int kConsumers = 256, kProducers = 256, kThreads = kConsumers + kProducers;
+  static constexpr int kCtas = 1;     // a multiprocessor
   static constexpr int kStepK = 128;  // elements of k in a stage: two rows of 64 of the right operand
   static constexpr bool kScaledSums = kKind == WeightKind::kFp8;
   static constexpr int kLoads = kKind == WeightKind::kMxfp4 ? 1 : 2;  // of 16 bytes, a weight row and step of a lane
@@ -315,17 +316,7 @@ struct WeightTile {
     for (int i = 0; i < kRows / 4; ++i) {
       mine[i * kConsumers + tid] = steps > 0 ? make_float2(result(2 * i), result(2 * i + 1)) : make_float2(0, 0);
     }
-    ClusterBarrier();
-    const int share = (kRows / 4 + ranks - 1) / ranks;
-    for (int i = rank * share; i < min((rank + 1) * share, kRows / 4); ++i) {
-      float2 all = make_float2(0, 0);
-      for (int r = 0; r < ranks; ++r) {
-        const float2 part = LoadFromRank(SharedAddress(mine + i * kConsumers + tid), r);
-        all = r == 0 ? part : make_float2(all.x + part.x, all.y + part.y);
-      }
-      store(i, all.x, all.y);
-    }
-    ClusterBarrier();  // nobody leaves while its results are read
+    StoreSumsOfRanks<kConsumers>(mine, kRows / 4, ranks, rank, tid, store);
   }
 };
 
