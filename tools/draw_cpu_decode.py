@@ -5,12 +5,10 @@ ik_llama.cpp, from the table in docs/performance.md.
     tools/draw_cpu_decode.py [--check]
 """
 
-import argparse
-import pathlib
 import re
-import sys
 
-DOCS = pathlib.Path(__file__).resolve().parent.parent / "docs"
+from table_drawing import DOCS, main, target
+
 WIDTH, LEFT, BAR, STEP, TOP = 640, 170, 15, 44, 62
 ENGINES = (("mxmla", "#2f6f9f"), ("ik_llama.cpp", "#b8c4d0"))
 
@@ -49,23 +47,9 @@ def draw():
                 f'<text x="{LEFT + percent * scale + 6:.1f}" y="{at + 12}">{percent}%</text>',
             ]
     x = LEFT + 90 * scale
-    out += [
-        f'<line x1="{x:.1f}" y1="{TOP - 6}" x2="{x:.1f}" y2="{bottom}" stroke="#a33" stroke-dasharray="4 3"/>',
-        f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle" fill="#a33">90%</text>',
-        "</svg>",
-    ]
+    out += [target(x, TOP - 6, bottom), "</svg>"]
     return "\n".join(out) + "\n"
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="fail where the drawing is not that of the table")
-    check = parser.parse_args().check
-    path = DOCS / "cpu-decode.svg"
-    if check:
-        sys.exit(0 if path.read_text() == draw() else f"{path}: not what the table in performance.md gives; run this script")
-    path.write_text(draw())
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, "cpu-decode.svg", draw)

@@ -5,12 +5,10 @@ table in docs/performance.md.
     tools/draw_cpu_products.py [--check]
 """
 
-import argparse
-import pathlib
 import re
-import sys
 
-DOCS = pathlib.Path(__file__).resolve().parent.parent / "docs"
+from table_drawing import DOCS, main, target
+
 WIDTH, LEFT, BAR, STEP, TOP = 640, 170, 18, 28, 44
 
 
@@ -40,23 +38,9 @@ def draw():
         ]
     x = LEFT + 90 * scale
     bottom = TOP + STEP * len(bars)
-    out += [
-        f'<line x1="{x:.1f}" y1="{TOP - 6}" x2="{x:.1f}" y2="{bottom}" stroke="#a33" stroke-dasharray="4 3"/>',
-        f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle" fill="#a33">90%</text>',
-        "</svg>",
-    ]
+    out += [target(x, TOP - 6, bottom), "</svg>"]
     return "\n".join(out) + "\n"
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="fail where the drawing is not that of the table")
-    check = parser.parse_args().check
-    path = DOCS / "cpu-products.svg"
-    if check:
-        sys.exit(0 if path.read_text() == draw() else f"{path}: not what the table in performance.md gives; run this script")
-    path.write_text(draw())
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, "cpu-products.svg", draw)
