@@ -52,7 +52,7 @@ void BenchPrefill(const BenchFlags& flags) {
   limit.Sample();
   Profiler profiler;
   const int64_t prompt = PromptTokens(flags, model);
-  const int64_t rows = std::min<int64_t>(prompt * flags.batch, 512);
+  const int64_t rows = std::min<int64_t>(prompt * flags.batch, model.backend->prefill_rows());
   Scheduler scheduler(model, SchedulerOptions(flags, prompt + 1, rows), &profiler);
   const std::vector<int32_t> tokens = SyntheticTokens(prompt, model.config.vocab_size);
   std::vector<double> seconds;
@@ -135,7 +135,8 @@ void BenchOps(BenchFlags flags) {
   const int64_t prompt = PromptTokens(flags, model);
   OpPart prefill{fmt::format("prefill, {} tokens", prompt), {}};
   {
-    Scheduler scheduler(model, SchedulerOptions(flags, prompt + 1, std::min<int64_t>(prompt, 512)), &profiler);
+    Scheduler scheduler(model, SchedulerOptions(flags, prompt + 1, std::min(prompt, model.backend->prefill_rows())),
+                        &profiler);
     profiler.Reset();
     Prefill(scheduler, 1, SyntheticTokens(prompt, model.config.vocab_size));
     prefill.costs = profiler.costs();

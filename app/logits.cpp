@@ -28,7 +28,6 @@ void WriteRows(View<const float, 2> logits, int64_t length, OutputFile& file) {
 }
 
 void Logits(const LogitsFlags& flags) {
-  constexpr int64_t kChunk = 512;
   const std::string folder = ResolveModel(flags.model);
   const std::vector<int32_t> tokens = ParseTokens(flags.tokens);
   const auto count = static_cast<int64_t>(tokens.size());
@@ -36,7 +35,7 @@ void Logits(const LogitsFlags& flags) {
   const LoadedModel model = OpenModel(folder, flags.common.device);
   CheckTokens(tokens, model.config.vocab_size);
   const bool decode = flags.path == "decode";
-  const int64_t step = decode ? 1 : std::min(kChunk, count);
+  const int64_t step = decode ? 1 : std::min(model.backend->prefill_rows(), count);
 
   ModelOptions options = flags.common.ToModelOptions();
   options.max_context = count;

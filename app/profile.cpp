@@ -102,7 +102,7 @@ void Profile(const ProfileFlags& flags) {
   Profiler profiler;
   ModelOptions options = flags.common.ToModelOptions();
   options.max_context = static_cast<int64_t>(prompt.size()) + ticks;
-  options.max_batch_tokens = std::min<int64_t>(512, static_cast<int64_t>(prompt.size()));
+  options.max_batch_tokens = std::min(model.backend->prefill_rows(), static_cast<int64_t>(prompt.size()));
   options.prefix_cache = false;
   Scheduler scheduler(model, options, &profiler);
   const auto start = std::chrono::steady_clock::now();

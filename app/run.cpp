@@ -101,7 +101,7 @@ void Run(const RunFlags& flags) {
 
   ModelOptions options = flags.common.ToModelOptions();
   options.max_context = static_cast<int64_t>(prompt.size()) + request.max_tokens;
-  options.max_batch_tokens = std::min<int64_t>(512, static_cast<int64_t>(prompt.size()));
+  options.max_batch_tokens = std::min(model.backend->prefill_rows(), static_cast<int64_t>(prompt.size()));
   options.max_logit_rows = 1;
   Scheduler scheduler(model, options);
   const double load_seconds = SecondsSince(begin);

@@ -27,7 +27,7 @@ struct ServeFlags {
   std::string model, name, access_log, key_file;
   std::string chat_template, tool_parser = "auto", reasoning_parser = "auto";
   serve::ServerOptions server;
-  int64_t max_context = 0, max_sequences = 0, max_batch_tokens = 512;
+  int64_t max_context = 0, max_sequences = 0, max_batch_tokens = 0;
   double kv_gigabytes = 0;
   int64_t drain_seconds = 30, header_seconds = 30, body_seconds = 60, idle_seconds = 75, write_seconds = 120;
   int64_t grammar_megabytes = 1024;
@@ -71,7 +71,7 @@ double KvBytesPerToken(const ModelConfig& config, const ModelOptions& options, D
 ModelOptions SchedulerSizes(const ServeFlags& flags, const LoadedModel& model, int64_t max_context) {
   ModelOptions options = flags.common.ToModelOptions();
   options.max_context = max_context;
-  options.max_batch_tokens = flags.max_batch_tokens;
+  options.max_batch_tokens = flags.max_batch_tokens > 0 ? flags.max_batch_tokens : model.backend->prefill_rows();
   options.prefill_chunk = kPrefillChunk;
   const double token = KvBytesPerToken(model.config, options, model.backend->kernels().activation_dtype);
   // Some of what is free, so that the rest of the machine lives, or of a device most, which is there for this; never
@@ -301,8 +301,10 @@ void AddServe(CLI::App& app) {
                    "(128 on a GPU)")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
-  command->add_option("--max-batch-tokens", flags->max_batch_tokens, "rows of prompts in a step")
-      ->check(CLI::Range(1, 1 << 16))
+  command
+      ->add_option("--max-batch-tokens", flags->max_batch_tokens,
+                   "rows of prompts in a step; 0: 512 (2048 on an NVIDIA GPU)")
+      ->check(CLI::Range(0, 1 << 16))
       ->capture_default_str();
   command->add_option("--max-queue", flags->server.max_queue, "requests that may wait; further ones get status 429")
       ->check(CLI::Range(0, 1 << 20))

@@ -85,6 +85,26 @@ __device__ __forceinline__ int2 ExpertOfSet(const int32_t* expert_begin, int exp
   return make_int2(__shfl_sync(~0u, found.x, from), __shfl_sync(~0u, found.y, from));
 }
 
+// The sets of `rows` pairs of all experts before each, and in set_begin[experts] of all; a warp calls.
+__device__ __forceinline__ void CountSets(const int32_t* expert_begin, int experts, int rows,
+                                          int* set_begin /* shared, (experts + 1) */) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  int before = 0;
+  for (int first = 0; first < experts; first += 32) {
+    const int e = first + lane;
+    const int sets = e < experts ? (expert_begin[e + 1] - expert_begin[e] + rows - 1) / rows : 0;
+    int behind = sets;
+#pragma unroll
+    for (int delta = 1; delta < 32; delta *= 2) {
+      const int other = __shfl_up_sync(~0u, behind, static_cast<unsigned>(delta));
+      if (lane >= delta) behind += other;
+    }
+    if (e < experts) set_begin[e] = before + behind - sets;
+    before += __shfl_sync(~0u, behind, 31);
+  }
+  if (lane == 0) set_begin[experts] = before;
+}
+
 // For a kernel whose few pairs are known only when the one before has ended: everything that it must know of them, in
 // shared memory after one wait for memory.
 struct Choices {

@@ -5,6 +5,7 @@
 #include "cuda/expert_sets.cuh"
 #include "cuda/matrix_tile.cuh"
 #include "cuda/weight_tile.cuh"
+#include "cuda/wide_tile.cuh"
 
 namespace mxmla::cuda {
 namespace {
@@ -113,15 +114,67 @@ void LaunchMatrixGrouped(const Params& p, int64_t pairs, int64_t most_chosen, co
   LaunchMatrix<MatrixGroupedLinearKernel<Tile>, Tile>(kOp, p, ctas, options);
 }
 
-// FP8 weights are decoded in registers.
+// The pairs of an expert, shared evenly by as few tiles as hold them.
+template <WeightKind kKind>
+struct WidePairs {
+  const Params& p;
+  const int* set_begin;  // shared, (experts + 1)
+  const int32_t* pairs;
+  int count;
+
+  __device__ bool Find(int i, typename WideTile<kKind>::Tile* tile) {
+    const int n_tiles = (p.n + WideTile<kKind>::kColumns - 1) / WideTile<kKind>::kColumns, set = i / n_tiles;
+    if (set >= set_begin[p.experts]) return false;
+    int expert = 0;  // the last that begins at the set or before and has any
+    for (int step = 256; step > 0; step /= 2) {
+      if (expert + step < p.experts && set_begin[expert + step] <= set) expert += step;
+    }
+    const int begin = p.expert_begin[expert], all = p.expert_begin[expert + 1] - begin;
+    const int sets = set_begin[expert + 1] - set_begin[expert], of_set = (all + sets - 1) / sets;
+    const int first = (set - set_begin[expert]) * of_set;
+    pairs = p.pairs + begin + first;
+    count = min(of_set, all - first);
+    *tile = {p.PlanesOf(p.table[expert]), i % n_tiles * WideTile<kKind>::kColumns, count};
+    return true;
+  }
+  __device__ const uint8_t* Row(int r) const { return p.x + pairs[r] / p.pairs_per_row * p.x_row_bytes; }
+  __device__ bool in_eights() const { return p.out.in_eights; }
+  __device__ void Store(int r, int column, float a, float b) const {
+    if (r < count) StorePair(p.out, pairs[r], column, a, b);
+  }
+  __device__ void StoreEight(int r, int column, const uint4& v) const {
+    if (r < count) mxmla::cuda::StoreEight(p.out, pairs[r], column, v);
+  }
+};
+
+template <WeightKind kKind>
+__global__ void __launch_bounds__(WideTile<kKind>::kThreads, 1)
+    WideGroupedLinearKernel(const __grid_constant__ Params p) {
+  extern __shared__ __align__(1024) uint8_t shared[];
+  __shared__ int set_begin[kMostExperts + 1];
+  AllowDependents();
+  WaitForPredecessor();  // who is chosen is not known before
+  if (threadIdx.x < 32) CountSets(p.expert_begin, p.experts, WideTile<kKind>::kMostRows, set_begin);
+  __syncthreads();
+  WideTile<kKind>::Run(WidePairs<kKind>{p, set_begin, nullptr, 0}, p.n, p.k, shared);
+}
+
+template <WeightKind kKind>
+void LaunchWideGrouped(const Params& p, int64_t pairs, int64_t most_chosen, const LaunchOptions& options) {
+  using Tile = WideTile<kKind>;
+  const int64_t tiles = (pairs / Tile::kMostRows + most_chosen) * CeilDiv(p.n, Tile::kColumns);
+  LaunchMatrix<WideGroupedLinearKernel<kKind>, Tile>(kOp, p, std::min<int64_t>(tiles, 132), options);
+}
+
+// Wide tiles from so many pairs an expert on as was measured (docs/kernels/matrix_tiles.md); FP8 weights are decoded in
+// registers where they are fewer.
 template <WeightKind kKind>
 void ForMatrix(const Params& p, int64_t pairs, int64_t most_chosen, const LaunchOptions& options) {
+  constexpr int64_t kMostOfOtherTiles = kKind == WeightKind::kMxfp4 ? 32 : 64;
+  if (pairs > kMostOfOtherTiles * most_chosen) return LaunchWideGrouped<kKind>(p, pairs, most_chosen, options);
   if constexpr (kKind == WeightKind::kFp8) {
     LaunchMatrixGrouped<WeightTile<kKind, 64>>(p, pairs, most_chosen, options);
   } else {
-    if (pairs > 96 * most_chosen) {
-      return LaunchMatrixGrouped<MatrixTile<kKind, 128, 128>>(p, pairs, most_chosen, options);
-    }
     LaunchMatrixGrouped<MatrixTile<kKind, 64, 128>>(p, pairs, most_chosen, options);
   }
 }

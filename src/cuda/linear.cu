@@ -1,13 +1,18 @@
 #include "cuda/linear.h"
 
+#include <algorithm>
+#include <limits>
+
 #include "cuda/matrix_tile.cuh"
 #include "cuda/weight_tile.cuh"
+#include "cuda/wide_tile.cuh"
 #include "gpu/norm_row.cuh"
 
 namespace mxmla::cuda {
 namespace {
 
 constexpr std::string_view kOp = "cuda linear";
+constexpr int64_t kMultiprocessors = 132;
 
 struct Params {
   WeightPlanes weight;
@@ -16,7 +21,8 @@ struct Params {
   const uint8_t* x;
   int64_t x_row_bytes;
   int rows, passes;
-  int ranks;  // of tiles: CTAs that share k
+  int ranks;     // of tiles: CTAs that share k
+  int row_tile;  // of wide tiles: rows
   StreamOutput out;
 };
 
@@ -220,10 +226,64 @@ void LaunchMatrixLinear(Params p, const LaunchOptions& options) {
   LaunchMatrix<MatrixLinearKernel<Tile>, Tile>(kOp, p, ctas, options, p.ranks);
 }
 
-// Quantised weights are decoded in registers; wide tiles where they fill the card.
+template <WeightKind kKind>
+struct WideRows {
+  const Params& p;
+  int first;
+
+  __device__ bool Find(int i, typename WideTile<kKind>::Tile* tile) {
+    const int row_tiles = (p.rows + p.row_tile - 1) / p.row_tile;  // neighbours share weights
+    const int n0 = i / row_tiles * WideTile<kKind>::kColumns;
+    first = i % row_tiles * p.row_tile;
+    *tile = {p.weight, n0, min(p.row_tile, p.rows - first)};
+    return n0 < p.n;
+  }
+  __device__ const uint8_t* Row(int r) const { return p.x + (first + r) * p.x_row_bytes; }
+  __device__ bool Has(int r) const { return r < p.row_tile && first + r < p.rows; }
+  __device__ bool in_eights() const { return p.out.in_eights; }
+  __device__ void Store(int r, int column, float a, float b) const {
+    if (Has(r)) StorePair(p.out, first + r, column, a, b);
+  }
+  __device__ void StoreEight(int r, int column, const uint4& v) const {
+    if (Has(r)) mxmla::cuda::StoreEight(p.out, first + r, column, v);
+  }
+};
+
+template <WeightKind kKind>
+__global__ void __launch_bounds__(WideTile<kKind>::kThreads, 1) WideLinearKernel(const __grid_constant__ Params p) {
+  extern __shared__ __align__(1024) uint8_t shared[];
+  AllowDependents();
+  WaitForPredecessor();
+  WideTile<kKind>::Run(WideRows<kKind>{p, 0}, p.n, p.k, shared);
+}
+
+// Wide tiles, where they are sooner done: of as many rows as keep the multiprocessors busy for the shortest time, of
+// the larger where that is the same. Rows of a tile below 128 save nothing. False: the other tiles are.
+template <WeightKind kKind>
+bool LaunchWideLinear(Params p, const LaunchOptions& options) {
+  using Tile = WideTile<kKind>;
+  int64_t ctas = 0, least = std::numeric_limits<int64_t>::max();
+  for (int rows = Tile::kMostRows; rows >= 64; rows -= 64) {
+    const int64_t tiles = CeilDiv(p.rows, rows) * CeilDiv(p.n, Tile::kColumns);
+    const int64_t time = CeilDiv(tiles, kMultiprocessors) * std::max(rows, 128);
+    if (time >= least) continue;
+    least = time;
+    p.row_tile = rows;
+    ctas = std::min<int64_t>(tiles, kMultiprocessors);
+  }
+  // Measured: docs/kernels/matrix_tiles.md. The others share k where tiles are few, and waste less of a last round.
+  constexpr double kSlower = kKind == WeightKind::kFp8 ? 1.45 : 1.26;
+  const double others = kSlower * static_cast<double>(p.rows) * p.n / (kMultiprocessors * Tile::kColumns);
+  if (p.rows <= 128 || static_cast<double>(least) > others) return false;
+  LaunchMatrix<WideLinearKernel<kKind>, Tile>(kOp, p, ctas, options);
+  return true;
+}
+
+// Quantised weights are decoded in registers where rows are few.
 template <WeightKind kKind>
 void ForMatrix(const Params& p, const LaunchOptions& options) {
-  constexpr int64_t kMultiprocessors = 132, kMostRowsOfWeightTiles = 256;  // measured: docs/kernels/matrix_tiles.md
+  constexpr int64_t kMostRowsOfWeightTiles = 256;  // measured, as above
+  if (LaunchWideLinear<kKind>(p, options)) return;
   if constexpr (kKind == WeightKind::kFp8) {
     LaunchMatrixLinear<WeightTile<kKind, 64>>(p, options);
   } else {

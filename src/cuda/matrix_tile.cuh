@@ -39,6 +39,47 @@ __device__ __forceinline__ void StoreSumsOfRanks(const float2* mine, int pairs, 
   ClusterBarrier();  // nobody leaves while its results are read
 }
 
+// --- eight weights as wgmma reads them from shared memory: in their order, 16 bytes ---
+
+// The pairs (0, 4), (1, 5), (2, 6), (3, 7) in their order.
+__device__ __forceinline__ uint4 InOrder(const uint32_t p[4]) {
+  return make_uint4(Permute(p[0], p[1], 0x5410), Permute(p[2], p[3], 0x5410), Permute(p[0], p[1], 0x7632),
+                    Permute(p[2], p[3], 0x7632));
+}
+
+__device__ __forceinline__ uint4 DecodeMxfp4(uint32_t word, uint32_t scale) {
+  uint32_t pairs[4];
+  PlaceE2m1(word, pairs);
+  // 2^126, which the placed codes lack, and the scale in one factor, but for a scale above 2^1.
+  if (scale > 128) {
+    const uint32_t factor = E8m0Pair(scale);
+#pragma unroll
+    for (uint32_t& pair : pairs) pair = Times(Times(pair, 0x7e807e80u), factor);
+  } else {
+    const uint32_t factor = scale * 0x00800080u + 0x3f003f00u;
+#pragma unroll
+    for (uint32_t& pair : pairs) pair = Times(pair, factor);
+  }
+  return InOrder(pairs);
+}
+__device__ __forceinline__ uint4 DecodeFp8(uint32_t low, uint32_t high) {
+  const uint32_t words[2] = {low, high};
+  uint32_t pairs[4];
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    DecodeE4m3(words[i], pairs + 2 * i);
+    if (!AnyNanE4m3(words[i])) continue;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const uint32_t codes = words[i] >> (16 * half);
+      uint32_t& pair = pairs[2 * i + half];
+      if ((codes & 0x7fu) == 0x7fu) pair = (pair & 0xffff0000u) | 0x7fc0u;
+      if ((codes & 0x7f00u) == 0x7f00u) pair = (pair & 0xffffu) | 0x7fc00000u;
+    }
+  }
+  return make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
+}
+
 template <WeightKind kKind, int kM, int kN>
 struct MatrixTile {
   static constexpr int kRows = kM, kColumns = kN;
@@ -117,45 +158,6 @@ struct MatrixTile {
     for (int i = 0; i < kScaleSteps; ++i) {
       scale[i] = from.left > (step + i) * kStepK ? __ldg(from.scales + (step + i) * (kStepK / 32)) : 0;
     }
-  }
-
-  // The pairs (0, 4), (1, 5), (2, 6), (3, 7) in their order.
-  __device__ static uint4 InOrder(const uint32_t p[4]) {
-    return make_uint4(Permute(p[0], p[1], 0x5410), Permute(p[2], p[3], 0x5410), Permute(p[0], p[1], 0x7632),
-                      Permute(p[2], p[3], 0x7632));
-  }
-
-  __device__ static uint4 DecodeMxfp4(uint32_t word, uint32_t scale) {
-    uint32_t pairs[4];
-    PlaceE2m1(word, pairs);
-    // 2^126, which the placed codes lack, and the scale in one factor, but for a scale above 2^1.
-    if (scale > 128) {
-      const uint32_t factor = E8m0Pair(scale);
-#pragma unroll
-      for (uint32_t& pair : pairs) pair = Times(Times(pair, 0x7e807e80u), factor);
-    } else {
-      const uint32_t factor = scale * 0x00800080u + 0x3f003f00u;
-#pragma unroll
-      for (uint32_t& pair : pairs) pair = Times(pair, factor);
-    }
-    return InOrder(pairs);
-  }
-  __device__ static uint4 DecodeFp8(uint32_t low, uint32_t high) {
-    const uint32_t words[2] = {low, high};
-    uint32_t pairs[4];
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      DecodeE4m3(words[i], pairs + 2 * i);
-      if (!AnyNanE4m3(words[i])) continue;
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const uint32_t codes = words[i] >> (16 * half);
-        uint32_t& pair = pairs[2 * i + half];
-        if ((codes & 0x7fu) == 0x7fu) pair = (pair & 0xffff0000u) | 0x7fc0u;
-        if ((codes & 0x7f00u) == 0x7f00u) pair = (pair & 0xffffu) | 0x7fc00000u;
-      }
-    }
-    return make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
   }
 
   // To rows of 128 bytes in the 128-byte swizzle.
@@ -357,6 +359,29 @@ __device__ __forceinline__ void StorePair(const StreamOutput& out, int64_t row, 
       if (column + 1 < out.n) to[1] = __float2bfloat16_rn(second);
     }
   }
+}
+
+// Eight of bf16, the first in a column that is a multiple of 8; in_eights.
+__device__ __forceinline__ void StoreEight(const StreamOutput& out, int64_t row, int column, const uint4& v) {
+  auto* const to = reinterpret_cast<uint16_t*>(out.data) + row * out.stride + column;
+  if (column + 8 <= out.n) {
+    *reinterpret_cast<uint4*>(to) = v;
+    return;
+  }
+  const uint32_t pairs[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    if (column + i < out.n) to[i] = static_cast<uint16_t>(pairs[i / 2] >> (16 * (i % 2)));
+  }
+}
+
+// A thread's results `first` and `second`, of column `column` and rows `row` and row + 1 of the tile, where lanes hold
+// neighbouring columns 4 apart: lanes of two swap, so that the even one has both columns of the first row.
+template <class Rows>
+__device__ __forceinline__ void StoreOfTwoRows(const Rows& rows, int row, int column, float first, float second) {
+  const bool odd = threadIdx.x / 4 % 2 != 0;
+  const float other = __shfl_xor_sync(~0u, odd ? first : second, 4);
+  rows.Store(row + (odd ? 1 : 0), column - (odd ? 1 : 0), odd ? other : first, odd ? second : other);
 }
 
 // Launches CTAs of a kernel over MatrixTile, in clusters of `ranks`.

@@ -117,36 +117,51 @@ __device__ __forceinline__ void MultiplyKeys(uint32_t query, uint32_t stage, flo
   WgmmaCommit();
 }
 
-// The scores of a tile to probabilities, in the layout of wgmma's left operand, and what the sums so far are to be
-// rescaled by. Row i of the lane's two sees tokens below visible[i].
+// The scores of a tile to probabilities, rounded to bf16, and what the sums so far are to be rescaled by. Row i of the
+// lane's two sees tokens below visible[i].
 __device__ __forceinline__ void Softmax(float scale, int token0, const int (&visible)[2], float (&score)[kTokens / 2],
-                                        RowState& state, uint32_t (&probability)[kTokens / 4], float (&rescale)[2]) {
+                                        RowState& state, float (&rescale)[2]) {
   const int t = static_cast<int>(threadIdx.x) % 4;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    float maximum = state.maximum[half];
+    float largest = -INFINITY;
 #pragma unroll
     for (int j = 0; j < kTokens / 8; ++j) {
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         float& s = score[4 * j + 2 * half + i];
-        s = token0 + 8 * j + 2 * t + i < visible[half] ? s * scale : -INFINITY;
-        maximum = fmaxf(maximum, s);
+        s = token0 + 8 * j + 2 * t + i < visible[half] ? s : -INFINITY;
+        largest = fmaxf(largest, s);
       }
     }
-    maximum = OfQuad(maximum, true);
+    const float maximum = fmaxf(state.maximum[half], OfQuad(largest, true) * scale);
     const float base = maximum == -INFINITY ? 0.0f : maximum;  // no token seen yet
     rescale[half] = Exp2(state.maximum[half] - base);
     state.maximum[half] = maximum;
     float total = 0;
 #pragma unroll
     for (int j = 0; j < kTokens / 8; ++j) {
-      const float first = Exp2(score[4 * j + 2 * half] - base), second = Exp2(score[4 * j + 2 * half + 1] - base);
+      const float first = Exp2(__fmaf_rn(score[4 * j + 2 * half], scale, -base));
+      const float second = Exp2(__fmaf_rn(score[4 * j + 2 * half + 1], scale, -base));
       const uint32_t pair = PackBf16(first, second);
-      total += LowBf16(pair) + HighBf16(pair);
-      probability[j / 2 * 4 + j % 2 * 2 + half] = pair;
+      score[4 * j + 2 * half] = LowBf16(pair);
+      score[4 * j + 2 * half + 1] = HighBf16(pair);
+      total += score[4 * j + 2 * half] + score[4 * j + 2 * half + 1];
     }
     state.total[half] = __fmaf_rn(state.total[half], rescale[half], OfQuad(total, false));
+  }
+}
+
+// Probabilities to the layout of wgmma's left operand. Not before the product that reads the last ones has ended: the
+// compiler would let every product wait for the one before.
+__device__ __forceinline__ void Pack(const float (&score)[kTokens / 2], uint32_t (&probability)[kTokens / 4]) {
+#pragma unroll
+  for (int j = 0; j < kTokens / 8; ++j) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      probability[j / 2 * 4 + j % 2 * 2 + half] =
+          Permute(__float_as_uint(score[4 * j + 2 * half]), __float_as_uint(score[4 * j + 2 * half + 1]), 0x7632);
+    }
   }
 }
 
@@ -263,11 +278,12 @@ struct QueryTile {
     FenceAsyncProxy();
     __syncthreads();
     float score[kTokens / 2], rescale[2];
-    uint32_t now[kTokens / 4], next[kTokens / 4];
+    uint32_t probability[kTokens / 4];
     MultiplyKeys(rows_at, stages, score);
     WgmmaWait<0>();
-    Softmax(p.scale, begin, visible, score, state, now, rescale);
+    Softmax(p.scale, begin, visible, score, state, rescale);
     Rescale(rescale, state);
+    Pack(score, probability);
     int token0 = begin;
 #pragma unroll 1
     for (; token0 + kTokens < end; token0 += kTokens) {
@@ -275,22 +291,21 @@ struct QueryTile {
       FenceAsyncProxy();
       __syncthreads();  // this tile's values and the next one's keys are there; what is overwritten has been read
       MultiplyKeys(rows_at, stage_of(token0 + kTokens), score);
-      MultiplyValues(now, stage_of(token0), state);
+      MultiplyValues(probability, stage_of(token0), state);
       CopyValues(from, token0 + kTokens, stage_of(token0 + kTokens));
       if (token0 + 2 * kTokens < end) CopyKeys(from, token0 + 2 * kTokens, page, stage_of(token0));
       CommitCopies();
       LookUp(token0 + 3 * kTokens, page);
       WgmmaWait<1>();
-      Softmax(p.scale, token0 + kTokens, visible, score, state, next, rescale);
+      Softmax(p.scale, token0 + kTokens, visible, score, state, rescale);
       WgmmaWait<0>();
       Rescale(rescale, state);
-#pragma unroll
-      for (int i = 0; i < kTokens / 4; ++i) now[i] = next[i];
+      Pack(score, probability);
     }
     WaitForCopies<0>();
     FenceAsyncProxy();
     __syncthreads();
-    MultiplyValues(now, stage_of(token0), state);
+    MultiplyValues(probability, stage_of(token0), state);
     WgmmaWait<0>();
   }
 

@@ -184,7 +184,8 @@ struct StreamOutput {
   int64_t stride;
   int n;
   bool is_float;
-  bool in_fours;  // 4 results lie at a multiple of their size
+  bool in_fours;   // 4 results lie at a multiple of their size
+  bool in_eights;  // and 8 of bf16
 
   __device__ void Store(int64_t out_row, int row, const float4& v) const {
     const int64_t at = out_row * stride + row;
@@ -222,8 +223,9 @@ inline StreamOutput OutputOf(std::string_view op, const FloatOutput<2>& any) {
         CheckPlane(op, "out", out, sizeof(Element));
         const auto in_bytes = reinterpret_cast<uintptr_t>(out.data) |
                               static_cast<uintptr_t>(out.stride[0] * static_cast<int64_t>(sizeof(Element)));
-        return StreamOutput{reinterpret_cast<uint8_t*>(out.data), out.stride[0], static_cast<int>(out.shape[1]),
-                            std::is_same_v<Element, float>, in_bytes % (4 * sizeof(Element)) == 0};
+        return StreamOutput{reinterpret_cast<uint8_t*>(out.data),  out.stride[0],
+                            static_cast<int>(out.shape[1]),        std::is_same_v<Element, float>,
+                            in_bytes % (4 * sizeof(Element)) == 0, sizeof(Element) == 2 && in_bytes % 16 == 0};
       },
       any);
 }

@@ -123,7 +123,6 @@ struct WeightTile {
           *reinterpret_cast<uint32_t*>(at + i * 2048 + ((first ^ v) * 16)) = b ? pairs[v ^ 2] : pairs[v];
         }
       }
-      FenceAsyncProxy();
       __syncwarp();
       if (p % 32 == 0) BarrierArrive(full + stage * 8);
       stage = (stage + 1) % kStages;
@@ -259,7 +258,10 @@ struct WeightTile {
         uint32_t pairs[2][8];
         Decode(raw[0], b, scale[0], pairs[0], &nan[0]);
         Decode(raw[1], b, scale[1], pairs[1], &nan[1]);
-        if (b == 0) BarrierWait(full + stage * 8, parity);
+        if (b == 0) {
+          BarrierWait(full + stage * 8, parity);
+          FenceAsyncProxy();  // here: behind copies it would wait for those of later steps too
+        }
         if constexpr (kScaledSums) {
           if (b == 1) {
             square_scale[0] = ScaleOrNan(__uint_as_float(scale[0]), nan[0]);
@@ -296,13 +298,9 @@ struct WeightTile {
         return sum[i];
       }
     };
-    // Result i lies in row i / 4 * 8 + 2 * t + i % 2 and column column0 + i % 4 / 2 * 8. Lanes of neighbouring columns
-    // swap, so that the even one has both columns of the first row and the odd one of the second.
-    const bool odd = g % 2 != 0;
+    // Result i lies in row i / 4 * 8 + 2 * t + i % 2 and column column0 + i % 4 / 2 * 8.
     const auto store = [&](int pair, float first, float second) {  // results 2 * pair and the next one
-      const float other = __shfl_xor_sync(~0u, odd ? first : second, 4);
-      const int row = pair / 2 * 8 + 2 * t + (odd ? 1 : 0), column = n0 + column0 - (odd ? 1 : 0) + pair % 2 * 8;
-      rows.Store(row, column, odd ? other : first, odd ? second : other);
+      StoreOfTwoRows(rows, pair / 2 * 8 + 2 * t, n0 + column0 + pair % 2 * 8, first, second);
     };
     if (ranks == 1) {
 #pragma unroll

@@ -118,7 +118,8 @@ Generation Model::Generate(std::span<const int32_t> prompt, const GenerateOption
     }
     ModelOptions sizes = state_->options;
     sizes.max_context = static_cast<int64_t>(prompt.size()) + std::max<int64_t>(request.max_tokens, 0);
-    sizes.max_batch_tokens = std::clamp<int64_t>(static_cast<int64_t>(prompt.size()), 1, 512);
+    sizes.max_batch_tokens =
+        std::clamp<int64_t>(static_cast<int64_t>(prompt.size()), 1, state_->model.backend->prefill_rows());
     sizes.max_logit_rows = 1;
     Scheduler scheduler(state_->model, sizes);
     GenerateResult result = std::move(mxmla::Generate(scheduler, {&request, 1})[0]);
@@ -131,7 +132,7 @@ std::vector<float> Model::Logits(std::span<const int32_t> tokens) const {
     ModelOptions sizes = state_->options;
     const auto count = static_cast<int64_t>(tokens.size());
     sizes.max_context = count;
-    sizes.max_batch_tokens = std::clamp<int64_t>(count, 1, 512);
+    sizes.max_batch_tokens = std::clamp<int64_t>(count, 1, state_->model.backend->prefill_rows());
     sizes.max_logit_rows = sizes.max_batch_tokens;
     Session session(state_->model, sizes);
     const int sequence = session.Add();

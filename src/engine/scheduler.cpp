@@ -15,16 +15,17 @@ namespace {
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// What the decoder must hold: a turn of decoding rows beside a full load of prompt rows, so that neither waits for the
-// other to leave room.
-ModelOptions DecoderOptions(ModelOptions options) {
-  options.max_logit_rows = options.max_sequences;
-  options.max_batch_tokens += std::min(options.max_sequences, options.max_batch_tokens);
-  return options;
-}
-
 int64_t PrefillChunk(const ModelOptions& options) {
   return std::max<int64_t>(1, std::min(options.prefill_chunk, options.max_batch_tokens));
+}
+
+// What the decoder must hold: a turn of decoding rows beside a full load of prompt rows, so that neither waits for the
+// other to leave room; each of a prompt's pieces is a sequence to it.
+ModelOptions DecoderOptions(ModelOptions options) {
+  options.max_logit_rows = options.max_sequences;
+  options.max_sequences += options.max_batch_tokens / PrefillChunk(options) - 1;
+  options.max_batch_tokens += std::min(options.max_logit_rows, options.max_batch_tokens);
+  return options;
 }
 
 void CheckRange(const char* name, double low, double high, double found) {
@@ -63,6 +64,7 @@ struct Scheduler::Active {
   GenerateResult result;
   std::vector<int32_t> tokens;  // the prompt and what was generated
   int64_t cached = 0;           // tokens whose KV is in the pages
+  int64_t planned = 0;          // and, in a step, those whose KV will be
   bool decoding = false;        // one token is not in the cache, and the prompt was computed
   bool ended = false;
   bool in_step = false;
@@ -188,7 +190,7 @@ Scheduler::Piece Scheduler::NextPiece(Active& request) const {
   const int64_t chunk = PrefillChunk(options_);
   const auto prompt = static_cast<int64_t>(request.request.prompt.size());
   const auto all = static_cast<int64_t>(request.tokens.size());
-  const int64_t begin = request.cached;
+  const int64_t begin = std::max(request.cached, request.planned);
   if (begin < prompt) {
     const int64_t end = std::min((begin / chunk + 1) * chunk, prompt);
     return {&request, begin, end - begin, false, end == all};
@@ -230,6 +232,7 @@ bool Scheduler::Reserve(Active& request, int64_t tokens) {
 
 void Scheduler::Add(const Piece& piece) {
   piece.request->in_step = true;
+  piece.request->planned = piece.begin + piece.rows;
   pieces_.push_back(piece);
   (piece.absorbed && piece.rows == 1 ? stats_.decode_rows : stats_.prompt_tokens) += piece.rows;
 }
@@ -322,12 +325,22 @@ void Scheduler::AddPrompts() {
     prompts_.emplace_back(counts_[request->request.client]++, request.get());
   }
   std::ranges::stable_sort(prompts_, {}, &std::pair<int64_t, Active*>::first);
-  int64_t room = options_.max_batch_tokens;
-  for (const auto& [before, request] : prompts_) {
-    const Piece piece = NextPiece(*request);
-    if (piece.rows > room) return;  // those behind it wait their turn
-    Add(piece);
-    room -= piece.rows;
+  auto rows = static_cast<int64_t>(pieces_.size());  // those that decode
+  bool first = true;                                 // which finds room beside them
+  // A piece of each, then the next of each: a piece reads what those before it write in the same step.
+  for (bool more = true; more;) {
+    more = false;
+    for (const auto& [before, request] : prompts_) {
+      const Piece piece = NextPiece(*request);
+      if (piece.rows == 0) continue;
+      // Those behind it wait their turn.
+      if (!first && rows + piece.rows > options_.max_batch_tokens) return;
+      if (std::ssize(pieces_) == decoder_.options().max_sequences) return;
+      Add(piece);
+      rows += piece.rows;
+      first = false;
+      more = true;
+    }
   }
 }
 
@@ -348,6 +361,7 @@ TickStats Scheduler::Tick() {
       Active& request = *piece.request;
       request.in_step = false;
       request.cached += piece.rows;
+      request.planned = 0;
       request.decoding = piece.sampled;
       const int64_t whole = std::min<int64_t>(request.cached, static_cast<int64_t>(request.request.prompt.size())) /
                             chunk * chunk / options_.page_size * options_.page_size;

@@ -27,8 +27,9 @@ struct TickStats {
 // A request's tokens are the same bits whatever else runs: its prompt is cut at multiples of the prefill chunk,
 // absorbed or expanded attention follows from a piece's own positions, every op's row results do not depend on the
 // other rows, and shared pages hold what the request would have computed itself. A step decodes one token of up to
-// max_batch_tokens requests, in turn where there are more, and takes whole pieces of prompts up to max_batch_tokens
-// rows: one of each client, then the next of each. Of those that wait, the client goes first that has the fewest
+// max_batch_tokens requests, in turn where there are more, and takes a whole piece of a prompt, and more of them while
+// all rows are no more than max_batch_tokens: one of each client, then the next of each; then further ones of the same
+// prompts. Of those that wait, the client goes first that has the fewest
 // running; a client's own are first come, first served. A request without pages waits; when a running one needs a page
 // and none is left, the one that came last gives up its own and is computed anew later. For one thread; callbacks may
 // call Submit and Cancel.

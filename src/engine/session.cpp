@@ -8,12 +8,14 @@ namespace mxmla {
 
 namespace {
 
-// Two for each power of two, so that a step is padded by less than half of its rows; all up to `most`.
+// Two for each power of two, so that a step is padded by less than half of its rows, and four where that is many; all
+// up to `most`.
 std::vector<int64_t> RowBuckets(int64_t most) {
+  constexpr int64_t kMany = 512;
   std::vector<int64_t> buckets = {1, 2, 4, 8, 16};
   for (int64_t rows = 16; buckets.back() < most; rows *= 2) {
-    buckets.push_back(rows + rows / 2);
-    buckets.push_back(rows * 2);
+    const int64_t parts = rows < kMany ? 2 : 4;
+    for (int64_t i = 1; i <= parts; ++i) buckets.push_back(rows + rows * i / parts);
   }
   while (buckets.size() > 1 && buckets[buckets.size() - 2] >= most) buckets.pop_back();
   return buckets;
@@ -33,6 +35,7 @@ ModelOptions CompleteOptions(const LoadedModel& model, ModelOptions options) {
   if (options.kv_pages == 0) {
     options.kv_pages = options.max_sequences * ((options.max_context + options.page_size - 1) / options.page_size);
   }
+  if (options.prefill_chunk == 0) options.prefill_chunk = model.backend->prefill_rows();
   if (model.backend->replays() && options.row_buckets.empty()) {
     options.row_buckets = RowBuckets(options.max_batch_tokens + options.max_sequences);
   }

@@ -20,19 +20,21 @@ struct GroupParams {
   }
 };
 
-constexpr int kGroupThreads = 128;
+constexpr int kGroupThreads = 512;
 constexpr int kGroupWaves = kGroupThreads / kWave;
 
-// A wave an expert, and one for the end: it counts the pairs of lower experts, then sets down its own in their order.
-// No wave waits for another.
+// A block an expert, and one for the end. Each wave has a part of the pairs: it counts those of lower experts and its
+// own expert's, then sets down the latter in their order, behind those of the waves before.
 __global__ void __launch_bounds__(kGroupThreads) GroupExpertsKernel(const GroupParams p) {
+  __shared__ int32_t lower_of[kGroupWaves], own_of[kGroupWaves];
   WaitForPredecessor();
-  const int32_t expert = static_cast<int32_t>(blockIdx.x * kGroupWaves + threadIdx.x / kWave);
-  const int lane = static_cast<int>(threadIdx.x) % kWave;
-  if (expert > p.experts) return;
+  const auto expert = static_cast<int32_t>(blockIdx.x);
+  const int wave = static_cast<int>(threadIdx.x) / kWave, lane = static_cast<int>(threadIdx.x) % kWave;
+  const int64_t part = (p.count + kGroupThreads - 1) / kGroupThreads * kWave, first = wave * part;
+  const int64_t end = min(first + part, p.count);
   int32_t lower = 0, own = 0;
-#pragma unroll 4
-  for (int64_t pair = lane; pair < p.count; pair += kWave) {
+#pragma unroll 8
+  for (int64_t pair = first + lane; pair < end; pair += kWave) {
     const int32_t id = p.ExpertOf(pair);
     lower += id >= 0 && id < expert;
     own += id == expert;
@@ -41,15 +43,18 @@ __global__ void __launch_bounds__(kGroupThreads) GroupExpertsKernel(const GroupP
     lower += ShuffleXor(lower, step);
     own += ShuffleXor(own, step);
   }
-  if (lane == 0) p.begin(expert) = lower;
-  if (expert == p.experts) return;
-  for (int64_t base = 0; own > 0; base += kWave) {
+  if (lane == 0) lower_of[wave] = lower, own_of[wave] = own;
+  __syncthreads();
+  int32_t place = 0;
+  for (int w = 0; w < kGroupWaves; ++w) place += lower_of[w] + (w < wave ? own_of[w] : 0);
+  if (threadIdx.x == 0) p.begin(expert) = place;
+  for (int64_t base = first; own > 0; base += kWave) {
     const int64_t pair = base + lane;
-    const bool mine = pair < p.count && p.ExpertOf(pair) == expert;
+    const bool mine = pair < end && p.ExpertOf(pair) == expert;
     const uint64_t found = Ballot(mine);
-    if (mine) p.pairs(lower + __popcll(found & ((uint64_t{1} << lane) - 1))) = static_cast<int32_t>(pair);
+    if (mine) p.pairs(place + __popcll(found & ((uint64_t{1} << lane) - 1))) = static_cast<int32_t>(pair);
     const int32_t placed = __popcll(found);
-    lower += placed;
+    place += placed;
     own -= placed;
   }
 }
@@ -133,8 +138,7 @@ void GroupExperts(const ExecContext& context, const GroupExpertsArgs& args) {
   p.count = args.expert_ids.size();
   p.top_k = static_cast<uint32_t>(std::max<int64_t>(args.expert_ids.shape[1], 1));
   p.experts = static_cast<int32_t>(args.expert_begin.shape[0] - 1);
-  Launch(context, "group_experts", GroupExpertsKernel, DivideUp(int64_t{p.experts} + 1, kGroupWaves), kGroupThreads, 0,
-         p);
+  Launch(context, "group_experts", GroupExpertsKernel, int64_t{p.experts} + 1, kGroupThreads, 0, p);
 }
 
 void SiluMul(const ExecContext& context, const SiluMulArgs& args) {

@@ -47,8 +47,9 @@ struct ModelOptions {
   int64_t page_size = 64;
   // Row counts that steps are padded to, ascending; empty: none. The last should be at least max_batch_tokens.
   std::vector<int64_t> row_buckets;
-  // Where the scheduler cuts prompts: at multiples of this (or of max_batch_tokens, if that is less).
-  int64_t prefill_chunk = 512;
+  // Where the scheduler cuts prompts: at multiples of this (or of max_batch_tokens, if that is less); 0: of the
+  // backend's prefill_rows.
+  int64_t prefill_chunk = 0;
   // Whether requests share the pages of equal prompt prefixes, whole prefill chunks of them.
   bool prefix_cache = true;
 };

@@ -71,6 +71,8 @@ class Backend {
 
   // Whether the kernels of products are faster with weights in BF16 than in F16.
   virtual bool prefers_bf16() const { return false; }
+  // Rows of prompts of which a step gains little by taking more.
+  virtual int64_t prefill_rows() const { return 512; }
 
   // What kernels read beside the weights of a mixture's experts (views of memory that they read and that outlives the
   // result), for GroupedLinearArgs::placed: made once at load. Null where they need nothing.

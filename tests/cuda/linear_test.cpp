@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <span>
 #include <type_traits>
 
 #include "core/thread_pool.h"
@@ -87,15 +88,15 @@ constexpr Rows kRows[] = {{1, kStreamed},
 constexpr int64_t kMostRows = 150;
 
 template <class T>
-void Compare(std::mt19937_64& rng, const Size& size, Format format) {
+void Compare(std::mt19937_64& rng, const Size& size, Format format, std::span<const Rows> rows_of = kRows) {
   const RandomWeight w(rng, format, size.n, size.k);
-  const RandomRows x(rng, kMostRows, size.k);
+  const RandomRows x(rng, std::max(rows_of.back().count, kMostRows), size.k);
   const std::vector<float> expected = Reference(x.view, w.weight);
   double squares = 0;
   for (float e : expected) squares += static_cast<double>(e) * e;
   const double rms = std::sqrt(squares / static_cast<double>(expected.size()));
   const bool rounded = std::is_same_v<T, bf16>;
-  for (const auto& [rows, most_streamed] : kRows) {
+  for (const auto& [rows, most_streamed] : rows_of) {
     SCOPED_TRACE(::testing::Message() << "rows " << rows << ", streamed up to " << most_streamed);
     // The tensor cores add all of k to one sum, of which they keep fewer bits.
     const double absolute = rows > most_streamed ? 1e-4 : 2e-5;
@@ -133,6 +134,21 @@ TEST_F(CudaLinearTest, AgreesWithRefAndWritesNothingElse) {
 
 TEST_F(CudaLinearTest, RoundsOnceToBf16) {
   for (Format format : kFormats) Compare<bf16>(rng_, {576, 2048}, format);
+}
+
+// So many weights that wide tiles are taken: of 128 and of 192 rows, whole and in part.
+TEST_F(CudaLinearTest, WideTilesAgreeWithRefAndARowDoesNotDependOnItsBatch) {
+  for (Format format : kFormats) {
+    SCOPED_TRACE(::testing::Message() << "format " << static_cast<int>(format));
+    const Rows rows[] = {{250, kTiled}, {380, kTiled}};
+    Compare<float>(rng_, {16631, 160}, format, rows);
+    Compare<bf16>(rng_, {16640, 416}, format, rows);
+    const RandomWeight w(rng_, format, 16640, 1024);
+    const RandomRows x(rng_, 380, 1024);
+    const std::vector<float> all = Plain(x.view, 380, w.weight, true, kTiled);
+    const std::vector<float> some = Plain(x.view, 250, w.weight, false, kTiled);
+    ASSERT_EQ(std::memcmp(some.data(), all.data(), some.size() * 4), 0);
+  }
 }
 
 TEST_F(CudaLinearTest, ARowDoesNotDependOnItsBatch) {
@@ -196,6 +212,21 @@ TEST_F(CudaLinearTest, PoisonStaysVisibleInItsRow) {
     for (int64_t most_streamed : {kStreamed, kTiled}) {
       const std::vector<float> out = Plain(x.view, 3, w.weight, false, most_streamed);
       for (int64_t i = 0; i < 300; ++i) ASSERT_EQ(std::isnan(out[static_cast<size_t>(i)]), i % 100 == 77) << i;
+    }
+  }
+  // Wide tiles: a row of the weights, and one of the activations.
+  for (Format format : {Format::kMxfp4, Format::kFp8}) {
+    const RandomWeight w(rng_, format, 16640, 128);
+    const RandomRows x(rng_, 256, 128);
+    if (const auto* mx = std::get_if<Mxfp4<const e2m1x2, 2>>(&w.weight)) {
+      const_cast<e8m0&>(mx->scales(777, 3)) = {e8m0::kNan};
+    } else {
+      const_cast<e4m3&>(std::get<Fp8Block>(w.weight).values(777, 127)) = {0xff};
+    }
+    x.view(201, 5) = bf16::FromFloat(std::nanf(""));
+    const std::vector<float> out = Plain(x.view, 256, w.weight, false, kTiled);
+    for (int64_t i = 0; i < 256 * 16640; ++i) {
+      ASSERT_EQ(std::isnan(out[static_cast<size_t>(i)]), i % 16640 == 777 || i / 16640 == 201) << i;
     }
   }
 }

@@ -110,6 +110,33 @@ TEST_F(SchedulerTest, ClientsTakeTurns) {
   }
 }
 
+TEST_F(SchedulerTest, AStepTakesFurtherPiecesOfAPrompt) {
+  GenerateRequest request;
+  for (int t = 0; t < 30; ++t) request.prompt.push_back((5 * t) % 71);
+  request.max_tokens = 6;
+  request.sampling = {1.0f, 0, 1.0f};
+  const std::vector<int32_t> alone = Alone(request);
+  for (const int64_t batch_tokens : {8, 17, 32}) {
+    Scheduler scheduler(Model(), Options(2, batch_tokens));
+    std::vector<std::vector<int32_t>> results;
+    const auto done = [&](RequestId, const GenerateResult& result) { results.push_back(result.tokens); };
+    scheduler.Submit(request, done);
+    EXPECT_EQ(scheduler.Tick().prompt_tokens, std::min<int64_t>(batch_tokens / 8 * 8, 30));
+    while (scheduler.Tick().decode_rows == 0) {
+    }
+    // Beside a row that decodes: a piece in any case, and others where they leave the row its place.
+    request.prompt[0] += 1;
+    scheduler.Submit(request, done);
+    const TickStats both = scheduler.Tick();
+    EXPECT_EQ(both.decode_rows, 1);
+    EXPECT_EQ(both.prompt_tokens, batch_tokens == 8 ? 8 : batch_tokens == 17 ? 16 : 30);
+    request.prompt[0] -= 1;
+    while (!scheduler.idle()) scheduler.Tick();
+    ASSERT_EQ(results.size(), 2u);
+    EXPECT_EQ(results[0], alone);
+  }
+}
+
 TEST_F(SchedulerTest, APrefixIsFoundAndChangesNothing) {
   Scheduler scheduler(Model(), Options(2, 16));
   GenerateRequest request;
@@ -278,7 +305,7 @@ TEST_F(SchedulerTest, ARequestsTokensDependOnNothingElse) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
     std::mt19937 random(seed);
     // Room for one long request and a bit, so that pages are always short.
-    Scheduler scheduler(Model(), Options(4, 8 + random() % 12, /*pages=*/14));
+    Scheduler scheduler(Model(), Options(4, 8 + random() % 28, /*pages=*/14));
     std::map<RequestId, GenerateRequest> requests;
     std::map<RequestId, GenerateResult> results;
     const auto done = [&](RequestId id, const GenerateResult& result) {
