@@ -71,7 +71,8 @@ static inline void PackPromptBlock(const bf16* from /* (32) */, int64_t b, Promp
 }
 
 // k is a multiple of 32; what a last stretch has beyond it is not read.
-static inline void PackPromptRow(const bf16* row /* (k) */, int64_t k, PromptStretch* to /* (PromptStretches(k)) */) {
+template <class Row>
+static void PackPromptRow(const bf16* row /* (k) */, int64_t k, PromptStretch* to /* (PromptStretches(k)) */) {
   for (int64_t b = 0; b < k / kBlock; ++b) {
     PackPromptBlock(row + b * kBlock, b % kPromptBlocks, to + b / kPromptBlocks);
   }

@@ -30,7 +30,7 @@ void ExpertTile(const GroupedLinearArgs& args, const Activation<2>& x, const Wei
 // Packed rows for each format of weights that reads such; null where none does.
 struct PackedInputs {
   const PackedElement* rows[std::variant_size_v<LinearWeight>] = {};
-#if defined(MXMLA_FIXED_PROMPTS)
+#if defined(MXMLA_PANEL_PROMPTS)
   const PromptStretch* prompts[std::variant_size_v<LinearWeight>] = {};  // of the rows behind the first `count`
 #endif
   int64_t stride = 0;
@@ -52,7 +52,7 @@ void ForEachPackedFormat(const GroupedLinearArgs& args, const Use& use) {
 WorkspaceSize PackedWorkspace(const GroupedLinearArgs& args, int) {
   WorkspaceSize size;
   const int64_t rows = Extent(args.x, 0), k = Extent(args.x, 1);
-#if defined(MXMLA_FIXED_PROMPTS)
+#if defined(MXMLA_PANEL_PROMPTS)
   ForEachPackedFormat(args, [&](const LinearWeight&) { size.shared += PromptBytes(rows, k); });
 #else
   ForEachPackedFormat(args, [&](const LinearWeight&) { size.shared += PackedBytes(rows, k); });
@@ -66,10 +66,7 @@ WorkspaceSize PackedWorkspace(const GroupedLinearArgs& args, int) {
 }
 
 // Rows of x whose products are packed.
-int64_t PackedRowCount(const GroupedLinearArgs& args) {
-  const int64_t rows = Extent(args.x, 0);
-  return kPackPrompts ? rows : std::min(rows, args.prompt_begin);
-}
+int64_t PackedRowCount(const GroupedLinearArgs& args) { return std::min(Extent(args.x, 0), args.prompt_begin); }
 
 PackedInputs PackInputs(const ExecContext& context, const GroupedLinearArgs& args) {
   PackedInputs packed;
@@ -88,13 +85,19 @@ PackedInputs PackInputs(const ExecContext& context, const GroupedLinearArgs& arg
         },
         any_weight);
     packed.rows[any_weight.index()] = to;
-#if defined(MXMLA_FIXED_PROMPTS)
+#if defined(MXMLA_PANEL_PROMPTS)
     const auto* x = std::get_if<View<const bf16, 2>>(&args.InputOf(any_weight));
     if (!x || x->shape[0] == rows) return;
     const auto prompts = static_cast<size_t>((x->shape[0] - rows) * PromptStretches(k));
     auto* prompt_rows = context.SharedScratch<PromptStretch>(offset, prompts);
     offset += prompts * sizeof(PromptStretch);
-    PackPrompts(context, *x, rows, prompt_rows);
+    std::visit(
+        [&](const auto& weight) {
+          if constexpr (kPackedWeight<std::decay_t<decltype(weight)>>) {
+            PackPrompts(context, *x, weight, rows, prompt_rows);
+          }
+        },
+        any_weight);
     packed.prompts[any_weight.index()] = prompt_rows;
 #endif
   });
@@ -125,11 +128,11 @@ void PackedExpertTile(const GroupedLinearArgs& args, const PackedElement* packed
   }
 }
 
-#if defined(MXMLA_FIXED_PROMPTS)
+#if defined(MXMLA_PANEL_PROMPTS)
 // The same of pairs of prompts.
-template <class T>
+template <class Weight, class T>
 void PromptExpertTile(const GroupedLinearArgs& args, const PackedInputs& packed, const PromptStretch* prompts,
-                      const Mxfp4<const e2m1x2, 2>& weight, const View<T, 2>& out, int64_t pair_begin, int64_t pair_end,
+                      const Weight& weight, const View<T, 2>& out, int64_t pair_begin, int64_t pair_end,
                       int64_t w_begin, int64_t w_count, int64_t k) {
   for (int64_t begin = pair_begin; begin < pair_end; begin += kPromptX) {
     const int64_t count = std::min(kPromptX, pair_end - begin);
@@ -243,7 +246,7 @@ void RunGroupedLinear(const ExecContext& context, const GroupedLinearArgs& args)
                   const int64_t packed_end = PromptPairs(args, begin, end, packed.count);
                   PackedExpertTile(args, rows, packed.stride, weight, out, begin, packed_end, w_begin, w_count, k);
                   begin = packed_end;
-#if defined(MXMLA_FIXED_PROMPTS)
+#if defined(MXMLA_PANEL_PROMPTS)
                   if (const PromptStretch* prompts = packed.prompts[any_weight.index()]) {
                     return PromptExpertTile(args, packed, prompts, weight, out, begin, end, w_begin, w_count, k);
                   }

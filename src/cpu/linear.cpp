@@ -118,15 +118,15 @@ void RunTiledRows(const ExecContext& context, const View<const bf16, 2>& x, cons
 }
 #endif
 
-#if defined(MXMLA_FIXED_PROMPTS)
-// Rows first .. of x in whole numbers of 16 bits, packed behind the others.
-template <class T>
-void RunPromptRows(const ExecContext& context, const View<const bf16, 2>& x, const Mxfp4<const e2m1x2, 2>& weight,
+#if defined(MXMLA_PANEL_PROMPTS)
+// Rows first .. of x, packed behind the others, by panels of weights.
+template <class Weight, class T>
+void RunPromptRows(const ExecContext& context, const View<const bf16, 2>& x, const Weight& weight,
                    const View<T, 2>& out, int64_t first) {
   const int64_t rows = x.shape[0] - first, k = x.shape[1], n = out.shape[1];
   const int64_t stride = PromptStretches(k);
   auto* packed = context.SharedScratch<PromptStretch>(PackedBytes(first, k), static_cast<size_t>(rows * stride));
-  PackPrompts(context, x, first, packed);
+  PackPrompts(context, x, weight, first, packed);
   const int64_t w_tiles = (n + kTileW - 1) / kTileW;
   RunTasks(context, (rows + kPromptX - 1) / kPromptX * w_tiles, [&](int64_t task, int) {
     const int64_t x_begin = task / w_tiles * kPromptX, x_count = std::min(kPromptX, rows - x_begin);
@@ -143,39 +143,33 @@ void RunPromptRows(const ExecContext& context, const View<const bf16, 2>& x, con
 #endif
 
 // Rows whose activations are packed.
-int64_t PackedRowCount(const LinearArgs& args) {
-  const int64_t rows = Extent(args.x, 0);
-  return kPackPrompts ? rows : std::min(rows, args.prompt_begin);
-}
+int64_t PackedRowCount(const LinearArgs& args) { return std::min(Extent(args.x, 0), args.prompt_begin); }
 
 void RunPacked(const ExecContext& context, const LinearArgs& args) {
-  const int64_t rows = PackedRowCount(args);
+  const int64_t rows = PackedRowCount(args), rest = Extent(args.x, 0) - rows;
+  [[maybe_unused]] const auto* x = std::get_if<View<const bf16, 2>>(&args.x);
+  bool done = rest == 0;
   std::visit(
       [&](const auto& weight, const auto& out) {
         if constexpr (kPackedWeight<std::decay_t<decltype(weight)>>) {
           if (rows > 0) RunPackedRows(context, args.x, weight, out, rows);
+          if (done) return;
 #if defined(MXMLA_TILED_PROMPTS)
-          if (rows < Extent(args.x, 0)) {
-            RunTiledRows(context, *std::get_if<View<const bf16, 2>>(&args.x), weight, out, rows);
-          }
+          RunTiledRows(context, *x, weight, out, rows);
+          done = true;
+#elif defined(MXMLA_PANEL_PROMPTS)
+          if (!x) return;
+          RunPromptRows(context, *x, weight, out, rows);
+          done = true;
 #endif
         }
       },
       args.weight, args.out);
-#if !defined(MXMLA_TILED_PROMPTS)
-  const int64_t rest = Extent(args.x, 0) - rows;
-  if (rest == 0) return;
-#if defined(MXMLA_FIXED_PROMPTS)
-  if (const auto* x = std::get_if<View<const bf16, 2>>(&args.x)) {
-    const auto& weight = *std::get_if<Mxfp4<const e2m1x2, 2>>(&args.weight);
-    return std::visit([&](const auto& out) { RunPromptRows(context, *x, weight, out, rows); }, args.out);
-  }
-#endif
+  if (done) return;
   LinearArgs prompts = args;
-  prompts.x = std::visit([&](const auto& x) -> Activation<2> { return x.Rows(rows, rest); }, args.x);
-  prompts.out = std::visit([&](const auto& out) -> FloatOutput<2> { return out.Rows(rows, rest); }, args.out);
+  prompts.x = std::visit([&](const auto& v) -> Activation<2> { return v.Rows(rows, rest); }, args.x);
+  prompts.out = std::visit([&](const auto& v) -> FloatOutput<2> { return v.Rows(rows, rest); }, args.out);
   RunLinear(context, prompts);
-#endif
 }
 
 WorkspaceSize PackedWorkspace(const LinearArgs& args, int) {
@@ -183,7 +177,7 @@ WorkspaceSize PackedWorkspace(const LinearArgs& args, int) {
   const int64_t rows = Extent(args.x, 0), k = Extent(args.x, 1);
 #if defined(MXMLA_TILED_PROMPTS)
   return {.shared = static_cast<size_t>(TileElements(rows, 1, k)) * sizeof(bf16)};  // packed rows take no more
-#elif defined(MXMLA_FIXED_PROMPTS)
+#elif defined(MXMLA_PANEL_PROMPTS)
   return {.shared = PromptBytes(rows, k)};
 #else
   return {.shared = PackedBytes(rows, k)};

@@ -5,6 +5,7 @@
 
 #include "cpu/amx_tiles.h"
 #include "cpu/bf16_dot.h"
+#include "cpu/bf16_prompts.h"
 #include "cpu/fixed_point.h"
 #include "cpu/fixed_prompts.h"
 #include "cpu/parallel.h"
@@ -16,12 +17,8 @@ namespace mxmla::cpu::MXMLA_CPU_ISA {
 
 #if defined(__AVX512BF16__)
 using PackedElement = bf16;
-// Whether rows of prompts take the same products.
 #if defined(__AMX_BF16__)
 #define MXMLA_TILED_PROMPTS 1
-inline constexpr bool kPackPrompts = false;
-#else
-inline constexpr bool kPackPrompts = true;
 #endif
 
 template <class Weight>
@@ -46,8 +43,6 @@ static void PackedProductTile(const bf16* const* x, int64_t x_count, const Weigh
 }
 #else
 using PackedElement = FixedChunk;
-// Many rows are multiplied faster as floats, or as fixed_prompts.h does.
-inline constexpr bool kPackPrompts = false;
 
 template <class Weight>
 inline constexpr bool kPackedWeight = std::is_same_v<Weight, Mxfp4<const e2m1x2, 2>>;
@@ -88,21 +83,26 @@ static void PackRows(const ExecContext& context, const Activation<2>& x, const W
   RunRanges(context, rows, 1, [&](int64_t begin, int64_t end, int) { pack(begin, end); });
 }
 
-#if defined(MXMLA_FIXED_PROMPTS)
-// Of `rows` rows of k elements, packed as decoded or as prompts: the latter take more.
+// Rows of prompts are multiplied by panels of weights (fixed_prompts.h, bf16_prompts.h), tiles (amx_tiles.h), or
+// floats.
+#if defined(MXMLA_FIXED_PROMPTS) || defined(MXMLA_BF16_PROMPTS)
+#define MXMLA_PANEL_PROMPTS 1
+// Of `rows` rows of k elements, packed as decoded or as prompts: the latter take no less.
 inline size_t PromptBytes(int64_t rows, int64_t k) {
-  static_assert(sizeof(PromptStretch) >= kPromptStretch / kFixedChunk * sizeof(FixedChunk));
+  static_assert(sizeof(PromptStretch) >= sizeof(PackedElement) * static_cast<size_t>(PackedStride(kPromptStretch)));
   return static_cast<size_t>(rows * PromptStretches(k)) * sizeof(PromptStretch);
 }
 
-// Packs rows first .. of x.
-static inline void PackPrompts(const ExecContext& context, const View<const bf16, 2>& x, int64_t first,
-                               PromptStretch* to /* (rows - first, PromptStretches(k)) */) {
+// Packs rows first .. of x for products with weights like `weight`.
+template <class Weight>
+static void PackPrompts(const ExecContext& context, const View<const bf16, 2>& x, const Weight&, int64_t first,
+                        PromptStretch* to /* (rows - first, PromptStretches(k)) */) {
   const int64_t k = x.shape[1], rows = x.shape[0] - first;
   if (context.profiler) context.profiler->AddRepacked(static_cast<int64_t>(PromptBytes(rows, k)));
   RunRanges(context, rows, 4, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) {
-      PackPromptRow(x.data + (first + r) * x.stride[0], k, to + r * PromptStretches(k));
+      PackPromptRow<decltype(RowOf(std::declval<Weight>(), 0))>(x.data + (first + r) * x.stride[0], k,
+                                                                to + r * PromptStretches(k));
     }
   });
 }

@@ -167,6 +167,24 @@ TEST_P(LinearTest, PromptRowsDependOnNeitherRowsNorThreads) {
   }
 }
 
+// Widths that end within a vector, a pair, a group of scales and a stretch.
+TEST_P(LinearTest, PromptRowsOfAnyWidth) {
+  MXMLA_NEEDS(linear);
+  for (int64_t k : {1, 7, 33, 131, 515, 1027}) {
+    for (Format w_format : {Format::kF32, Format::kBf16, Format::kFp8}) {
+      SCOPED_TRACE(testing::Message() << k << " of " << Name(w_format));
+      const int64_t rows = 11, n = 37;
+      Tensor<2> x(rng_, backend().plain(), {rows, k});
+      x.Randomize(rng_);
+      const Weight w(rng_, w_format, n, k);
+      const Tensor<2> out(rng_, Format::kF32, {rows, n});
+      RunLinear(Machine(backend()), {x.AnyIn(), w.View(), out.Out(), 0});
+      ASSERT_TRUE(Close(Product(x.Values(), w.Values(), k), out.Values(), backend().For(backend().plain())));
+      ASSERT_TRUE(out.UntouchedOutside());
+    }
+  }
+}
+
 TEST_P(LinearTest, GroupedPromptRowsAreThoseOfTheirExpertAlone) {
   MXMLA_NEEDS(grouped_linear);
   const int64_t experts = 3, n = 72, k = 288, rows = 61, top = 2, first = 20;
