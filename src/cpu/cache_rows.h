@@ -7,15 +7,6 @@
 
 namespace mxmla::cpu::MXMLA_CPU_ISA {
 
-// Asks for a part of a row's bytes, into the second-level cache: the first level cannot wait for as many lines as
-// memory needs under way, and nothing goes on where more are asked for at once than can be.
-MXMLA_INLINE void PrefetchPart(const void* row, int64_t bytes, int64_t part, int64_t parts) {
-  const int64_t lines = (bytes + 63) / 64;
-  for (int64_t line = lines * part / parts; line < lines * (part + 1) / parts; ++line) {
-    __builtin_prefetch(static_cast<const char*>(row) + 64 * line, 0, 2);
-  }
-}
-
 template <class T>
 struct PlainRows {
   using Element = T;
@@ -30,9 +21,9 @@ struct PlainRows {
   const T* Read(int64_t page, int64_t slot, float*) const { return At(page, slot); }
   // As a split row, with zeros up to whole blocks.
   void Decode(int64_t page, int64_t slot, float* to) const { ToSplit(At(page, slot), width(), to); }
-  void Prefetch(int64_t page, int64_t slot, int64_t part, int64_t parts) const {
-    PrefetchPart(At(page, slot), width() * static_cast<int64_t>(sizeof(T)), part, parts);
-  }
+  // Where a row begins, and its bytes.
+  const void* Begin(int64_t page, int64_t slot) const { return At(page, slot); }
+  int64_t row_bytes() const { return width() * static_cast<int64_t>(sizeof(T)); }
 };
 
 struct Fp8Rows {
@@ -66,10 +57,11 @@ struct Fp8Rows {
     Pack(RowOf(pages.latent, page, slot), {0, rank / kBlock, 0}, to, kBlock);
     ToSplit(pages.key.data + page * pages.key.stride[0] + slot * pages.key.stride[1], pages.key.shape[2], to + rank);
   }
-  void Prefetch(int64_t page, int64_t slot, int64_t part, int64_t parts) const {
+  const void* Begin(int64_t page, int64_t slot) const {
     const View<const e4m3, 3>& values = pages.latent.values;
-    PrefetchPart(values.data + page * values.stride[0] + slot * values.stride[1], values.stride[1], part, parts);
+    return values.data + page * values.stride[0] + slot * values.stride[1];
   }
+  int64_t row_bytes() const { return pages.latent.values.stride[1]; }
 };
 
 template <class T>

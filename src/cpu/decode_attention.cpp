@@ -66,6 +66,15 @@ struct Scratch {
 template <class Cache>
 inline constexpr bool kInPlace = std::is_same_v<Cache, PlainRows<bf16>>;
 
+// What queries of type Q are multiplied with such rows as.
+#if defined(__AVX512BF16__)
+template <class Q>
+using DirectQuery = Q;
+#else
+template <class Q>
+using DirectQuery = float;
+#endif
+
 // One chunk of one row's context for `heads` heads from `head` on; `partial` rows are partial_stride apart.
 template <class Q, class Cache>
 void Chunk(const DecodeAttentionArgs& args, const View<const Q, 3>& query, const Cache& cache, const Shape& shape,
@@ -76,17 +85,24 @@ void Chunk(const DecodeAttentionArgs& args, const View<const Q, 3>& query, const
   const int64_t tile_heads = RoundUp(heads, 4);
   const bool direct = kInPlace<Cache> && shape.width == width && shape.rank == rank;
   const int64_t page_size = cache.page_size();
-  const int64_t end = std::min<int64_t>(TokensOf(args, r), (chunk + 1) * kAttentionChunk);
+  const int64_t length = TokensOf(args, r);
+  const int64_t end = std::min(length, (chunk + 1) * kAttentionChunk);
   const int32_t* table = args.block_table.data + args.row_sequence(r) * args.block_table.stride[0];
   const auto find = [&](int64_t i) {
     const int64_t token = TokenAt(args, r, i);
     return std::pair<int64_t, int64_t>{table[token / page_size * args.block_table.stride[1]], token % page_size};
   };
 
-  for (int64_t h = 0; h < heads; ++h) {
-    ToSplit(query.data + r * query.stride[0] + (head + h) * query.stride[1], shape.width, scratch.query + h * width);
+  const auto query_row = [&](int64_t h) { return query.data + r * query.stride[0] + (head + h) * query.stride[1]; };
+  constexpr bool kPlainQuery = kInPlace<Cache> && !std::is_same_v<DirectQuery<Q>, float>;
+  if (kPlainQuery && direct) {
+    auto* to = reinterpret_cast<Q*>(scratch.query);
+    for (int64_t h = 0; h < heads; ++h) std::copy_n(query_row(h), width, to + h * width);
+    std::fill(to + heads * width, to + tile_heads * width, Q{});
+  } else {
+    for (int64_t h = 0; h < heads; ++h) ToSplit(query_row(h), shape.width, scratch.query + h * width);
+    std::fill(scratch.query + heads * width, scratch.query + tile_heads * width, 0.0f);
   }
-  std::fill(scratch.query + heads * width, scratch.query + tile_heads * width, 0.0f);
   std::fill(scratch.values, scratch.values + tile_heads * rank, 0.0f);
   // Lanes without a head must hold numbers.
   if (tile_heads < kScoreHeads) std::fill(scratch.scores, scratch.scores + kTokenTile * kScoreHeads, 0.0f);
@@ -95,20 +111,19 @@ void Chunk(const DecodeAttentionArgs& args, const View<const Q, 3>& query, const
   alignas(64) float factors[kScoreHeads];
   std::fill(largest, largest + kScoreHeads, -std::numeric_limits<float>::infinity());
 
+  RowsAhead ahead;
+  ahead.bytes = cache.row_bytes();
   for (int64_t begin = chunk * kAttentionChunk; begin < end; begin += kTokenTile) {
     const int64_t tokens = std::min(kTokenTile, end - begin);
-    const int64_t next_tokens = std::min(kTokenTile, end - begin - tokens);
-    // The next tile comes into the second-level cache while this one is multiplied.
-    const auto ahead = [&](int64_t t, int64_t count, int64_t part, int64_t parts) {
-      for (int64_t i = t; i < std::min(t + count, next_tokens); ++i) {
-        const auto [page, slot] = find(begin + tokens + i);
-        cache.Prefetch(page, slot, part, parts);
-      }
-    };
-    const auto attend = [&](const auto& rows) {
-      ScoreRows(scratch.query, width, tile_heads, rows, tokens, width / kSplitBlock, scratch.scores, ahead);
+    // The next tile, of this chunk or the one behind it, comes into the second-level cache while this one is weighed.
+    for (int64_t t = 0; t < tokens; ++t) {
+      const auto [page, slot] = find(std::min(begin + kTokenTile + t, length - 1));
+      ahead.row[t] = static_cast<const char*>(cache.Begin(page, slot));
+    }
+    const auto attend = [&](const auto* queries, const auto& rows) {
+      ScoreRows(queries, width, tile_heads, rows, tokens, width / kSplitBlock, scratch.scores);
       SoftmaxHeads(scratch.scores, tokens, args.softmax_scale, largest, sum, factors);
-      WeighRows(scratch.scores, factors, tile_heads, rows, tokens, rank / kSplitBlock, scratch.values);
+      WeighRows(scratch.scores, factors, tile_heads, rows, tokens, rank / kSplitBlock, scratch.values, ahead);
     };
     if (direct) {
       if constexpr (kInPlace<Cache>) {
@@ -117,7 +132,7 @@ void Chunk(const DecodeAttentionArgs& args, const View<const Q, 3>& query, const
           const auto [page, slot] = find(begin + t);
           rows.row[t] = cache.At(page, slot);
         }
-        attend(rows);
+        attend(reinterpret_cast<const DirectQuery<Q>*>(scratch.query), rows);
       }
     } else {
       LatentRows<float> rows;
@@ -126,7 +141,7 @@ void Chunk(const DecodeAttentionArgs& args, const View<const Q, 3>& query, const
         rows.row[t] = scratch.rows + t * width;
         cache.Decode(page, slot, scratch.rows + t * width);
       }
-      attend(rows);
+      attend(scratch.query, rows);
     }
   }
 
@@ -200,7 +215,7 @@ void RunSplit(const ExecContext& context, const DecodeAttentionArgs& args, const
   const auto partial_at = [&](int64_t r, int64_t h) {
     return partials + (r * shape.heads + h) * shape.chunks * stride;
   };
-  RunTasks(context, rows * shape.chunks * blocks, [&](int64_t task, int worker) {
+  RunStreams(context, rows * shape.chunks * blocks, [&](int64_t task, int worker) {
     const int64_t head = task % blocks * shape.head_block;
     const int64_t chunk = task / blocks % shape.chunks;
     const int64_t r = task / blocks / shape.chunks;

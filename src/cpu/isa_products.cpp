@@ -8,6 +8,10 @@ void ReplaceProducts(KernelSet* set) {
   set->linear = MakeLinearKernels();
   set->grouped_linear = MakeGroupedLinearKernels();
   set->value_project = MakeValueProjectKernels();
+#if defined(__AVX512BF16__) && !defined(__AMX_BF16__)
+  set->decode_attention = MakeDecodeAttentionKernels();
+  set->sparse_attention = set->decode_attention;
+#endif
 }
 
 }  // namespace mxmla::cpu::MXMLA_CPU_ISA

@@ -4,7 +4,8 @@
 //
 // Queries and results are split rows of float32. Cache rows are bf16 where they lie, made float32 in registers, or
 // split rows of float32. As many heads share a row's registers as they hold sums for: on AVX-512 48 multiply-adds of
-// scores take 6 conversions and 22 loads, and 16 of values 2 and 10, so that multiply-adds bind.
+// scores take 6 conversions and 22 loads, and 16 of values 2 and 10, so that multiply-adds bind. Where `vdpbf16ps` is,
+// scores of bf16 queries and rows are its sums, which counts subnormal numbers as 0.
 #pragma once
 
 #include "cpu/attention_tile.h"
@@ -100,6 +101,40 @@ template <int H, int T, class Element>
   }
 }
 
+#if defined(__AVX512BF16__)
+// The same of bf16 queries in their order: half the instructions.
+template <int H, int T>
+[[gnu::noinline]] static void ScoreTile(const bf16* query, int64_t query_stride, const bf16* const* rows,
+                                        int64_t blocks, float* scores /* (T, kScoreHeads) */) {
+  const bf16* row[T];
+#pragma GCC unroll 4
+  for (int t = 0; t < T; ++t) row[t] = rows[t];
+  F32Native sum[H * T] = {};
+  for (int64_t k = 0; k < blocks * kSplitBlock; k += kSplitBlock) {
+    __m512i of_row[T];
+#pragma GCC unroll 4
+    for (int t = 0; t < T; ++t) of_row[t] = _mm512_loadu_si512(row[t] + k);
+#pragma GCC unroll 8
+    for (int h = 0; h < H; ++h) {
+      __m512i q = _mm512_loadu_si512(query + h * query_stride + k);
+      asm("" : "+v"(q));  // one load for all rows
+#pragma GCC unroll 4
+      for (int t = 0; t < T; ++t) {
+        sum[h * T + t] = (F32Native)_mm512_dpbf16_ps((__m512)sum[h * T + t], (__m512bh)q, (__m512bh)of_row[t]);
+      }
+    }
+  }
+#pragma GCC unroll 4
+  for (int t = 0; t < T; ++t) {
+    if constexpr (H == 8) {
+      _mm256_storeu_ps(scores + t * kScoreHeads, ReduceEight(sum + t, T));
+    } else {
+      for (int h = 0; h < H; ++h) scores[t * kScoreHeads + h] = ReduceAdd(F32x16{{sum[h * T + t]}});
+    }
+  }
+}
+#endif
+
 // Turns `tokens` rows of raw scores, a lane a head, into weights exp(scale * score - largest so far), and gives the
 // factors by which what was summed before shrinks. `largest` starts at -infinity, `sum` at 0.
 static inline void SoftmaxHeads(float* scores /* (tokens, kScoreHeads) */, int64_t tokens, float scale,
@@ -123,11 +158,20 @@ static inline void SoftmaxHeads(float* scores /* (tokens, kScoreHeads) */, int64
   Store(sum, Load(sum) * factor + (total[0] + total[1]));
 }
 
-// Block `block` of values_h = values_h * factor_h + sum over t of weights[t, h] * row_t, for H heads.
-template <int H, class Element>
+// Rows that come next, of which parts are asked for while others are multiplied.
+struct RowsAhead {
+  const char* row[kTokenTile];
+  int64_t bytes;  // of a row
+};
+
+// Block `block` of values_h = values_h * factor_h + sum over t of weights[t, h] * row_t, for H heads. Where kAhead,
+// asks for lines line_begin .. line_end of the next rows, one row at a time: of many asked for at once processors drop
+// some (Zen 5) or stall (Xeon).
+template <int H, bool kAhead, class Element>
 [[gnu::noinline]] static void WeighTile(const float* weights /* (tokens, kScoreHeads) */,
                                         const float* factors /* (H) */, const Element* const* rows, int64_t block,
-                                        int64_t tokens, float* values, int64_t value_stride) {
+                                        int64_t tokens, float* values, int64_t value_stride,
+                                        const char* const* ahead /* (tokens) */, int64_t line_begin, int64_t line_end) {
   values += block * kSplitBlock;
 #pragma GCC unroll 4
   for (int p = 0; p < kParts; ++p) {
@@ -141,6 +185,9 @@ template <int H, class Element>
     }
     const float* of_token = weights;
     for (int64_t t = 0; t < tokens; ++t, of_token += kScoreHeads) {
+      if (kAhead && p == 0) {
+        for (int64_t line = line_begin; line < line_end; ++line) __builtin_prefetch(ahead[t] + 64 * line, 0, 2);
+      }
       const Element* at = rows[t] + block * kSplitBlock;
       const F32Native row_even = EvenPart(at, p), row_odd = OddPart(at, p);
 #pragma GCC unroll 8
@@ -170,34 +217,34 @@ MXMLA_INLINE void ForEachHeadTile(int64_t heads, const Run& run) {
 }
 
 // A tile of `tokens` rows for `heads` queries, a multiple of 4 up to kScoreHeads. A tile's queries stay in the
-// first-level cache while the rows pass by. Calls ahead(t, count, part, parts) before rows t .. t + count are
-// multiplied for the `part`-th of `parts` blocks of heads.
-template <class Element, class Ahead>
-static void ScoreRows(const float* query, int64_t query_stride, int64_t heads, const LatentRows<Element>& rows,
-                      int64_t tokens, int64_t blocks, float* scores /* (tokens, kScoreHeads) */, const Ahead& ahead) {
-  const int64_t parts = (heads + kTileHeads - 1) / kTileHeads;
+// first-level cache while the rows pass by.
+template <class Query, class Element>
+static void ScoreRows(const Query* query, int64_t query_stride, int64_t heads, const LatentRows<Element>& rows,
+                      int64_t tokens, int64_t blocks, float* scores /* (tokens, kScoreHeads) */) {
   ForEachHeadTile(heads, [&]<int H>(int64_t h, std::integral_constant<int, H>) {
-    const float* q = query + h * query_stride;
+    const Query* q = query + h * query_stride;
     int64_t t = 0;
     for (; t + kTileTokens <= tokens; t += kTileTokens) {
-      ahead(t, int64_t{kTileTokens}, h / kTileHeads, parts);
       ScoreTile<H, kTileTokens>(q, query_stride, rows.row + t, blocks, scores + t * kScoreHeads + h);
     }
-    for (; t < tokens; ++t) {
-      ahead(t, int64_t{1}, h / kTileHeads, parts);
-      ScoreTile<H, 1>(q, query_stride, rows.row + t, blocks, scores + t * kScoreHeads + h);
-    }
+    for (; t < tokens; ++t) ScoreTile<H, 1>(q, query_stride, rows.row + t, blocks, scores + t * kScoreHeads + h);
   });
 }
 
 // values (heads, blocks, kSplitBlock) as WeighTile.
 template <class Element>
 static void WeighRows(const float* weights, const float* factors, int64_t heads, const LatentRows<Element>& rows,
-                      int64_t tokens, int64_t blocks, float* values) {
+                      int64_t tokens, int64_t blocks, float* values, const RowsAhead& ahead) {
   const int64_t stride = blocks * kSplitBlock;
+  const int64_t lines = (ahead.bytes + 63) / 64;
   for (int64_t block = 0; block < blocks; ++block) {
+    const int64_t begin = lines * block / blocks, end = lines * (block + 1) / blocks;
     ForEachHeadTile(heads, [&]<int H>(int64_t h, std::integral_constant<int, H>) {
-      WeighTile<H>(weights + h, factors + h, rows.row, block, tokens, values + h * stride, stride);
+      const auto run = [&]<bool kAhead>(std::bool_constant<kAhead>) {
+        WeighTile<H, kAhead>(weights + h, factors + h, rows.row, block, tokens, values + h * stride, stride, ahead.row,
+                             begin, end);
+      };
+      h == 0 && begin < end ? run(std::true_type{}) : run(std::false_type{});
     });
   }
 }
