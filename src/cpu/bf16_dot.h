@@ -206,9 +206,32 @@ MXMLA_INLINE __m512 AddChunk(__m512 sum, const __m512i (&w)[kChunkVectors], cons
   return kScaled ? _mm512_fmadd_ps(t, scale, sum) : t;
 }
 
-// sums (C, 16) of R weight rows, step C * 16 floats a row, over all of k.
+// Asks for what lies behind the rows of a tile in the order of addresses, in which the hardware asks for more by
+// itself: into the second-level cache what memory gives in the meantime, and where rows are side by side, and so no
+// stream, into the first the tile behind this one. Many lines are never asked for at once, not of a task's first rows
+// either: processors drop some (Zen 5) or stall (Xeon).
+inline constexpr int64_t kDotAhead = 8192;  // bytes
+template <class Row>
+MXMLA_INLINE void PrefetchStream(const Row& first_row, int64_t chunk /* of all rows' */, int64_t tile_bytes) {
+  constexpr int64_t kBytes = kBlockBytes<Row> * kChunkBlocks;
+  const char* at = reinterpret_cast<const char*>(first_row.values) + chunk * kBytes;
+#pragma GCC unroll 4
+  for (int64_t line = 0; line < kBytes; line += 64) {
+    __builtin_prefetch(at + line + kDotAhead, 0, 2);
+    if (tile_bytes > 0) __builtin_prefetch(at + line + tile_bytes, 0, 3);
+  }
+}
+
+// Whether rows go side by side, which loads activations less often: where two tiles of them leave the first-level cache
+// room. Decoding FP8 takes so long that one row after the other is faster from memory (docs/performance.md).
+template <class Row>
+MXMLA_INLINE bool SideBySide(int64_t row_bytes) {
+  return !std::is_same_v<Row, Fp8Row> && kDotRows * row_bytes <= 16384;
+}
+
+// sums (C, 16) of R weight rows `step` apart, C * 16 floats a row, over all of k.
 template <class Row, int R, int C>
-[[gnu::noinline]] static void DotTile(const Row* rows /* (R) */, RowStep ahead, int64_t k,
+[[gnu::noinline]] static void DotTile(const Row* rows /* (R) */, RowStep step, int64_t k,
                                       const bf16* const* x /* (C), each (k) */, float* sums /* (R, C, 16) */) {
   __m512 sum[R][C];
 #pragma GCC unroll 4
@@ -231,7 +254,7 @@ template <class Row, int R, int C>
     for (int r = 0; r < R; ++r) {
       scales[r].Read(row[r], group, blocks);
       if constexpr (std::is_same_v<Row, Mxfp4Row>) {
-        __builtin_prefetch(row[r].scales + group * kChunkBlocks + ahead.scales, 0, 2);
+        __builtin_prefetch(row[r].scales + group * kChunkBlocks + 2 * R * step.scales, 0, 2);
       }
     }
     const int64_t end = std::min<int64_t>(whole - group, 4);
@@ -240,7 +263,7 @@ template <class Row, int R, int C>
       for (int r = 0; r < R; ++r) {
         __m512i w[kChunkVectors];
         LoadChunk<true>(row[r], group + i, kChunk, w);
-        PrefetchChunk(row[r], group + i, ahead.values);
+        PrefetchStream(row[0], (group + i) * R + r, R > 1 ? R * step.values : 0);
         const __m512 scale = scales[r].Of(i);
 #pragma GCC unroll 4
         for (int c = 0; c < C; ++c) {
@@ -279,27 +302,26 @@ template <int C, class Weight>
 static void FewProduct(const bf16* const* x /* (C) */, const Weight& weight, int64_t w_begin, int64_t w_count,
                        int64_t k, float* out /* (C, kTileW) */) {
   using Row = decltype(RowOf(weight, 0));
+  static_assert(kDotRows == kPanelW);
   alignas(64) float sums[kDotRows * C * 16];
-  PrefetchRows(weight, w_begin, std::min(w_count, kPrefetchRows), 0, BlockCount(k));
-  for (int64_t w = 0; w < w_count;) {
-    const auto run = [&]<int R>(std::integral_constant<int, R>) __attribute__((always_inline)) {
-      Row rows[R];
-      for (int r = 0; r < R; ++r) rows[r] = RowOf(weight, w_begin + w + r);
-      DotTile<Row, R, C>(rows, StepBetween(rows[0], RowOf(weight, w_begin + w + 2 * R)), k, x, sums);
-      for (int c = 0; c < C; ++c) {
-        if constexpr (R == kPanelW) {
-          ReduceStrip(sums + c * 16, C * 16, out + c * kTileW + w);
-        } else {
-          for (int r = 0; r < R; ++r) out[c * kTileW + w + r] = ReduceAdd(Load(sums + (r * C + c) * 16));
-        }
-      }
-      w += R;
-    };
-    if (w + kDotRows <= w_count) {
-      run(std::integral_constant<int, kDotRows>{});
+  const RowStep step = StepBetween(RowOf(weight, 0), RowOf(weight, 1));
+  const auto tile = [&]<int R>(std::integral_constant<int, R>, int64_t w, float* to) __attribute__((always_inline)) {
+    Row rows[R];
+    for (int r = 0; r < R; ++r) rows[r] = RowOf(weight, w_begin + w + r);
+    DotTile<Row, R, C>(rows, step, k, x, to);
+  };
+  int64_t w = 0;
+  for (; w + kDotRows <= w_count; w += kDotRows) {
+    if (SideBySide<Row>(step.values)) {
+      tile(std::integral_constant<int, kDotRows>{}, w, sums);
     } else {
-      run(std::integral_constant<int, 1>{});
+      for (int r = 0; r < kDotRows; ++r) tile(std::integral_constant<int, 1>{}, w + r, sums + r * C * 16);
     }
+    for (int c = 0; c < C; ++c) ReduceStrip(sums + c * 16, C * 16, out + c * kTileW + w);
+  }
+  for (; w < w_count; ++w) {
+    tile(std::integral_constant<int, 1>{}, w, sums);
+    for (int c = 0; c < C; ++c) out[c * kTileW + w] = ReduceAdd(Load(sums + c * 16));
   }
 }
 
