@@ -20,11 +20,9 @@ namespace mxmla::cpu::MXMLA_CPU_ISA {
 inline constexpr int64_t kChunk = 128;      // elements
 inline constexpr int kChunkVectors = 4;     // of 32 bf16
 inline constexpr int64_t kChunkBlocks = 4;  // MXFP4 blocks, and blocks of kBlock elements
-inline constexpr int kDotRows = 4;          // weight rows side by side
-inline constexpr int kDotFewX = 4;          // activation rows for which weights are decoded straight into the sums
-inline constexpr int kDotPanelX = 6;        // activation rows side by side otherwise
-inline constexpr int64_t kDotStretch = 16;  // chunks of weights that are decoded at a time for many activation rows
-static_assert(kTileW % kDotRows == 0 && kTileX % kDotPanelX == 0);
+inline constexpr int kDotRows = 4;          // weight rows whose sums are added up together
+inline constexpr int64_t kDotX = 6;         // activation rows side by side
+static_assert(kDotRows == kPanelW);
 
 inline constexpr int64_t ChunkCount(int64_t elements) { return (elements + kChunk - 1) / kChunk; }
 
@@ -104,40 +102,48 @@ MXMLA_INLINE __mmask64 FirstLanes(int64_t count) {
   return count >= 64 ? ~__mmask64{0} : count <= 0 ? 0 : (__mmask64{1} << count) - 1;
 }
 
-// Chunk `chunk` of a row as bf16; of its elements only the first `count` where !kWhole, then zeros.
+// Half `half` of the vectors of chunk `chunk` of a row as bf16; of the chunk's elements only the first `count` where
+// !kWhole, then zeros.
 template <bool kWhole>
-MXMLA_INLINE void LoadChunk(const Mxfp4Row& row, int64_t chunk, int64_t count, __m512i (&w)[kChunkVectors]) {
+MXMLA_INLINE void LoadHalf(const Mxfp4Row& row, int64_t chunk, int64_t count, int half, __m512i (&w)[2]) {
   const void* from = row.values + chunk * (kChunk / 2);
   const __m512i codes = kWhole ? _mm512_loadu_si512(from) : _mm512_maskz_loadu_epi8(FirstLanes(count / 2), from);
   const __m512i table = _mm512_load_si512(kDotTables.e2m1);
-  w[0] = _mm512_permutexvar_epi16(codes, table);
-  w[1] = _mm512_permutexvar_epi16(_mm512_srli_epi16(codes, 4), table);
-  w[2] = _mm512_permutexvar_epi16(_mm512_srli_epi16(codes, 8), table);
-  w[3] = _mm512_permutexvar_epi16(_mm512_srli_epi16(codes, 12), table);
+  w[0] = _mm512_permutexvar_epi16(half ? _mm512_srli_epi16(codes, 8) : codes, table);
+  w[1] = _mm512_permutexvar_epi16(_mm512_srli_epi16(codes, half ? 12 : 4), table);
 }
 template <bool kWhole>
-MXMLA_INLINE void LoadChunk(const Fp8Row& row, int64_t chunk, int64_t count, __m512i (&w)[kChunkVectors]) {
+MXMLA_INLINE void LoadHalf(const Fp8Row& row, int64_t chunk, int64_t count, int half, __m512i (&w)[2]) {
   const __m512i low0 = _mm512_load_si512(kDotTables.e4m3_low), low1 = _mm512_load_si512(kDotTables.e4m3_low + 64);
   const __m512i high0 = _mm512_load_si512(kDotTables.e4m3_high), high1 = _mm512_load_si512(kDotTables.e4m3_high + 64);
-#pragma GCC unroll 2
-  for (int i = 0; i < 2; ++i) {
-    const e4m3* from = row.values + chunk * kChunk + 64 * i;
-    const __m512i codes = kWhole ? _mm512_loadu_si512(from) : _mm512_maskz_loadu_epi8(FirstLanes(count - 64 * i), from);
-    const __m512i low = _mm512_permutex2var_epi8(low0, codes, low1);
-    __m512i high = _mm512_permutex2var_epi8(high0, codes, high1);
-    high = _mm512_ternarylogic_epi32(high, codes, _mm512_set1_epi8(-0x80), 0xf8);  // a | b & c
-    w[2 * i] = _mm512_unpacklo_epi8(low, high);
-    w[2 * i + 1] = _mm512_unpackhi_epi8(low, high);
-  }
+  const e4m3* from = row.values + chunk * kChunk + 64 * half;
+  const __m512i codes =
+      kWhole ? _mm512_loadu_si512(from) : _mm512_maskz_loadu_epi8(FirstLanes(count - 64 * half), from);
+  const __m512i low = _mm512_permutex2var_epi8(low0, codes, low1);
+  __m512i high = _mm512_permutex2var_epi8(high0, codes, high1);
+  high = _mm512_ternarylogic_epi32(high, codes, _mm512_set1_epi8(-0x80), 0xf8);  // a | b & c
+  w[0] = _mm512_unpacklo_epi8(low, high);
+  w[1] = _mm512_unpackhi_epi8(low, high);
 }
 template <bool kWhole>
-MXMLA_INLINE void LoadChunk(const Bf16Row& row, int64_t chunk, int64_t count, __m512i (&w)[kChunkVectors]) {
-#pragma GCC unroll 4
-  for (int i = 0; i < kChunkVectors; ++i) {
-    const bf16* from = row.values + chunk * kChunk + 32 * i;
+MXMLA_INLINE void LoadHalf(const Bf16Row& row, int64_t chunk, int64_t count, int half, __m512i (&w)[2]) {
+#pragma GCC unroll 2
+  for (int i = 0; i < 2; ++i) {
+    const int64_t begin = 64 * half + 32 * i;
+    const bf16* from = row.values + chunk * kChunk + begin;
     w[i] = kWhole ? _mm512_loadu_si512(from)
-                  : _mm512_maskz_loadu_epi16(static_cast<__mmask32>(FirstLanes(std::min<int64_t>(count - 32 * i, 32))),
+                  : _mm512_maskz_loadu_epi16(static_cast<__mmask32>(FirstLanes(std::min<int64_t>(count - begin, 32))),
                                              from);
+  }
+}
+template <bool kWhole, class Row>
+MXMLA_INLINE void LoadChunk(const Row& row, int64_t chunk, int64_t count, __m512i (&w)[kChunkVectors]) {
+#pragma GCC unroll 2
+  for (int half = 0; half < 2; ++half) {
+    __m512i part[2];
+    LoadHalf<kWhole>(row, chunk, count, half, part);
+    w[2 * half] = part[0];
+    w[2 * half + 1] = part[1];
   }
 }
 
@@ -193,57 +199,73 @@ MXMLA_INLINE void PrefetchChunk(const Row& row, int64_t chunk, int64_t bytes) {
 
 // ---- Tiles ----
 
-MXMLA_INLINE __m512 Dot(__m512 sum, __m512i a, const bf16* b) {
-  return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)_mm512_load_si512(b));
-}
-
-// One chunk of one output: see above. x is (kChunk), packed.
-template <bool kScaled>
-MXMLA_INLINE __m512 AddChunk(__m512 sum, const __m512i (&w)[kChunkVectors], const bf16* x, __m512 scale) {
-  __m512 t = kScaled ? _mm512_setzero_ps() : sum;
-#pragma GCC unroll 4
-  for (int i = 0; i < kChunkVectors; ++i) t = Dot(t, w[i], x + 32 * i);
-  return kScaled ? _mm512_fmadd_ps(t, scale, sum) : t;
-}
-
 // Asks for what lies behind the rows of a tile in the order of addresses, in which the hardware asks for more by
 // itself: into the second-level cache what memory gives in the meantime, and where rows are side by side, and so no
 // stream, into the first the tile behind this one. Many lines are never asked for at once, not of a task's first rows
 // either: processors drop some (Zen 5) or stall (Xeon).
 inline constexpr int64_t kDotAhead = 8192;  // bytes
-template <class Row>
+template <bool kNear, class Row>
 MXMLA_INLINE void PrefetchStream(const Row& first_row, int64_t chunk /* of all rows' */, int64_t tile_bytes) {
   constexpr int64_t kBytes = kBlockBytes<Row> * kChunkBlocks;
   const char* at = reinterpret_cast<const char*>(first_row.values) + chunk * kBytes;
 #pragma GCC unroll 4
   for (int64_t line = 0; line < kBytes; line += 64) {
     __builtin_prefetch(at + line + kDotAhead, 0, 2);
-    if (tile_bytes > 0) __builtin_prefetch(at + line + tile_bytes, 0, 3);
+    if (kNear) __builtin_prefetch(at + line + tile_bytes, 0, 3);
   }
 }
 
-// Whether rows go side by side, which loads activations less often: where two tiles of them leave the first-level cache
-// room. Decoding FP8 takes so long that one row after the other is faster from memory (docs/performance.md).
-template <class Row>
-MXMLA_INLINE bool SideBySide(int64_t row_bytes) {
-  return !std::is_same_v<Row, Fp8Row> && kDotRows * row_bytes <= 16384;
+// Chunk `chunk` of R weight rows and C activation rows: see above. Vectors of x are loaded once for all weight rows,
+// and one after the other, so that sums are many and none waits for itself.
+template <bool kWhole, class Row, int R, int C>
+MXMLA_INLINE void AddChunk(const Row* rows, ChunkScales<Row>* scales, int64_t group, int64_t i, int64_t count,
+                           const bf16* const* x, __m512 (&sum)[R][C]) {
+  __m512 t[R][C];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+    for (int c = 0; c < C; ++c) t[r][c] = kHasScale<Row> ? _mm512_setzero_ps() : sum[r][c];
+  }
+#pragma GCC unroll 2
+  for (int half = 0; half < 2; ++half) {
+    __m512i w[R][2];
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) LoadHalf<kWhole>(rows[r], group + i, count, half, w[r]);
+#pragma GCC unroll 2
+    for (int v = 0; v < 2; ++v) {
+#pragma GCC unroll 8
+      for (int c = 0; c < C; ++c) {
+        __m512i of_x = _mm512_load_si512(x[c] + (group + i) * kChunk + 64 * half + 32 * v);
+        if constexpr (R > 1) asm("" : "+v"(of_x));  // one load for all rows
+#pragma GCC unroll 4
+        for (int r = 0; r < R; ++r) t[r][c] = _mm512_dpbf16_ps(t[r][c], (__m512bh)w[r][v], (__m512bh)of_x);
+      }
+    }
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) {
+    const __m512 scale = scales[r].Of(i);
+#pragma GCC unroll 8
+    for (int c = 0; c < C; ++c) sum[r][c] = kHasScale<Row> ? _mm512_fmadd_ps(t[r][c], scale, sum[r][c]) : t[r][c];
+  }
 }
 
-// sums (C, 16) of R weight rows `step` apart, C * 16 floats a row, over all of k.
-template <class Row, int R, int C>
+// sums (C, 16) of R weight rows `step` apart, C * 16 floats a row, over all of k. Where kNear, asks for the tile behind
+// this one into the first-level cache.
+template <class Row, int R, int C, bool kNear>
 [[gnu::noinline]] static void DotTile(const Row* rows /* (R) */, RowStep step, int64_t k,
                                       const bf16* const* x /* (C), each (k) */, float* sums /* (R, C, 16) */) {
   __m512 sum[R][C];
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int c = 0; c < C; ++c) sum[r][c] = _mm512_setzero_ps();
   }
   Row row[R];
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) row[r] = rows[r];
   const bf16* xs[C];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int c = 0; c < C; ++c) xs[c] = x[c];
   const int64_t whole = k / kChunk;
   const int64_t chunks = ChunkCount(k);
@@ -260,16 +282,8 @@ template <class Row, int R, int C>
     const int64_t end = std::min<int64_t>(whole - group, 4);
     const auto add_chunk = [&](int64_t i) __attribute__((always_inline)) {
 #pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) {
-        __m512i w[kChunkVectors];
-        LoadChunk<true>(row[r], group + i, kChunk, w);
-        PrefetchStream(row[0], (group + i) * R + r, R > 1 ? R * step.values : 0);
-        const __m512 scale = scales[r].Of(i);
-#pragma GCC unroll 4
-        for (int c = 0; c < C; ++c) {
-          sum[r][c] = AddChunk<kHasScale<Row>>(sum[r][c], w, xs[c] + (group + i) * kChunk, scale);
-        }
-      }
+      for (int r = 0; r < R; ++r) PrefetchStream<kNear>(row[0], (group + i) * R + r, R * step.values);
+      AddChunk<true>(row, scales, group, i, kChunk, xs, sum);
     };
     int64_t i = 0;
     if (C == 1 && end == 4) {  // unrolled, so that the scales' permutations are constants
@@ -278,182 +292,89 @@ template <class Row, int R, int C>
     } else {
       for (; i < end; ++i) add_chunk(i);
     }
-    if (i < 4 && group + i < chunks) {
-#pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) {
-        __m512i w[kChunkVectors];
-        LoadChunk<false>(row[r], group + i, k - whole * kChunk, w);
-        const __m512 scale = scales[r].Of(i);
-#pragma GCC unroll 4
-        for (int c = 0; c < C; ++c) {
-          sum[r][c] = AddChunk<kHasScale<Row>>(sum[r][c], w, xs[c] + (group + i) * kChunk, scale);
-        }
-      }
-    }
+    if (i < 4 && group + i < chunks) AddChunk<false>(row, scales, group, i, k - whole * kChunk, xs, sum);
   }
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int c = 0; c < C; ++c) _mm512_store_ps(sums + (r * C + c) * 16, sum[r][c]);
+  }
+}
+
+// Calls run(R, kNear) as constants, for R weight rows side by side: as many as share loads of activations while their
+// sums have registers, if two tiles of them leave the first-level cache room. FP8 takes so long to decode that one row
+// after the other is faster from memory while the products are few (docs/performance.md).
+template <class Row, int C, class Run>
+MXMLA_INLINE void SideBySide(int64_t row_bytes, const Run& run) {
+  constexpr int R = C <= 2 ? kDotRows : kDotRows / 2;
+  const bool near = R * row_bytes <= 16384;
+  if (C <= 2 && (!near || std::is_same_v<Row, Fp8Row>)) {
+    run(std::integral_constant<int, 1>{}, std::false_type{});
+  } else if (near) {
+    run(std::integral_constant<int, R>{}, std::true_type{});
+  } else {
+    run(std::integral_constant<int, R>{}, std::false_type{});
   }
 }
 
 template <int C, class Weight>
-static void FewProduct(const bf16* const* x /* (C) */, const Weight& weight, int64_t w_begin, int64_t w_count,
+static void DotProduct(const bf16* const* x /* (C) */, const Weight& weight, int64_t w_begin, int64_t w_count,
                        int64_t k, float* out /* (C, kTileW) */) {
   using Row = decltype(RowOf(weight, 0));
-  static_assert(kDotRows == kPanelW);
   alignas(64) float sums[kDotRows * C * 16];
   const RowStep step = StepBetween(RowOf(weight, 0), RowOf(weight, 1));
-  const auto tile = [&]<int R>(std::integral_constant<int, R>, int64_t w, float* to) __attribute__((always_inline)) {
-    Row rows[R];
-    for (int r = 0; r < R; ++r) rows[r] = RowOf(weight, w_begin + w + r);
-    DotTile<Row, R, C>(rows, step, k, x, to);
-  };
   int64_t w = 0;
-  for (; w + kDotRows <= w_count; w += kDotRows) {
-    if (SideBySide<Row>(step.values)) {
-      tile(std::integral_constant<int, kDotRows>{}, w, sums);
-    } else {
-      for (int r = 0; r < kDotRows; ++r) tile(std::integral_constant<int, 1>{}, w + r, sums + r * C * 16);
+  SideBySide<Row, C>(step.values, [&]<int R, bool kNear>(std::integral_constant<int, R>, std::bool_constant<kNear>) {
+    for (; w + kDotRows <= w_count; w += kDotRows) {
+      for (int r = 0; r < kDotRows; r += R) {
+        Row rows[R];
+        for (int i = 0; i < R; ++i) rows[i] = RowOf(weight, w_begin + w + r + i);
+        DotTile<Row, R, C, kNear>(rows, step, k, x, sums + r * C * 16);
+      }
+      for (int c = 0; c < C; ++c) ReduceStrip(sums + c * 16, C * 16, out + c * kTileW + w);
     }
-    for (int c = 0; c < C; ++c) ReduceStrip(sums + c * 16, C * 16, out + c * kTileW + w);
-  }
+  });
   for (; w < w_count; ++w) {
-    tile(std::integral_constant<int, 1>{}, w, sums);
+    const Row row = RowOf(weight, w_begin + w);
+    DotTile<Row, 1, C, false>(&row, step, k, x, sums);
     for (int c = 0; c < C; ++c) out[c * kTileW + w] = ReduceAdd(Load(sums + c * 16));
   }
 }
 
-// A strip of decoded weights: (chunks, kDotRows), each the chunk's vectors and, where the format has one, its scales.
-template <class Row>
-inline constexpr int64_t kStripChunk = kChunkVectors * 32 + (kHasScale<Row> ? 32 : 0);  // of uint16_t
-
-template <class Row>
-static void DecodeRow(const Row& row, int64_t first, int64_t chunks, int64_t k, RowStep ahead, uint16_t* to) {
-  for (int64_t group = 0; group < chunks; group += 4) {
-    ChunkScales<Row> scales;
-    scales.Read(row, first + group,
-                std::min<int64_t>(4 * kChunkBlocks, BlockCount(k) - (first + group) * kChunkBlocks));
-    for (int64_t i = 0; i < std::min<int64_t>(4, chunks - group); ++i, to += kDotRows * kStripChunk<Row>) {
-      const int64_t chunk = first + group + i;
-      __m512i w[kChunkVectors];
-      if ((chunk + 1) * kChunk <= k) {
-        LoadChunk<true>(row, chunk, kChunk, w);
-      } else {
-        LoadChunk<false>(row, chunk, k - chunk * kChunk, w);
-      }
-      PrefetchChunk(row, chunk, ahead.values);
-#pragma GCC unroll 4
-      for (int v = 0; v < kChunkVectors; ++v) _mm512_store_si512(to + 32 * v, w[v]);
-      if constexpr (kHasScale<Row>) _mm512_store_ps(reinterpret_cast<float*>(to + kChunk), scales.Of(i));
-    }
-  }
-}
-
-// sums (kDotRows, C, 16) += a strip of decoded weights by C activation rows.
-template <class Row, int C>
-[[gnu::noinline]] static void DotPanel(const uint16_t* strip, int64_t first, int64_t chunks,
-                                       const bf16* const* x /* (C) */, float* sums) {
-  const bf16* xs[C];
-#pragma GCC unroll 8
-  for (int c = 0; c < C; ++c) xs[c] = x[c] + first * kChunk;
-  __m512 sum[kDotRows][C];
-#pragma GCC unroll 4
-  for (int r = 0; r < kDotRows; ++r) {
-#pragma GCC unroll 8
-    for (int c = 0; c < C; ++c) sum[r][c] = _mm512_load_ps(sums + (r * C + c) * 16);
-  }
-  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-#pragma GCC unroll 4
-    for (int r = 0; r < kDotRows; ++r, strip += kStripChunk<Row>) {
-      __m512i w[kChunkVectors];
-#pragma GCC unroll 4
-      for (int v = 0; v < kChunkVectors; ++v) w[v] = _mm512_load_si512(strip + 32 * v);
-      __m512 scale = _mm512_setzero_ps();
-      if constexpr (kHasScale<Row>) scale = _mm512_load_ps(reinterpret_cast<const float*>(strip + kChunk));
-#pragma GCC unroll 8
-      for (int c = 0; c < C; ++c) sum[r][c] = AddChunk<kHasScale<Row>>(sum[r][c], w, xs[c] + chunk * kChunk, scale);
-    }
-  }
-#pragma GCC unroll 4
-  for (int r = 0; r < kDotRows; ++r) {
-#pragma GCC unroll 8
-    for (int c = 0; c < C; ++c) _mm512_store_ps(sums + (r * C + c) * 16, sum[r][c]);
-  }
-}
-
-template <class Row>
-static void AnyDotPanel(int64_t c, const uint16_t* strip, int64_t first, int64_t chunks, const bf16* const* x,
-                        float* sums) {
-  switch (c) {
-    case 1:
-      return DotPanel<Row, 1>(strip, first, chunks, x, sums);
-    case 2:
-      return DotPanel<Row, 2>(strip, first, chunks, x, sums);
-    case 3:
-      return DotPanel<Row, 3>(strip, first, chunks, x, sums);
-    case 4:
-      return DotPanel<Row, 4>(strip, first, chunks, x, sums);
-    case 5:
-      return DotPanel<Row, 5>(strip, first, chunks, x, sums);
-    case 6:
-      return DotPanel<Row, 6>(strip, first, chunks, x, sums);
-    default:
-      break;
-  }
-}
-
-template <class Weight>
-static void DotPanels(const bf16* const* x, int64_t x_count, const Weight& weight, int64_t w_begin, int64_t w_count,
-                      int64_t k, float* out /* (x_count, kTileW) */) {
-  using Row = decltype(RowOf(weight, 0));
-  alignas(64) uint16_t strip[kDotRows * kDotStretch * kStripChunk<Row>];
-  alignas(64) float sums[kTileX * kTileW * 16];  // (x strips, w strips, kDotRows, rows, 16)
-  std::memset(sums, 0, sizeof(float) * static_cast<size_t>(x_count * kTileW * 16));
-  for (int64_t first = 0; first < ChunkCount(k); first += kDotStretch) {
-    const int64_t chunks = std::min(kDotStretch, ChunkCount(k) - first);
-    for (int64_t w = 0; w < w_count; w += kDotRows) {
-      for (int64_t i = 0; i < kDotRows; ++i) {
-        // Rows that only fill the strip repeat the last one.
-        const Row row = RowOf(weight, w_begin + std::min(w + i, w_count - 1));
-        const RowStep ahead = StepBetween(row, RowOf(weight, w_begin + w + i + 2 * kDotRows));
-        DecodeRow(row, first, chunks, k, ahead, strip + i * kStripChunk<Row>);
-      }
-      for (int64_t c = 0; c < x_count; c += kDotPanelX) {
-        const int64_t count = std::min<int64_t>(kDotPanelX, x_count - c);
-        AnyDotPanel<Row>(count, strip, first, chunks, x + c, sums + (c * kTileW + w * count) * 16);
-      }
-    }
-  }
-  for (int64_t c = 0; c < x_count; c += kDotPanelX) {
-    const int64_t count = std::min<int64_t>(kDotPanelX, x_count - c);
-    for (int64_t w = 0; w < w_count; w += kDotRows) {
-      const float* from = sums + (c * kTileW + w * count) * 16;
-      for (int64_t i = 0; i < count; ++i) ReduceStrip(from + i * 16, count * 16, out + (c + i) * kTileW + w);
-    }
-  }
-}
-
 // out[c, j] = x[c] . weight[w_begin + j] for c < x_count <= kTileX and j < w_count <= kTileW; x rows are packed
-// (PackRow). The other elements of `out` (x_count, kTileW) are left with anything.
+// (PackRow). The other elements of `out` (x_count, kTileW) are left with anything. Activation rows take turns of nearly
+// equal size, for which the weights are in the second-level cache.
 template <class Weight>
 static void DotProductTile(const bf16* const* x /* (x_count) */, int64_t x_count, const Weight& weight, int64_t w_begin,
                            int64_t w_count, int64_t k, float* out) {
-  static_assert(kDotFewX == 4);
-  switch (x_count) {
-    case 0:
-      return;
-    case 1:
-      return FewProduct<1>(x, weight, w_begin, w_count, k, out);
-    case 2:
-      return FewProduct<2>(x, weight, w_begin, w_count, k, out);
-    case 3:
-      return FewProduct<3>(x, weight, w_begin, w_count, k, out);
-    case 4:
-      return FewProduct<4>(x, weight, w_begin, w_count, k, out);
-    default:
-      return DotPanels(x, x_count, weight, w_begin, w_count, k, out);
+  static_assert(kDotX == 6);
+  const int64_t turns = (x_count + kDotX - 1) / kDotX;
+  for (int64_t turn = 0; turn < turns; ++turn) {
+    const int64_t c = x_count * turn / turns;
+    const bf16* const* rows = x + c;
+    float* to = out + c * kTileW;
+    switch (x_count * (turn + 1) / turns - c) {
+      case 1:
+        DotProduct<1>(rows, weight, w_begin, w_count, k, to);
+        break;
+      case 2:
+        DotProduct<2>(rows, weight, w_begin, w_count, k, to);
+        break;
+      case 3:
+        DotProduct<3>(rows, weight, w_begin, w_count, k, to);
+        break;
+      case 4:
+        DotProduct<4>(rows, weight, w_begin, w_count, k, to);
+        break;
+      case 5:
+        DotProduct<5>(rows, weight, w_begin, w_count, k, to);
+        break;
+      case 6:
+        DotProduct<6>(rows, weight, w_begin, w_count, k, to);
+        break;
+      default:
+        break;
+    }
   }
 }
 
