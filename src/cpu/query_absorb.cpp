@@ -11,6 +11,7 @@ namespace {
 
 constexpr int64_t kLatentBlocks = 8;                                        // blocks of latents of a task: 256 latents
 constexpr int64_t kDirectBlocks = kParts == 1 ? 8 : (kParts == 2 ? 2 : 1);  // of them, side by side in registers
+constexpr int64_t kRowsAhead = 32;                                          // rows of w_kc that are asked for ahead
 constexpr int64_t kNopeStep = 64;  // rows of w_kc that are decoded at a time for many activation rows
 constexpr int kStripX = kParts == 1 ? 6 : (kParts == 2 ? 3 : 1);
 constexpr int kStripBlocks = kParts == 1 ? 2 : 1;
@@ -47,12 +48,14 @@ template <int B, class Weight>
 // each row and block.
 template <int B>
 [[gnu::noinline]] void ScaledTile(const Mxfp4<const e2m1x2, 2>& weight, int64_t first_row, int64_t rows,
-                                  const float* factors /* (rows, kLatentBlocks) */, int64_t first, float* sums) {
+                                  const float* factors /* (rows, kLatentBlocks) */, int64_t first, int64_t ahead,
+                                  float* sums) {
   Block sum[B];
 #pragma GCC unroll 8
   for (int b = 0; b < B; ++b) sum[b] = {Load(sums + b * kBlock), Load(sums + b * kBlock + 16)};
   for (int64_t n = 0; n < rows; ++n, factors += kLatentBlocks) {
     const e2m1x2* codes = RowOf(weight, first_row + n).values + first * (kBlock / 2);
+    for (int64_t line = 0; line < B * (kBlock / 2); line += 64) __builtin_prefetch(codes + ahead + line, 0, 2);
 #pragma GCC unroll 8
     for (int b = 0; b < B; ++b) {
       const Block w = DecodeMxfp4(codes + b * (kBlock / 2), 1.0f);
@@ -145,7 +148,8 @@ void UnpackQuery(const AnyRow& row, int64_t k, int64_t n, float* to /* (kNopeSte
 // Decoded rows first_row .. of w_kc, latents of `stretch`.
 template <class Weight>
 void PackRows(const Weight& weight, int64_t first_row, int64_t rows, const Stretch& stretch, float* to, int64_t step) {
-  for (int64_t n = 0; n < rows; ++n) Pack(RowOf(weight, first_row + n), stretch, to + n * step, kBlock);
+  const RowStep ahead = StepBetween(RowOf(weight, first_row), RowOf(weight, first_row + kRowsAhead));
+  for (int64_t n = 0; n < rows; ++n) Pack(RowOf(weight, first_row + n), stretch, to + n * step, kBlock, ahead);
 }
 
 template <class Weight, class T>
@@ -160,7 +164,8 @@ void AbsorbTile(const QueryAbsorbArgs& args, const Weight& tensor, const View<T,
   std::memset(sums, 0, sizeof(float) * static_cast<size_t>(rows * kLatentBlocks * kBlock));
   alignas(64) float q[kTileX * kNopeStep];
   alignas(64) float w[kNopeStep * kLatentBlocks * kBlock];
-  PrefetchRows(tensor, first_row, nope, first_block, blocks);
+  PrefetchRows(tensor, first_row, std::min<int64_t>(nope, 8), first_block, blocks);
+  [[maybe_unused]] const int64_t ahead = kRowsAhead * StepBetween(RowOf(tensor, 0), RowOf(tensor, 1)).values;
   for (int64_t n = 0; n < nope; n += kNopeStep) {
     const int64_t count = std::min(kNopeStep, nope - n);
     for (int64_t r = 0; r < rows; ++r) {
@@ -172,11 +177,12 @@ void AbsorbTile(const QueryAbsorbArgs& args, const Weight& tensor, const View<T,
         alignas(64) float factors[kNopeStep * kLatentBlocks];
         ScaleFactors(tensor, first_row + n, count, q, first_block, stretch.blocks, factors);
         for (; direct + kDirectBlocks <= stretch.blocks; direct += kDirectBlocks) {
-          ScaledTile<kDirectBlocks>(tensor, first_row + n, count, factors + direct, first_block + direct,
+          ScaledTile<kDirectBlocks>(tensor, first_row + n, count, factors + direct, first_block + direct, ahead,
                                     sums + direct * kBlock);
         }
         for (; direct < stretch.blocks; ++direct) {
-          ScaledTile<1>(tensor, first_row + n, count, factors + direct, first_block + direct, sums + direct * kBlock);
+          ScaledTile<1>(tensor, first_row + n, count, factors + direct, first_block + direct, ahead,
+                        sums + direct * kBlock);
         }
         continue;  // the latents are whole blocks
       }
@@ -251,7 +257,7 @@ void RunQueryAbsorb(const ExecContext& context, const QueryAbsorbArgs& args) {
   VisitWeight(args.w_kc.tensor, [&](const auto& tensor) {
     std::visit(
         [&](const auto& out) {
-          RunTasks(context, row_tiles * heads * latent_tiles, [&](int64_t task, int) {
+          RunStreams(context, row_tiles * heads * latent_tiles, [&](int64_t task, int) {
             const int64_t row_tile = task / (heads * latent_tiles);
             const int64_t row_begin = TileBeginX(rows, row_tile);
             const int64_t row_count = TileBeginX(rows, row_tile + 1) - row_begin;
