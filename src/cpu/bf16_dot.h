@@ -107,7 +107,8 @@ MXMLA_INLINE __mmask64 FirstLanes(int64_t count) {
 template <bool kWhole>
 MXMLA_INLINE void LoadHalf(const Mxfp4Row& row, int64_t chunk, int64_t count, int half, __m512i (&w)[2]) {
   const void* from = row.values + chunk * (kChunk / 2);
-  const __m512i codes = kWhole ? _mm512_loadu_si512(from) : _mm512_maskz_loadu_epi8(FirstLanes(count / 2), from);
+  __m512i codes = kWhole ? _mm512_loadu_si512(from) : _mm512_maskz_loadu_epi8(FirstLanes(count / 2), from);
+  asm("" : "+v"(codes));  // one load for all uses: each would wait for the same line
   const __m512i table = _mm512_load_si512(kDotTables.e2m1);
   w[0] = _mm512_permutexvar_epi16(half ? _mm512_srli_epi16(codes, 8) : codes, table);
   w[1] = _mm512_permutexvar_epi16(_mm512_srli_epi16(codes, half ? 12 : 4), table);
@@ -117,8 +118,8 @@ MXMLA_INLINE void LoadHalf(const Fp8Row& row, int64_t chunk, int64_t count, int 
   const __m512i low0 = _mm512_load_si512(kDotTables.e4m3_low), low1 = _mm512_load_si512(kDotTables.e4m3_low + 64);
   const __m512i high0 = _mm512_load_si512(kDotTables.e4m3_high), high1 = _mm512_load_si512(kDotTables.e4m3_high + 64);
   const e4m3* from = row.values + chunk * kChunk + 64 * half;
-  const __m512i codes =
-      kWhole ? _mm512_loadu_si512(from) : _mm512_maskz_loadu_epi8(FirstLanes(count - 64 * half), from);
+  __m512i codes = kWhole ? _mm512_loadu_si512(from) : _mm512_maskz_loadu_epi8(FirstLanes(count - 64 * half), from);
+  asm("" : "+v"(codes));
   const __m512i low = _mm512_permutex2var_epi8(low0, codes, low1);
   __m512i high = _mm512_permutex2var_epi8(high0, codes, high1);
   high = _mm512_ternarylogic_epi32(high, codes, _mm512_set1_epi8(-0x80), 0xf8);  // a | b & c
