@@ -38,10 +38,13 @@ constexpr const char* kHelp =
     "Other lines are said to the model; //TEXT says a line that begins with /.\n"
     "Ctrl-C stops an answer, and what was said of it stays in the conversation.\n";
 
-ModelOptions Sizes(const ChatFlags& flags, const ModelConfig& config) {
+ModelOptions Sizes(const ChatFlags& flags, const LoadedModel& model) {
   ModelOptions options = flags.common.ToModelOptions();
-  options.max_context = flags.context > 0 ? flags.context : std::min(config.max_position_embeddings, kDefaultContext);
-  options.max_batch_tokens = std::min(kPrefillChunk, options.max_context);
+  options.max_context =
+      flags.context > 0 ? flags.context : std::min(model.config.max_position_embeddings, kDefaultContext);
+  // Ctrl-C waits for a step, which on a processor takes seconds.
+  const int64_t rows = model.backend->reads_host_memory() ? kPrefillChunk : model.backend->prefill_rows();
+  options.max_batch_tokens = std::min(rows, options.max_context);
   options.max_logit_rows = 1;
   options.prefill_chunk = kPrefillChunk;
   return options;
@@ -52,7 +55,7 @@ class Conversation {
   Conversation(const ChatFlags& flags, const std::string& folder, const LoadedModel& model, const Tokenizer& tokenizer)
       : tokenizer_(tokenizer),
         prompt_(folder, flags.thinking),
-        scheduler_(model, Sizes(flags, model.config)),
+        scheduler_(model, Sizes(flags, model)),
         max_tokens_(flags.max_tokens),
         system_(flags.system) {
     flags.sampling.ApplyTo(&request_, ReadSuggestedSampling(folder), model.config.vocab_size);

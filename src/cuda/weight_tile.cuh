@@ -18,6 +18,9 @@ struct WeightTile {
   static constexpr int kCtas = 1;     // a multiprocessor
   static constexpr int kStepK = 128;  // elements of k in a stage: two rows of 64 of the right operand
   static constexpr bool kScaledSums = kKind == WeightKind::kFp8;
+  // Whether those that multiply order what was written before what wgmma reads: behind copies that fence waits for
+  // those of later steps too, but in FP8 the readers have more to do.
+  static constexpr bool kReadersFence = !kScaledSums;
   static constexpr int kLoads = kKind == WeightKind::kMxfp4 ? 1 : 2;  // of 16 bytes, a weight row and step of a lane
   static constexpr int kXBytes = kRows * kStepK * 2;
   static constexpr int kRawBytes = kConsumers * 2 * kLoads * 16;
@@ -123,6 +126,7 @@ struct WeightTile {
           *reinterpret_cast<uint32_t*>(at + i * 2048 + ((first ^ v) * 16)) = b ? pairs[v ^ 2] : pairs[v];
         }
       }
+      if constexpr (!kReadersFence) FenceAsyncProxy();
       __syncwarp();
       if (p % 32 == 0) BarrierArrive(full + stage * 8);
       stage = (stage + 1) % kStages;
@@ -260,7 +264,7 @@ struct WeightTile {
         Decode(raw[1], b, scale[1], pairs[1], &nan[1]);
         if (b == 0) {
           BarrierWait(full + stage * 8, parity);
-          FenceAsyncProxy();  // here: behind copies it would wait for those of later steps too
+          if constexpr (kReadersFence) FenceAsyncProxy();
         }
         if constexpr (kScaledSums) {
           if (b == 1) {
