@@ -160,8 +160,9 @@ struct WideTile {
           words[i] = __ldg(reinterpret_cast<const uint32_t*>(from + 4 * i));
           continue;
         }
-        for (int j = 4 * i; j < min(count, 4 * i + 4); ++j)
+        for (int j = 4 * i; j < min(count, 4 * i + 4); ++j) {
           words[i] |= static_cast<uint32_t>(__ldg(from + j)) << (8 * (j % 4));
+        }
       }
       return make_uint2(words[0], words[1]);
     };
