@@ -14,6 +14,7 @@
 #if defined(__AVX512BF16__)
 
 #include "cpu/product.h"
+#include "cpu/weight_stream.h"
 
 namespace mxmla::cpu::MXMLA_CPU_ISA {
 
@@ -203,16 +204,16 @@ MXMLA_INLINE void PrefetchChunk(const Row& row, int64_t chunk, int64_t bytes) {
 // Asks for what lies behind the rows of a tile in the order of addresses, in which the hardware asks for more by
 // itself: into the second-level cache what memory gives in the meantime, and where rows are side by side, and so no
 // stream, into the first the tile behind this one. Many lines are never asked for at once, not of a task's first rows
-// either: processors drop some (Zen 5) or stall (Xeon).
+// either: processors drop some (Zen 5) or stall (Xeon). The end of a stretch asks for the first of the next one.
 inline constexpr int64_t kDotAhead = 8192;  // bytes
 template <bool kNear, class Row>
-MXMLA_INLINE void PrefetchStream(const Row& first_row, int64_t chunk /* of all rows' */, int64_t tile_bytes) {
+MXMLA_INLINE void PrefetchStream(const Row& first_row, int64_t chunk /* of all rows' */, int64_t ahead, int64_t near) {
   constexpr int64_t kBytes = kBlockBytes<Row> * kChunkBlocks;
   const char* at = reinterpret_cast<const char*>(first_row.values) + chunk * kBytes;
 #pragma GCC unroll 4
   for (int64_t line = 0; line < kBytes; line += 64) {
-    __builtin_prefetch(at + line + kDotAhead, 0, 2);
-    if (kNear) __builtin_prefetch(at + line + tile_bytes, 0, 3);
+    __builtin_prefetch(at + line + ahead, 0, 2);
+    if (kNear) __builtin_prefetch(at + line + near, 0, 3);
   }
 }
 
@@ -255,7 +256,8 @@ MXMLA_INLINE void AddChunk(const Row* rows, ChunkScales<Row>* scales, int64_t gr
 // this one into the first-level cache.
 template <class Row, int R, int C, bool kNear>
 [[gnu::noinline]] static void DotTile(const Row* rows /* (R) */, RowStep step, int64_t k,
-                                      const bf16* const* x /* (C), each (k) */, float* sums /* (R, C, 16) */) {
+                                      const bf16* const* x /* (C), each (k) */, const StreamEnd& stream_end,
+                                      float* sums /* (R, C, 16) */) {
   __m512 sum[R][C];
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
@@ -270,20 +272,30 @@ template <class Row, int R, int C, bool kNear>
   for (int c = 0; c < C; ++c) xs[c] = x[c];
   const int64_t whole = k / kChunk;
   const int64_t chunks = ChunkCount(k);
+  constexpr int64_t kChunkBytes = kBlockBytes<Row> * kChunkBlocks;
+  const int64_t values_left = stream_end.ValuesFrom(row[0].values);
+  int64_t scales_ahead = 0;
+  if constexpr (std::is_same_v<Row, Mxfp4Row>) {
+    scales_ahead = 2 * R * step.scales;
+    if (scales_ahead >= stream_end.ScalesFrom(row[0].scales)) scales_ahead += stream_end.scales_jump;
+  }
   for (int64_t group = 0; group < chunks; group += 4) {
+    int64_t ahead = kDotAhead, near = R * step.values;
+    if (group * R * kChunkBytes + ahead >= values_left) ahead += stream_end.values_jump;
+    if (group * R * kChunkBytes + near >= values_left) near += stream_end.values_jump;
     ChunkScales<Row> scales[R];
     const int64_t blocks = std::min<int64_t>(4 * kChunkBlocks, BlockCount(k) - group * kChunkBlocks);
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
       scales[r].Read(row[r], group, blocks);
       if constexpr (std::is_same_v<Row, Mxfp4Row>) {
-        __builtin_prefetch(row[r].scales + group * kChunkBlocks + 2 * R * step.scales, 0, 2);
+        __builtin_prefetch(row[r].scales + group * kChunkBlocks + scales_ahead, 0, 2);
       }
     }
     const int64_t end = std::min<int64_t>(whole - group, 4);
     const auto add_chunk = [&](int64_t i) __attribute__((always_inline)) {
 #pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) PrefetchStream<kNear>(row[0], (group + i) * R + r, R * step.values);
+      for (int r = 0; r < R; ++r) PrefetchStream<kNear>(row[0], (group + i) * R + r, ahead, near);
       AddChunk<true>(row, scales, group, i, kChunk, xs, sum);
     };
     int64_t i = 0;
@@ -320,7 +332,7 @@ MXMLA_INLINE void SideBySide(int64_t row_bytes, const Run& run) {
 
 template <int C, class Weight>
 static void DotProduct(const bf16* const* x /* (C) */, const Weight& weight, int64_t w_begin, int64_t w_count,
-                       int64_t k, float* out /* (C, kTileW) */) {
+                       int64_t k, const StreamEnd& end, float* out /* (C, kTileW) */) {
   using Row = decltype(RowOf(weight, 0));
   alignas(64) float sums[kDotRows * C * 16];
   const RowStep step = StepBetween(RowOf(weight, 0), RowOf(weight, 1));
@@ -330,14 +342,14 @@ static void DotProduct(const bf16* const* x /* (C) */, const Weight& weight, int
       for (int r = 0; r < kDotRows; r += R) {
         Row rows[R];
         for (int i = 0; i < R; ++i) rows[i] = RowOf(weight, w_begin + w + r + i);
-        DotTile<Row, R, C, kNear>(rows, step, k, x, sums + r * C * 16);
+        DotTile<Row, R, C, kNear>(rows, step, k, x, end, sums + r * C * 16);
       }
       for (int c = 0; c < C; ++c) ReduceStrip(sums + c * 16, C * 16, out + c * kTileW + w);
     }
   });
   for (; w < w_count; ++w) {
     const Row row = RowOf(weight, w_begin + w);
-    DotTile<Row, 1, C, false>(&row, step, k, x, sums);
+    DotTile<Row, 1, C, false>(&row, step, k, x, end, sums);
     for (int c = 0; c < C; ++c) out[c * kTileW + w] = ReduceAdd(Load(sums + c * 16));
   }
 }
@@ -347,7 +359,7 @@ static void DotProduct(const bf16* const* x /* (C) */, const Weight& weight, int
 // equal size, for which the weights are in the second-level cache.
 template <class Weight>
 static void DotProductTile(const bf16* const* x /* (x_count) */, int64_t x_count, const Weight& weight, int64_t w_begin,
-                           int64_t w_count, int64_t k, float* out) {
+                           int64_t w_count, int64_t k, const StreamEnd& end, float* out) {
   static_assert(kDotX == 6);
   const int64_t turns = (x_count + kDotX - 1) / kDotX;
   for (int64_t turn = 0; turn < turns; ++turn) {
@@ -356,22 +368,22 @@ static void DotProductTile(const bf16* const* x /* (x_count) */, int64_t x_count
     float* to = out + c * kTileW;
     switch (x_count * (turn + 1) / turns - c) {
       case 1:
-        DotProduct<1>(rows, weight, w_begin, w_count, k, to);
+        DotProduct<1>(rows, weight, w_begin, w_count, k, end, to);
         break;
       case 2:
-        DotProduct<2>(rows, weight, w_begin, w_count, k, to);
+        DotProduct<2>(rows, weight, w_begin, w_count, k, end, to);
         break;
       case 3:
-        DotProduct<3>(rows, weight, w_begin, w_count, k, to);
+        DotProduct<3>(rows, weight, w_begin, w_count, k, end, to);
         break;
       case 4:
-        DotProduct<4>(rows, weight, w_begin, w_count, k, to);
+        DotProduct<4>(rows, weight, w_begin, w_count, k, end, to);
         break;
       case 5:
-        DotProduct<5>(rows, weight, w_begin, w_count, k, to);
+        DotProduct<5>(rows, weight, w_begin, w_count, k, end, to);
         break;
       case 6:
-        DotProduct<6>(rows, weight, w_begin, w_count, k, to);
+        DotProduct<6>(rows, weight, w_begin, w_count, k, end, to);
         break;
       default:
         break;

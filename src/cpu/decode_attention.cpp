@@ -215,7 +215,7 @@ void RunSplit(const ExecContext& context, const DecodeAttentionArgs& args, const
   const auto partial_at = [&](int64_t r, int64_t h) {
     return partials + (r * shape.heads + h) * shape.chunks * stride;
   };
-  RunStreams(context, rows * shape.chunks * blocks, [&](int64_t task, int worker) {
+  RunStreams(context, rows * shape.chunks * blocks, [&](int64_t task, int worker, int64_t) {
     const int64_t head = task % blocks * shape.head_block;
     const int64_t chunk = task / blocks % shape.chunks;
     const int64_t r = task / blocks / shape.chunks;

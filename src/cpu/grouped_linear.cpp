@@ -115,13 +115,13 @@ int64_t PromptPairs(const GroupedLinearArgs& args, int64_t begin, int64_t end, i
 template <class Weight, class T>
 void PackedExpertTile(const GroupedLinearArgs& args, const PackedElement* packed, int64_t stride, const Weight& weight,
                       const View<T, 2>& out, int64_t pair_begin, int64_t pair_end, int64_t w_begin, int64_t w_count,
-                      int64_t k) {
+                      int64_t k, const StreamEnd& stream) {
   for (int64_t begin = pair_begin; begin < pair_end; begin += kTileX) {
     const int64_t count = std::min(kTileX, pair_end - begin);
     const PackedElement* rows[kTileX];
     for (int64_t c = 0; c < count; ++c) rows[c] = packed + args.pairs(begin + c) / args.pairs_per_row * stride;
     alignas(64) float results[kTileX * kTileW];
-    PackedProductTile(rows, count, weight, w_begin, w_count, k, results);
+    PackedProductTile(rows, count, weight, w_begin, w_count, k, stream, results);
     for (int64_t c = 0; c < count; ++c) {
       StoreResults(out.data + args.pairs(begin + c) * out.stride[0] + w_begin, results + c * kTileW, w_count);
     }
@@ -230,39 +230,50 @@ void RunGroupedLinear(const ExecContext& context, const GroupedLinearArgs& args)
     int64_t tiles_begin[kExpertsAtOnce];
     const bf16* tiles = PackExperts(context, args, packed, used, used_count, tiles_begin);
 #endif
-    RunStreams(context, used_count * w_tiles, [&](int64_t task, int) {
-      const int64_t expert = used[task / w_tiles];
-      const int64_t w_begin = task % w_tiles * tile_w;
-      const int64_t w_count = std::min(tile_w, n - w_begin);
-      int64_t begin = args.expert_begin(expert);
-      const int64_t end = args.expert_begin(expert + 1);
-      const LinearWeight& any_weight = args.weights[static_cast<size_t>(expert)];
-      VisitWeight(any_weight, [&](const auto& weight) {
-        std::visit(
-            [&](const auto& out) {
+    RunStreams(context, used_count * w_tiles,
+               [&](int64_t task, [[maybe_unused]] int worker, [[maybe_unused]] int64_t stretch_end) {
+                 const int64_t expert = used[task / w_tiles];
+                 const int64_t w_begin = task % w_tiles * tile_w;
+                 const int64_t w_count = std::min(tile_w, n - w_begin);
+                 int64_t begin = args.expert_begin(expert);
+                 const int64_t end = args.expert_begin(expert + 1);
+                 const LinearWeight& any_weight = args.weights[static_cast<size_t>(expert)];
+                 VisitWeight(any_weight, [&](const auto& weight) {
+                   std::visit(
+                       [&](const auto& out) {
 #if defined(MXMLA_PACKED_PRODUCTS)
-              if constexpr (kPackedWeight<std::decay_t<decltype(weight)>>) {
-                if (const PackedElement* rows = packed.rows[any_weight.index()]) {
-                  const int64_t packed_end = PromptPairs(args, begin, end, packed.count);
-                  PackedExpertTile(args, rows, packed.stride, weight, out, begin, packed_end, w_begin, w_count, k);
-                  begin = packed_end;
+                         if constexpr (kPackedWeight<std::decay_t<decltype(weight)>>) {
+                           if (const PackedElement* rows = packed.rows[any_weight.index()]) {
+                             const int64_t packed_end = PromptPairs(args, begin, end, packed.count);
+                             StreamEnd stream;
+                             if (task + kLastTasks >= stretch_end && (stretch_end - 1) / w_tiles == task / w_tiles) {
+                               const int64_t row_end = std::min(n, ((stretch_end - 1) % w_tiles + 1) * tile_w);
+                               stream = EndOfStretch(weight, row_end, FirstPlace(context, args.next, worker));
+                             } else if (w_begin + kLastTasks * tile_w >= n) {
+                               const auto next_expert = static_cast<size_t>(used[task / w_tiles + 1]);
+                               stream = EndOfStretch(weight, n, PlaceOfRow(args.weights[next_expert], 0));
+                             }
+                             PackedExpertTile(args, rows, packed.stride, weight, out, begin, packed_end, w_begin,
+                                              w_count, k, stream);
+                             begin = packed_end;
 #if defined(MXMLA_PANEL_PROMPTS)
-                  if (const PromptStretch* prompts = packed.prompts[any_weight.index()]) {
-                    return PromptExpertTile(args, packed, prompts, weight, out, begin, end, w_begin, w_count, k);
-                  }
+                             if (const PromptStretch* prompts = packed.prompts[any_weight.index()]) {
+                               return PromptExpertTile(args, packed, prompts, weight, out, begin, end, w_begin, w_count,
+                                                       k);
+                             }
 #endif
 #if defined(MXMLA_TILED_PROMPTS)
-                  const bf16* expert_tiles = tiles + tiles_begin[task / w_tiles];
-                  return TiledExpert(args, expert_tiles, weight, out, begin, end, w_begin, w_count, k);
+                             const bf16* expert_tiles = tiles + tiles_begin[task / w_tiles];
+                             return TiledExpert(args, expert_tiles, weight, out, begin, end, w_begin, w_count, k);
 #endif
-                }
-              }
+                           }
+                         }
 #endif
-              ExpertTile(args, args.InputOf(any_weight), weight, out, begin, end, w_begin, w_count, k);
-            },
-            args.out);
-      });
-    });
+                         ExpertTile(args, args.InputOf(any_weight), weight, out, begin, end, w_begin, w_count, k);
+                       },
+                       args.out);
+                 });
+               });
   }
 }
 

@@ -30,7 +30,7 @@ void RunFewRows(const ExecContext& context, const LinearArgs& args) {
   VisitWeight(args.weight, [&](const auto& weight) {
     std::visit(
         [&](const auto& out) {
-          RunStreams(context, (n + tile_w - 1) / tile_w, [&](int64_t task, int) {
+          RunStreams(context, (n + tile_w - 1) / tile_w, [&](int64_t task, int, int64_t) {
             const int64_t w_begin = task * tile_w;
             LinearTile(args.x, weight, out, k, 0, rows, w_begin, std::min(tile_w, n - w_begin));
           });
@@ -65,15 +65,15 @@ void RunLinear(const ExecContext& context, const LinearArgs& args) {
 #if defined(MXMLA_PACKED_PRODUCTS)
 // Activations are packed once, then every task reads them.
 template <class Weight, class T>
-void RunPackedRows(const ExecContext& context, const Activation<2>& x, const Weight& weight, const View<T, 2>& out,
+void RunPackedRows(const ExecContext& context, const LinearArgs& args, const Weight& weight, const View<T, 2>& out,
                    int64_t rows) {
-  const int64_t k = Extent(x, 1), n = out.shape[1];
+  const int64_t k = Extent(args.x, 1), n = out.shape[1];
   const int64_t x_stride = PackedStride(k);
   auto* packed = context.SharedScratch<PackedElement>(0, static_cast<size_t>(rows * x_stride));
-  PackRows(context, x, weight, rows, packed);
+  PackRows(context, args.x, weight, rows, packed);
   const int64_t tile_w = TileW(rows);
   const int64_t w_tiles = (n + tile_w - 1) / tile_w;
-  RunStreams(context, TileCountX(rows) * w_tiles, [&](int64_t task, int) {
+  RunStreams(context, TileCountX(rows) * w_tiles, [&](int64_t task, int worker, int64_t end) {
     const int64_t x_begin = TileBeginX(rows, task / w_tiles);
     const int64_t x_count = TileBeginX(rows, task / w_tiles + 1) - x_begin;
     const int64_t w_begin = task % w_tiles * tile_w;
@@ -81,7 +81,12 @@ void RunPackedRows(const ExecContext& context, const Activation<2>& x, const Wei
     const PackedElement* x_rows[kTileX] = {};
     for (int64_t c = 0; c < x_count; ++c) x_rows[c] = packed + (x_begin + c) * x_stride;
     alignas(64) float results[kTileX * kTileW];
-    PackedProductTile(x_rows, x_count, weight, w_begin, w_count, k, results);
+    StreamEnd stream;
+    if (task + kLastTasks >= end && (end - 1) / w_tiles == task / w_tiles) {
+      const int64_t row_end = std::min(n, ((end - 1) % w_tiles + 1) * tile_w);
+      stream = EndOfStretch(weight, row_end, FirstPlace(context, args.next, worker));
+    }
+    PackedProductTile(x_rows, x_count, weight, w_begin, w_count, k, stream, results);
     for (int64_t c = 0; c < x_count; ++c) {
       StoreResults(out.data + (x_begin + c) * out.stride[0] + w_begin, results + c * kTileW, w_count);
     }
@@ -152,7 +157,7 @@ void RunPacked(const ExecContext& context, const LinearArgs& args) {
   std::visit(
       [&](const auto& weight, const auto& out) {
         if constexpr (kPackedWeight<std::decay_t<decltype(weight)>>) {
-          if (rows > 0) RunPackedRows(context, args.x, weight, out, rows);
+          if (rows > 0) RunPackedRows(context, args, weight, out, rows);
           if (done) return;
 #if defined(MXMLA_TILED_PROMPTS)
           RunTiledRows(context, *x, weight, out, rows);

@@ -9,6 +9,7 @@
 #include "cpu/fixed_point.h"
 #include "cpu/fixed_prompts.h"
 #include "cpu/parallel.h"
+#include "cpu/weight_stream.h"
 
 #if defined(__AVX512BF16__) || defined(MXMLA_FIXED_POINT)
 #define MXMLA_PACKED_PRODUCTS 1
@@ -38,8 +39,8 @@ static void PackRowFor(const Weight&, const AnyRow& row, int64_t k, bf16* to) {
 }
 template <class Weight>
 static void PackedProductTile(const bf16* const* x, int64_t x_count, const Weight& weight, int64_t w_begin,
-                              int64_t w_count, int64_t k, float* out) {
-  DotProductTile(x, x_count, weight, w_begin, w_count, k, out);
+                              int64_t w_count, int64_t k, const StreamEnd& end, float* out) {
+  DotProductTile(x, x_count, weight, w_begin, w_count, k, end, out);
 }
 #else
 using PackedElement = FixedChunk;
@@ -58,7 +59,7 @@ static void PackRowFor(const Weight&, const AnyRow& row, int64_t k, FixedChunk* 
 }
 template <class Weight>
 static void PackedProductTile(const FixedChunk* const* x, int64_t x_count, const Weight& weight, int64_t w_begin,
-                              int64_t w_count, int64_t k, float* out) {
+                              int64_t w_count, int64_t k, const StreamEnd&, float* out) {
   FixedProductTile(x, x_count, weight, w_begin, w_count, k, out);
 }
 #endif

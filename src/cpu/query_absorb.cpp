@@ -48,13 +48,14 @@ template <int B, class Weight>
 // each row and block.
 template <int B>
 [[gnu::noinline]] void ScaledTile(const Mxfp4<const e2m1x2, 2>& weight, int64_t first_row, int64_t rows,
-                                  const float* factors /* (rows, kLatentBlocks) */, int64_t first, int64_t ahead,
+                                  const float* factors /* (rows, kGroupBlocks) */, int64_t first, int64_t ahead,
                                   float* sums) {
   Block sum[B];
 #pragma GCC unroll 8
   for (int b = 0; b < B; ++b) sum[b] = {Load(sums + b * kBlock), Load(sums + b * kBlock + 16)};
-  for (int64_t n = 0; n < rows; ++n, factors += kLatentBlocks) {
-    const e2m1x2* codes = RowOf(weight, first_row + n).values + first * (kBlock / 2);
+  const e2m1x2* codes = RowOf(weight, first_row).values + first * (kBlock / 2);
+  const int64_t step = StepBetween(RowOf(weight, 0), RowOf(weight, 1)).values;
+  for (int64_t n = 0; n < rows; ++n, factors += kGroupBlocks, codes += step) {
     for (int64_t line = 0; line < B * (kBlock / 2); line += 64) __builtin_prefetch(codes + ahead + line, 0, 2);
 #pragma GCC unroll 8
     for (int b = 0; b < B; ++b) {
@@ -71,14 +72,14 @@ template <int B>
   }
 }
 
-// factors[n, b] for blocks first .. first + blocks.
+// factors[n, b] for blocks first .. first + blocks; asks for the scales `ahead` bytes further on.
 void ScaleFactors(const Mxfp4<const e2m1x2, 2>& weight, int64_t first_row, int64_t rows, const float* q, int64_t first,
-                  int64_t blocks, float* factors /* (rows, kLatentBlocks) */) {
-  for (int64_t n = 0; n < rows; ++n) {
-    alignas(64) float scales[kGroupBlocks];
-    LoadScales(RowOf(weight, first_row + n), first, blocks, scales);
-    Store(scales, Load(scales) * Splat(q[n]));
-    std::memcpy(factors + n * kLatentBlocks, scales, kLatentBlocks * sizeof(float));
+                  int64_t blocks, int64_t ahead, float* factors /* (rows, kGroupBlocks) */) {
+  for (int64_t n = 0; n < rows; ++n, factors += kGroupBlocks) {
+    const Mxfp4Row row = RowOf(weight, first_row + n);
+    __builtin_prefetch(row.scales + first + ahead, 0, 3);
+    LoadScales(row, first, blocks, factors);
+    Store(factors, Load(factors) * Splat(q[n]));
   }
 }
 
@@ -152,6 +153,18 @@ void PackRows(const Weight& weight, int64_t first_row, int64_t rows, const Stret
   for (int64_t n = 0; n < rows; ++n) Pack(RowOf(weight, first_row + n), stretch, to + n * step, kBlock, ahead);
 }
 
+// `count` sums of blocks, whose even and odd elements are apart, in their order.
+template <class T>
+void StoreOrdered(const float* sums /* (blocks, 32) */, int64_t blocks, int64_t count, T* to /* (count) */) {
+  alignas(64) float ordered[kGroupBlocks * kBlock];
+  for (int64_t b = 0; b < blocks; ++b) {
+    const Block block{Load(sums + b * kBlock), Load(sums + b * kBlock + 16)};
+    Store(ordered + b * kBlock, FirstHalf(block));
+    Store(ordered + b * kBlock + 16, LastHalf(block));
+  }
+  StoreResults(to, ordered, count);
+}
+
 template <class Weight, class T>
 void AbsorbTile(const QueryAbsorbArgs& args, const Weight& tensor, const View<T, 3>& out, int64_t row_begin,
                 int64_t rows, int64_t head, int64_t first_block) {
@@ -165,28 +178,13 @@ void AbsorbTile(const QueryAbsorbArgs& args, const Weight& tensor, const View<T,
   alignas(64) float q[kTileX * kNopeStep];
   alignas(64) float w[kNopeStep * kLatentBlocks * kBlock];
   PrefetchRows(tensor, first_row, std::min<int64_t>(nope, 8), first_block, blocks);
-  [[maybe_unused]] const int64_t ahead = kRowsAhead * StepBetween(RowOf(tensor, 0), RowOf(tensor, 1)).values;
   for (int64_t n = 0; n < nope; n += kNopeStep) {
     const int64_t count = std::min(kNopeStep, nope - n);
     for (int64_t r = 0; r < rows; ++r) {
       UnpackQuery(RowOf(args.q_nope, row_begin + r, head), nope, n, q + r * kNopeStep);
     }
     int64_t direct = 0;  // blocks that need no copy of the decoded weights
-    if constexpr (std::is_same_v<Weight, Mxfp4<const e2m1x2, 2>>) {
-      if (rows == 1 && stretch.blocks > 0) {
-        alignas(64) float factors[kNopeStep * kLatentBlocks];
-        ScaleFactors(tensor, first_row + n, count, q, first_block, stretch.blocks, factors);
-        for (; direct + kDirectBlocks <= stretch.blocks; direct += kDirectBlocks) {
-          ScaledTile<kDirectBlocks>(tensor, first_row + n, count, factors + direct, first_block + direct, ahead,
-                                    sums + direct * kBlock);
-        }
-        for (; direct < stretch.blocks; ++direct) {
-          ScaledTile<1>(tensor, first_row + n, count, factors + direct, first_block + direct, ahead,
-                        sums + direct * kBlock);
-        }
-        continue;  // the latents are whole blocks
-      }
-    } else if constexpr (!std::is_same_v<Weight, CodedMatrix>) {
+    if constexpr (!std::is_same_v<Weight, CodedMatrix> && !std::is_same_v<Weight, Mxfp4<const e2m1x2, 2>>) {
       if (rows == 1) {
         for (; direct + kDirectBlocks <= stretch.blocks; direct += kDirectBlocks) {
           DirectTile<kDirectBlocks>(tensor, first_row + n, count, q, first_block + direct, sums + direct * kBlock);
@@ -217,15 +215,39 @@ void AbsorbTile(const QueryAbsorbArgs& args, const Weight& tensor, const View<T,
   }
   for (int64_t r = 0; r < rows; ++r) {
     T* to = out.data + (row_begin + r) * out.stride[0] + head * out.stride[1] + first_block * kBlock;
-    alignas(64) float ordered[kLatentBlocks * kBlock];
-    for (int64_t b = 0; b < blocks; ++b) {
-      const float* from = sums + (r * kLatentBlocks + b) * kBlock;
-      const Block block{Load(from), Load(from + 16)};
-      Store(ordered + b * kBlock, FirstHalf(block));
-      Store(ordered + b * kBlock + 16, LastHalf(block));
-    }
-    StoreResults(to, ordered, stretch.blocks * kBlock + stretch.tail);
+    StoreOrdered(sums + r * kLatentBlocks * kBlock, blocks, stretch.blocks * kBlock + stretch.tail, to);
   }
+}
+
+// One activation row by MXFP4, latents of blocks first .. first + blocks <= kGroupBlocks of a head. Asks for
+// `next_head` (a row) where nothing of this one is left.
+template <class T>
+void AbsorbRow(const QueryAbsorbArgs& args, const Mxfp4<const e2m1x2, 2>& tensor, const View<T, 3>& out, int64_t row,
+               int64_t head, int64_t next_head, int64_t first, int64_t blocks) {
+  const int64_t nope = args.w_kc.head_rows;
+  const int64_t head_row = head * args.w_kc.head_stride + args.w_kc.head_offset;
+  const RowStep step = StepBetween(RowOf(tensor, 0), RowOf(tensor, 1));
+  alignas(64) float sums[kGroupBlocks * kBlock];
+  std::memset(sums, 0, sizeof(float) * static_cast<size_t>(blocks * kBlock));
+  alignas(64) float q[kNopeStep];
+  alignas(64) float factors[kRowsAhead * kGroupBlocks];
+  static_assert(kNopeStep % kRowsAhead == 0);
+  for (int64_t n = 0; n < nope; n += kRowsAhead) {
+    if (n % kNopeStep == 0) UnpackQuery(RowOf(args.q_nope, row, head), nope, n, q);
+    const int64_t count = std::min(kRowsAhead, nope - n);
+    const int64_t first_row = head_row + n;
+    const int64_t ahead = n + kRowsAhead < nope ? kRowsAhead : next_head - first_row;  // rows
+    ScaleFactors(tensor, first_row, count, q + n % kNopeStep, first, blocks, ahead * step.scales, factors);
+    int64_t b = 0;
+    for (; b + kDirectBlocks <= blocks; b += kDirectBlocks) {
+      ScaledTile<kDirectBlocks>(tensor, first_row, count, factors + b, first + b, ahead * step.values,
+                                sums + b * kBlock);
+    }
+    for (; b < blocks; ++b) {
+      ScaledTile<1>(tensor, first_row, count, factors + b, first + b, ahead * step.values, sums + b * kBlock);
+    }
+  }
+  StoreOrdered(sums, blocks, blocks * kBlock, out.data + row * out.stride[0] + head * out.stride[1] + first * kBlock);
 }
 
 // w_kc[h] as (kv_lora_rank, nope): a plain product of rows.
@@ -244,6 +266,21 @@ void RowTile(const QueryAbsorbArgs& args, const Weight& tensor, const View<T, 3>
   }
 }
 
+template <class T>
+void RunOneRow(const ExecContext& context, const QueryAbsorbArgs& args, const Mxfp4<const e2m1x2, 2>& tensor,
+               const View<T, 3>& out) {
+  const int64_t heads = args.w_kc.heads;
+  const int64_t blocks = out.shape[2] / kBlock;  // the latents are whole blocks
+  const int64_t step = heads >= 4 * context.pool->threads() ? kGroupBlocks : kLatentBlocks;
+  const int64_t parts = (blocks + step - 1) / step;
+  RunStreams(context, heads * parts, [&](int64_t task, int, int64_t) {
+    const int64_t head = task / parts, first = task % parts * step;
+    // The last head asks for itself.
+    const int64_t next = std::min(head + 1, heads - 1) * args.w_kc.head_stride + args.w_kc.head_offset;
+    AbsorbRow(args, tensor, out, 0, head, next, first, std::min(step, blocks - first));
+  });
+}
+
 void RunQueryAbsorb(const ExecContext& context, const QueryAbsorbArgs& args) {
   const int64_t rows = Extent(args.q_nope, 0);
   const int64_t heads = args.w_kc.heads;
@@ -257,7 +294,10 @@ void RunQueryAbsorb(const ExecContext& context, const QueryAbsorbArgs& args) {
   VisitWeight(args.w_kc.tensor, [&](const auto& tensor) {
     std::visit(
         [&](const auto& out) {
-          RunStreams(context, row_tiles * heads * latent_tiles, [&](int64_t task, int) {
+          if constexpr (std::is_same_v<std::decay_t<decltype(tensor)>, Mxfp4<const e2m1x2, 2>>) {
+            if (rows == 1 && !args.output_major) return RunOneRow(context, args, tensor, out);
+          }
+          RunStreams(context, row_tiles * heads * latent_tiles, [&](int64_t task, int, int64_t) {
             const int64_t row_tile = task / (heads * latent_tiles);
             const int64_t row_begin = TileBeginX(rows, row_tile);
             const int64_t row_count = TileBeginX(rows, row_tile + 1) - row_begin;

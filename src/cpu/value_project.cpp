@@ -3,6 +3,7 @@
 #include "cpu/packed_rows.h"
 #include "cpu/parallel.h"
 #include "cpu/product.h"
+#include "cpu/weight_stream.h"
 #include "ops/head_product.h"
 
 namespace mxmla::cpu::MXMLA_CPU_ISA {
@@ -33,7 +34,8 @@ struct HeadRows {
   HeadRows(const ExecContext&, int, const ValueProjectArgs& args, int64_t row_begin, int64_t rows, int64_t head) {
     for (int64_t r = 0; r < rows; ++r) x[r] = RowOf(args.attn, row_begin + r, head);
   }
-  void Product(int64_t rows, const Weight& tensor, int64_t w_begin, int64_t w_count, int64_t k, float* out) const {
+  void Product(int64_t rows, const Weight& tensor, int64_t w_begin, int64_t w_count, int64_t k, const StreamEnd&,
+               float* out) const {
     ProductTile(x, rows, tensor, w_begin, w_count, k, out);
   }
 };
@@ -53,8 +55,9 @@ struct PackedHeadRows {
       x[r] = to;
     }
   }
-  void Product(int64_t rows, const Weight& tensor, int64_t w_begin, int64_t w_count, int64_t k, float* out) const {
-    PackedProductTile(x, rows, tensor, w_begin, w_count, k, out);
+  void Product(int64_t rows, const Weight& tensor, int64_t w_begin, int64_t w_count, int64_t k, const StreamEnd& end,
+               float* out) const {
+    PackedProductTile(x, rows, tensor, w_begin, w_count, k, end, out);
   }
 };
 #endif
@@ -62,16 +65,26 @@ struct PackedHeadRows {
 // results[r, c] for the task's rows and columns.
 template <class Rows, class Weight>
 void ComputeTile(const ExecContext& context, int worker, const ValueProjectArgs& args, const Weight& tensor,
-                 int64_t row_begin, int64_t rows, int64_t begin, int64_t end, float* results /* (rows, kColumns) */) {
+                 int64_t row_begin, int64_t rows, int64_t begin, int64_t end, bool last,
+                 float* results /* (rows, kColumns) */) {
   const HeadWeight& w = args.w_vc;
   const int64_t k = Extent(args.attn, 2);
   for (int64_t column = begin; column < end;) {
     const Piece piece = PieceAt(column, end, w.head_rows);
     const Rows x(context, worker, args, row_begin, rows, piece.head);
+    StreamEnd stream;
+    if (last && column + piece.count == end) {
+      stream = EndOfStretch(tensor, w.head_offset + piece.head * w.head_stride + piece.v_begin + piece.count,
+                            FirstPlace(context, args.next, worker));
+    } else if (piece.v_begin + piece.count == w.head_rows && piece.head + 1 < w.heads) {
+      const int64_t head_end = w.head_offset + piece.head * w.head_stride + w.head_rows;
+      stream = EndOfStretch(tensor, head_end, PlaceOfRow(tensor, head_end - w.head_rows + w.head_stride));
+    }
     for (int64_t done = 0; done < piece.count; done += kTileW) {
       const int64_t count = std::min(kTileW, piece.count - done);
       alignas(64) float part[kTileX * kTileW];
-      x.Product(rows, tensor, piece.head * w.head_stride + w.head_offset + piece.v_begin + done, count, k, part);
+      x.Product(rows, tensor, piece.head * w.head_stride + w.head_offset + piece.v_begin + done, count, k, stream,
+                part);
       for (int64_t r = 0; r < rows; ++r) {
         std::memcpy(results + r * kColumns + column - begin + done, part + r * kTileW,
                     static_cast<size_t>(count) * sizeof(float));
@@ -125,7 +138,7 @@ void Run(const ExecContext& context, const ValueProjectArgs& args, const Out& ou
   if (context.profiler) {
     context.profiler->AddRepacked(RepackedBytes(WeightTiles(columns, args.w_vc.head_rows), rows, Extent(args.attn, 2)));
   }
-  RunTasks(context, row_tiles * column_tiles, [&](int64_t task, int worker) {
+  RunStreams(context, row_tiles * column_tiles, [&](int64_t task, int worker, int64_t stretch_end) {
     const int64_t row_begin = TileBeginX(rows, task / column_tiles);
     const int64_t row_count = TileBeginX(rows, task / column_tiles + 1) - row_begin;
     const int64_t begin = task % column_tiles * kColumns;
@@ -137,11 +150,12 @@ void Run(const ExecContext& context, const ValueProjectArgs& args, const Out& ou
       if constexpr (kPackedWeight<Weight>) {
         if (HasPackedProduct(args.attn, args.w_vc.tensor)) {
           return ComputeTile<PackedHeadRows<Weight>>(context, worker, args, tensor, row_begin, row_count, begin, end,
-                                                     results);
+                                                     task + 1 == stretch_end, results);
         }
       }
 #endif
-      ComputeTile<HeadRows<Weight>>(context, worker, args, tensor, row_begin, row_count, begin, end, results);
+      ComputeTile<HeadRows<Weight>>(context, worker, args, tensor, row_begin, row_count, begin, end,
+                                    task + 1 == stretch_end, results);
     });
     for (int64_t r = 0; r < row_count; ++r) {
       float* values = results + r * kColumns;

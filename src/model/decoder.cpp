@@ -194,7 +194,12 @@ void Decoder::Run(const StepShape& shape, const StepViews& views) const {
     const JoinedWeights& joined = placed_.joined[layer];
     AttentionLayer(context_, step, weights_.layers[layer], placed_.absorbed[layer].weights, joined,
                    static_cast<int64_t>(layer));
-    MlpLayer(context_, step, weights_.layers[layer], joined, placed_.experts[layer]);
+    const LinearWeight* next = &weights_.lm_head;
+    if (layer + 1 < weights_.layers.size()) {
+      const LayerWeights& behind = weights_.layers[layer + 1];
+      next = config_.q_lora_rank > 0 ? &behind.q_a_proj : &behind.q_proj;
+    }
+    MlpLayer(context_, step, weights_.layers[layer], joined, placed_.experts[layer], *next);
   }
   if (shape.logit_rows == 0) return;
   RunHead(step);

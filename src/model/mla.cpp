@@ -78,18 +78,18 @@ class Attention {
   // 1 and 2: one buffer (rows, q_lora_rank + kv_lora_rank + qk_rope_head_dim), read as three slices.
   void DownProject(const RmsNormArgs& norm) {
     const FloatOutput<2> down = b_.Plain(b_.down, rows_);
-    const auto args = [&](const LinearWeight& weight, const FloatOutput<2>& out) {
-      return LinearArgs{Input(weight, b_.normed, b_.normed_quantized), weight, out, PromptBegin()};
+    const auto args = [&](const LinearWeight& weight, const FloatOutput<2>& out, const NextWeights* next = nullptr) {
+      return LinearArgs{Input(weight, b_.normed, b_.normed_quantized), weight, out, PromptBegin(), next};
     };
     if (joined_.down && !indexes_) return NormLinear(context_, {norm, args(*joined_.down, down)}, "q_kv_a_proj");
     RmsNorm(context_, norm);  // an indexer reads it too
     if (joined_.down) return Linear(context_, args(*joined_.down, down), "q_kv_a_proj");
-    const auto product = [&](const LinearWeight& weight, const FloatOutput<2>& out, std::string_view name) {
-      Linear(context_, args(weight, out), name);
-    };
-    product(FirstQuery(), Slice(down, 1, 0, QueryColumns()), c_.q_lora_rank > 0 ? "q_a_proj" : "q_proj");
+    const auto product = [&](const LinearWeight& weight, const FloatOutput<2>& out, std::string_view name,
+                             const NextWeights& next) { Linear(context_, args(weight, out, &next), name); };
+    product(FirstQuery(), Slice(down, 1, 0, QueryColumns()), c_.q_lora_rank > 0 ? "q_a_proj" : "q_proj",
+            NextWeights(layer_.kv_a_proj_with_mqa));
     product(layer_.kv_a_proj_with_mqa, Slice(down, 1, QueryColumns(), c_.kv_lora_rank + c_.qk_rope_head_dim),
-            "kv_a_proj_with_mqa");
+            "kv_a_proj_with_mqa", c_.q_lora_rank > 0 ? NextWeights(layer_.q_b_proj) : NextWeights(absorbed_.w_kc));
   }
 
   // 3 and 6, the key's side: the normed latent and the rotated k_pe go straight into the page.
@@ -147,8 +147,9 @@ class Attention {
     if (quantized || index_quantized) norm.quantized = b_.Quantized(b_.q_latent_quantized, rows_);
     norm.scale_mode = b_.scale_mode();
     if (!quantized || (indexes_ && !index_quantized)) norm.out = b_.Plain(b_.q_latent, rows_);
+    const NextWeights next(absorbed_.w_kc);
     const LinearArgs product{Input(layer_.q_b_proj, b_.q_latent, b_.q_latent_quantized), layer_.q_b_proj, q,
-                             PromptBegin()};
+                             PromptBegin(), &next};
     if (!indexes_) return NormLinear(context_, {norm, product}, "q_b_proj");
     RmsNorm(context_, norm);  // the indexer reads it too
     Linear(context_, product, "q_b_proj");
@@ -288,6 +289,8 @@ class Attention {
         QuantizeFor(absorbed_.w_vc.tensor, attended, b_.attention_quantized, rows, &project.attn);
     project.w_vc = absorbed_.w_vc;
     project.scale_mode = b_.scale_mode();
+    const NextWeights next(layer_.o_proj);
+    project.next = &next;
     const auto run = [&] { AttendProject(context_, {attend, project, quantize}); };
 
     const FloatOutput<2> flat = b_.Plain(b_.values, rows);
@@ -346,10 +349,12 @@ class Attention {
 
   // 9
   void ProjectOutput() {
-    Linear(
-        context_,
-        {Input(layer_.o_proj, b_.values, b_.values_quantized), layer_.o_proj, b_.Plain(b_.delta, rows_), PromptBegin()},
-        "o_proj");
+    const MlpWeights& dense = layer_.is_moe ? layer_.shared_experts : layer_.mlp;
+    const NextWeights next(dense.gate_proj);
+    Linear(context_,
+           {Input(layer_.o_proj, b_.values, b_.values_quantized), layer_.o_proj, b_.Plain(b_.delta, rows_),
+            PromptBegin(), &next},
+           "o_proj");
   }
 
   const ExecContext& context_;

@@ -15,7 +15,7 @@ namespace {
 class Mlp {
  public:
   Mlp(const ExecContext& context, const Step& step, const LayerWeights& layer, const JoinedWeights& joined,
-      const PlacedExperts& experts)
+      const PlacedExperts& experts, const LinearWeight& next)
       : context_(context),
         options_(step.options),
         c_(step.config),
@@ -23,6 +23,7 @@ class Mlp {
         layer_(layer),
         joined_(joined),
         placed_(experts),
+        next_(next),
         row_length_(step.views.row_length),
         norm_eps_(step.norm_eps),
         shared_parts_(step.shared_parts),
@@ -154,11 +155,16 @@ class Mlp {
       norm ? NormLinear(context_, {*norm, product}, name) : Linear(context_, product, name);
     } else {
       if (norm) RmsNorm(context_, *norm);
-      Linear(context_, {Input(weights.gate_proj), weights.gate_proj, Slice(gate_up, 1, 0, width), prompt_begin_}, name);
-      Linear(context_, {Input(weights.up_proj), weights.up_proj, Slice(gate_up, 1, width, width), prompt_begin_}, name);
+      const auto product = [&](const LinearWeight& weight, int64_t begin, const LinearWeight& behind) {
+        const NextWeights next(behind);
+        Linear(context_, {Input(weight), weight, Slice(gate_up, 1, begin, width), prompt_begin_, &next}, name);
+      };
+      product(weights.gate_proj, 0, weights.up_proj);
+      product(weights.up_proj, width, weights.down_proj);
     }
     const Inputs inputs = Activate(gate_up, rows_, width, FormatsOf({&weights.down_proj, 1}), b_.mlp, b_.mlp_quantized);
-    Linear(context_, {inputs.x, weights.down_proj, out, prompt_begin_}, name);
+    const NextWeights next = layer_.is_moe ? NextWeights(layer_.experts.gate_proj, ExpertBegin()) : NextWeights(next_);
+    Linear(context_, {inputs.x, weights.down_proj, out, prompt_begin_, &next}, name);
   }
 
   void RouteRows(const RmsNormArgs& norm) {
@@ -175,6 +181,7 @@ class Mlp {
                {norm, router, {Ids(), b_.Ints(b_.expert_begin, ExpertCount() + 1), b_.Ints(b_.expert_pairs, Pairs())}});
   }
 
+  View<const int32_t, 1> ExpertBegin() const { return b_.Ints(b_.expert_begin, ExpertCount() + 1); }
   // (rows, slots)
   View<int32_t, 2> Ids() const { return b_.Ints(b_.expert_ids, Pairs()).Split(0, rows_, Slots()); }
   View<float, 2> Weights() const {
@@ -185,10 +192,11 @@ class Mlp {
     const ExpertWeights& experts = layer_.experts;
     const int64_t width = c_.moe_intermediate_size;
     const FloatOutput<2> gate_up = b_.Plain(b_.expert_gate_up, Pairs());
-    const View<const int32_t, 1> begin = b_.Ints(b_.expert_begin, ExpertCount() + 1);
+    const View<const int32_t, 1> begin = ExpertBegin();
     const View<const int32_t, 1> pairs = b_.Ints(b_.expert_pairs, Pairs());
     const auto product = [&](const Inputs& inputs, int64_t pairs_per_row, const std::vector<LinearWeight>& weights,
-                             const std::shared_ptr<const void>& placed, const FloatOutput<2>& out) {
+                             const std::shared_ptr<const void>& placed, const FloatOutput<2>& out,
+                             const NextWeights* next = nullptr) {
       return GroupedLinearArgs{inputs.x,
                                pairs_per_row,
                                weights,
@@ -197,7 +205,8 @@ class Mlp {
                                out,
                                inputs.x_quantized,
                                placed.get(),
-                               prompt_begin_ * (Slots() / pairs_per_row)};
+                               prompt_begin_ * (Slots() / pairs_per_row),
+                               next};
     };
     const auto normed = [&](const std::vector<LinearWeight>& weights) {
       const Formats formats = FormatsOf(weights);
@@ -217,15 +226,19 @@ class Mlp {
       activated = activate(&args);
     } else {
       const Inputs gate = normed(experts.gate_proj), up = normed(experts.up_proj);
-      GroupedLinear(context_, product(gate, Slots(), experts.gate_proj, placed_.gate_proj, Slice(gate_up, 1, 0, width)),
+      const NextWeights to_up(experts.up_proj, begin), to_down(experts.down_proj, begin);
+      GroupedLinear(context_,
+                    product(gate, Slots(), experts.gate_proj, placed_.gate_proj, Slice(gate_up, 1, 0, width), &to_up),
                     "experts");
-      GroupedLinear(context_, product(up, Slots(), experts.up_proj, placed_.up_proj, Slice(gate_up, 1, width, width)),
+      GroupedLinear(context_,
+                    product(up, Slots(), experts.up_proj, placed_.up_proj, Slice(gate_up, 1, width, width), &to_down),
                     "experts");
       activated = activate(nullptr);
     }
-    CombinedExperts(
-        context_,
-        {product(activated, 1, experts.down_proj, placed_.down_proj, b_.Plain(b_.expert_out, Pairs())), combine});
+    const NextWeights to_layer(next_);
+    CombinedExperts(context_, {product(activated, 1, experts.down_proj, placed_.down_proj,
+                                       b_.Plain(b_.expert_out, Pairs()), &to_layer),
+                               combine});
   }
 
   const ExecContext& context_;
@@ -235,6 +248,7 @@ class Mlp {
   const LayerWeights& layer_;
   const JoinedWeights& joined_;
   const PlacedExperts& placed_;
+  const LinearWeight& next_;  // of the next layer
   const View<const int32_t, 1> row_length_;
   const float norm_eps_;
   const int64_t shared_parts_;
@@ -245,8 +259,8 @@ class Mlp {
 }  // namespace
 
 void MlpLayer(const ExecContext& context, const Step& step, const LayerWeights& layer, const JoinedWeights& joined,
-              const PlacedExperts& experts) {
-  Mlp(context, step, layer, joined, experts).Run();
+              const PlacedExperts& experts, const LinearWeight& next) {
+  Mlp(context, step, layer, joined, experts, next).Run();
 }
 
 }  // namespace mxmla

@@ -8,7 +8,8 @@
 namespace mxmla {
 
 // Adds `buffers.delta` to the residual stream, norms it, and leaves the layer's feed-forward result in `buffers.delta`.
+// `next` is read behind it.
 void MlpLayer(const ExecContext& context, const Step& step, const LayerWeights& layer, const JoinedWeights& joined,
-              const PlacedExperts& experts);
+              const PlacedExperts& experts, const LinearWeight& next);
 
 }  // namespace mxmla

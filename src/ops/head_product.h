@@ -4,6 +4,7 @@
 
 #include "core/scaled.h"
 #include "ops/context.h"
+#include "ops/next_weights.h"
 
 namespace mxmla {
 
@@ -33,6 +34,7 @@ struct ValueProjectArgs {
   HeadWeight w_vc;
   std::variant<FloatOutput<3>, ActivationOutput<2>> out;
   ScaleMode scale_mode = ScaleMode::kEven;
+  const NextWeights* next = nullptr;  // read behind these
 };
 void ValueProject(const ExecContext& context, const ValueProjectArgs& args);
 

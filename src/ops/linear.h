@@ -7,6 +7,7 @@
 
 #include "core/scaled.h"
 #include "ops/context.h"
+#include "ops/next_weights.h"
 
 namespace mxmla {
 
@@ -22,6 +23,7 @@ struct LinearArgs {
   LinearWeight weight;  // (n, k)
   FloatOutput<2> out;   // (rows, n); outer stride free
   int64_t prompt_begin = kNoPrompts;
+  const NextWeights* next = nullptr;  // read behind these
 };
 void Linear(const ExecContext& context, const LinearArgs& args, std::string_view name = "linear");
 
@@ -40,6 +42,7 @@ struct GroupedLinearArgs {
   // What Backend::PlaceExperts made of `weights`, where a backend's kernels read such.
   const void* placed = nullptr;
   int64_t prompt_begin = kNoPrompts;  // of the rows of x
+  const NextWeights* next = nullptr;  // read behind these
 
   const Activation<2>& InputOf(const LinearWeight& expert) const {
     return x_quantized && IsQuantized(expert) ? *x_quantized : x;
