@@ -15,6 +15,7 @@
 
 #include "cpu/product.h"
 #include "cpu/weight_stream.h"
+#include "cpu/with_count.h"
 
 namespace mxmla::cpu::MXMLA_CPU_ISA {
 
@@ -360,34 +361,12 @@ static void DotProduct(const bf16* const* x /* (C) */, const Weight& weight, int
 template <class Weight>
 static void DotProductTile(const bf16* const* x /* (x_count) */, int64_t x_count, const Weight& weight, int64_t w_begin,
                            int64_t w_count, int64_t k, const StreamEnd& end, float* out) {
-  static_assert(kDotX == 6);
   const int64_t turns = (x_count + kDotX - 1) / kDotX;
   for (int64_t turn = 0; turn < turns; ++turn) {
     const int64_t c = x_count * turn / turns;
-    const bf16* const* rows = x + c;
-    float* to = out + c * kTileW;
-    switch (x_count * (turn + 1) / turns - c) {
-      case 1:
-        DotProduct<1>(rows, weight, w_begin, w_count, k, end, to);
-        break;
-      case 2:
-        DotProduct<2>(rows, weight, w_begin, w_count, k, end, to);
-        break;
-      case 3:
-        DotProduct<3>(rows, weight, w_begin, w_count, k, end, to);
-        break;
-      case 4:
-        DotProduct<4>(rows, weight, w_begin, w_count, k, end, to);
-        break;
-      case 5:
-        DotProduct<5>(rows, weight, w_begin, w_count, k, end, to);
-        break;
-      case 6:
-        DotProduct<6>(rows, weight, w_begin, w_count, k, end, to);
-        break;
-      default:
-        break;
-    }
+    WithCount<kDotX>(x_count * (turn + 1) / turns - c, [&]<int C>(std::integral_constant<int, C>) {
+      DotProduct<C>(x + c, weight, w_begin, w_count, k, end, out + c * kTileW);
+    });
   }
 }
 

@@ -14,22 +14,19 @@
 #define MXMLA_BF16_PROMPTS 1
 
 #include "cpu/bf16_dot.h"
+#include "cpu/prompt_panels.h"
 #include "cpu/transpose.h"
+#include "cpu/with_count.h"
 
 namespace mxmla::cpu::MXMLA_CPU_ISA {
 
-inline constexpr int64_t kPromptStretch = 512;  // elements: a panel of them stays in the first-level cache
-inline constexpr int64_t kPromptX = 144;        // activation rows of a task
-inline constexpr int kPromptRows = 8;           // of them, side by side
-inline constexpr int64_t kPromptPanel = 32;     // weight rows side by side: two vectors of lanes
-static_assert(kTileW % kPromptPanel == 0 && kPromptStretch % kChunk == 0);
+inline constexpr int kPromptRows = 8;  // activation rows side by side
+static_assert(kPromptStretch % kChunk == 0);
 
 // A stretch of one row of activations, in pairs' order; 0 past the row's end.
 struct alignas(64) PromptStretch {
   bf16 x[kPromptStretch];
 };
-
-inline constexpr int64_t PromptStretches(int64_t k) { return (k + kPromptStretch - 1) / kPromptStretch; }
 
 template <class Row>
 static void PackPromptRow(const bf16* row /* (k) */, int64_t k, PromptStretch* to /* (PromptStretches(k)) */) {
@@ -181,32 +178,6 @@ template <class Row, int R>
   }
 }
 
-template <class Row>
-static void AnyPromptTile(int64_t rows, const PromptPanel<Row>& panel, int64_t elements, const PromptStretch* const* x,
-                          float* out) {
-  static_assert(kPromptRows == 8);
-  switch (rows) {
-    case 1:
-      return PromptTile<Row, 1>(panel, elements, x, out);
-    case 2:
-      return PromptTile<Row, 2>(panel, elements, x, out);
-    case 3:
-      return PromptTile<Row, 3>(panel, elements, x, out);
-    case 4:
-      return PromptTile<Row, 4>(panel, elements, x, out);
-    case 5:
-      return PromptTile<Row, 5>(panel, elements, x, out);
-    case 6:
-      return PromptTile<Row, 6>(panel, elements, x, out);
-    case 7:
-      return PromptTile<Row, 7>(panel, elements, x, out);
-    case 8:
-      return PromptTile<Row, 8>(panel, elements, x, out);
-    default:
-      break;
-  }
-}
-
 // out[c, j] = x[c] . weight[w_begin + j] for c < x_count <= kPromptX and j < w_count <= kTileW; x rows are packed. The
 // other elements of `out` (x_count, kTileW), which is 64-byte aligned, are left with anything.
 template <class Weight>
@@ -234,7 +205,9 @@ static void PromptProductTile(const PromptStretch* const* x /* (x_count) */, int
         const int64_t c = x_count * tile / tiles, count = x_count * (tile + 1) / tiles - c;
         const PromptStretch* rows[kPromptRows];
         for (int64_t r = 0; r < count; ++r) rows[r] = x[c + r] + stretch;
-        AnyPromptTile(count, panel, elements, rows, out + c * kTileW + w);
+        WithCount<kPromptRows>(count, [&]<int R>(std::integral_constant<int, R>) {
+          PromptTile<Row, R>(panel, elements, rows, out + c * kTileW + w);
+        });
       }
     }
   }

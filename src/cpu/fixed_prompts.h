@@ -15,16 +15,15 @@
 #if defined(__AVX512VNNI__)
 #define MXMLA_FIXED_PROMPTS 1
 
+#include "cpu/prompt_panels.h"
 #include "cpu/transpose.h"
+#include "cpu/with_count.h"
 
 namespace mxmla::cpu::MXMLA_CPU_ISA {
 
-inline constexpr int64_t kPromptBlocks = kGroupBlocks;             // of a stretch
-inline constexpr int64_t kPromptStretch = kPromptBlocks * kBlock;  // elements
-inline constexpr int64_t kPromptX = 144;                           // activation rows of a task
-inline constexpr int kPromptRows = 6;                              // of them, side by side
-inline constexpr int64_t kPromptPanel = 32;                        // weight rows side by side: two vectors of lanes
-static_assert(kPromptX % kPromptRows == 0 && kTileW % kPromptPanel == 0);
+inline constexpr int64_t kPromptBlocks = kGroupBlocks;  // of a stretch
+inline constexpr int kPromptRows = 6;                   // activation rows side by side
+static_assert(kPromptStretch == kPromptBlocks * kBlock && kPromptX % kPromptRows == 0);
 
 // A stretch of one row of activations. Of each eight elements, element a and element a + 4 make pair a: what a shift of
 // the codes by 4 * a bits gives.
@@ -34,8 +33,6 @@ struct alignas(64) PromptStretch {
   float scale[kPromptBlocks];       // 2^(e - 15)
   uint32_t inexact[kPromptBlocks];  // a bit for each element that has a rest
 };
-
-inline constexpr int64_t PromptStretches(int64_t k) { return (k + kPromptStretch - 1) / kPromptStretch; }
 
 static inline void PackPromptBlock(const bf16* from /* (32) */, int64_t b, PromptStretch* to) {
   const F32x16 x[2] = {Load(from), Load(from + 16)};
@@ -184,26 +181,6 @@ template <int R>
   }
 }
 
-static inline void AnyPromptTile(int64_t rows, const PromptPanel& panel, int64_t blocks, const PromptStretch* const* x,
-                                 float* out) {
-  switch (rows) {
-    case 1:
-      return PromptTile<1>(panel, blocks, x, out);
-    case 2:
-      return PromptTile<2>(panel, blocks, x, out);
-    case 3:
-      return PromptTile<3>(panel, blocks, x, out);
-    case 4:
-      return PromptTile<4>(panel, blocks, x, out);
-    case 5:
-      return PromptTile<5>(panel, blocks, x, out);
-    case 6:
-      return PromptTile<6>(panel, blocks, x, out);
-    default:
-      break;
-  }
-}
-
 // out[c, j] = x[c] . weight[w_begin + j] for c < x_count <= kPromptX and j < w_count <= kTileW; x rows are packed. The
 // other elements of `out` (x_count, kTileW), which is 64-byte aligned, are left with anything.
 static inline void PromptProductTile(const PromptStretch* const* x /* (x_count) */, int64_t x_count,
@@ -223,7 +200,9 @@ static inline void PromptProductTile(const PromptStretch* const* x /* (x_count) 
         const PromptStretch* rows[kPromptRows];
         const int64_t count = std::min<int64_t>(kPromptRows, x_count - c);
         for (int64_t r = 0; r < count; ++r) rows[r] = x[c + r] + stretch;
-        AnyPromptTile(count, panel, blocks, rows, out + c * kTileW + w);
+        WithCount<kPromptRows>(count, [&]<int R>(std::integral_constant<int, R>) {
+          PromptTile<R>(panel, blocks, rows, out + c * kTileW + w);
+        });
       }
     }
   }

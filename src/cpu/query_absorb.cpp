@@ -4,6 +4,7 @@
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
 #include "cpu/product.h"
+#include "cpu/with_count.h"
 #include "ops/head_product.h"
 
 namespace mxmla::cpu::MXMLA_CPU_ISA {
@@ -122,22 +123,7 @@ template <int B, int C>
 
 template <int B>
 void AnyStripTile(int64_t c, const float* w, int64_t step, int64_t rows, const float* q, float* sums) {
-  switch (c) {
-    case 1:
-      return StripTile<B, 1>(w, step, rows, q, sums);
-    case 2:
-      return StripTile<B, 2>(w, step, rows, q, sums);
-    case 3:
-      return StripTile<B, 3>(w, step, rows, q, sums);
-    case 4:
-      return StripTile<B, 4>(w, step, rows, q, sums);
-    case 5:
-      return StripTile<B, 5>(w, step, rows, q, sums);
-    case 6:
-      return StripTile<B, 6>(w, step, rows, q, sums);
-    default:
-      break;
-  }
+  WithCount<6>(c, [&]<int C>(std::integral_constant<int, C>) { StripTile<B, C>(w, step, rows, q, sums); });
 }
 
 // The part of k that n .. n + kNopeStep covers, decoded in its order; kNopeStep may begin inside an FP8 group.
