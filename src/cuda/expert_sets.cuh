@@ -67,12 +67,7 @@ __device__ __forceinline__ int2 ExpertOfSet(const int32_t* expert_begin, int exp
   const auto sets_of = [&](int e) { return (expert_begin[e + 1] - expert_begin[e] + rows - 1) / rows; };
   int sets = 0;
   for (int e = first; e < last; ++e) sets += sets_of(e);
-  int behind = sets;  // sets of this lane's experts and of those before
-#pragma unroll
-  for (int delta = 1; delta < 32; delta *= 2) {
-    const int before = __shfl_up_sync(~0u, behind, static_cast<unsigned>(delta));
-    if (lane >= delta) behind += before;
-  }
+  const int behind = SumUpToLane(sets);  // sets of this lane's experts and of those before
   int2 found = make_int2(-1, i - (behind - sets));
   const bool here = i >= behind - sets && i < behind;
   if (here) {
@@ -93,12 +88,7 @@ __device__ __forceinline__ void CountSets(const int32_t* expert_begin, int exper
   for (int first = 0; first < experts; first += 32) {
     const int e = first + lane;
     const int sets = e < experts ? (expert_begin[e + 1] - expert_begin[e] + rows - 1) / rows : 0;
-    int behind = sets;
-#pragma unroll
-    for (int delta = 1; delta < 32; delta *= 2) {
-      const int other = __shfl_up_sync(~0u, behind, static_cast<unsigned>(delta));
-      if (lane >= delta) behind += other;
-    }
+    const int behind = SumUpToLane(sets);
     if (e < experts) set_begin[e] = before + behind - sets;
     before += __shfl_sync(~0u, behind, 31);
   }

@@ -163,7 +163,7 @@ template <WeightKind kKind>
 void LaunchWideGrouped(const Params& p, int64_t pairs, int64_t most_chosen, const LaunchOptions& options) {
   using Tile = WideTile<kKind>;
   const int64_t tiles = (pairs / Tile::kMostRows + most_chosen) * CeilDiv(p.n, Tile::kColumns);
-  LaunchMatrix<WideGroupedLinearKernel<kKind>, Tile>(kOp, p, std::min<int64_t>(tiles, 132), options);
+  LaunchMatrix<WideGroupedLinearKernel<kKind>, Tile>(kOp, p, std::min(tiles, kMultiprocessors), options);
 }
 
 // Wide tiles from so many pairs an expert on as was measured (docs/kernels/matrix_tiles.md); FP8 weights are decoded in

@@ -12,7 +12,6 @@ namespace mxmla::cuda {
 namespace {
 
 constexpr std::string_view kOp = "cuda linear";
-constexpr int64_t kMultiprocessors = 132;
 
 struct Params {
   WeightPlanes weight;
@@ -217,7 +216,8 @@ void LaunchMatrixLinear(Params p, const LaunchOptions& options) {
   constexpr int64_t kLeastOfRank = 512;
   const int64_t tiles = CeilDiv(p.rows, Tile::kRows) * CeilDiv(p.n, Tile::kColumns);
   const auto fits = [&](int ranks) {
-    return tiles * ranks <= (Tile::kCtas == 1 && ranks == 4 ? 120 : 132 * Tile::kCtas) && p.k >= ranks * kLeastOfRank;
+    return tiles * ranks <= (Tile::kCtas == 1 && ranks == 4 ? 120 : kMultiprocessors * Tile::kCtas) &&
+           p.k >= ranks * kLeastOfRank;
   };
   p.ranks = 1;
   while (p.ranks < 4 && fits(2 * p.ranks)) p.ranks *= 2;

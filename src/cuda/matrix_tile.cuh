@@ -49,16 +49,10 @@ __device__ __forceinline__ uint4 InOrder(const uint32_t p[4]) {
 
 __device__ __forceinline__ uint4 DecodeMxfp4(uint32_t word, uint32_t scale) {
   uint32_t pairs[4];
-  PlaceE2m1(word, pairs);
-  // 2^126, which the placed codes lack, and the scale in one factor, but for a scale above 2^1.
   if (scale > 128) {
-    const uint32_t factor = E8m0Pair(scale);
-#pragma unroll
-    for (uint32_t& pair : pairs) pair = Times(Times(pair, 0x7e807e80u), factor);
+    DecodeMxWord<true>(word, MxFactor<true>(scale), pairs);
   } else {
-    const uint32_t factor = scale * 0x00800080u + 0x3f003f00u;
-#pragma unroll
-    for (uint32_t& pair : pairs) pair = Times(pair, factor);
+    DecodeMxWord<false>(word, MxFactor<false>(scale), pairs);
   }
   return InOrder(pairs);
 }
@@ -121,10 +115,6 @@ struct MatrixTile {
     return from;
   }
 
-  __device__ static void CopyPiece(uint32_t to, const uint8_t* from, bool there) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(there ? 16 : 0) : "memory");
-  }
-
   __device__ static void CopyRaw(const Source& from, int step, uint32_t ring) {
     const int left = from.left - step * kStepK;
     const uint8_t* const values = from.values + StreamFormat<kKind, 128>::Bytes(int64_t{step} * kStepK);
@@ -135,7 +125,7 @@ struct MatrixTile {
 #pragma unroll
       for (int i = 0; i < kRawBytes / 16; ++i) {
         const bool there = i * kElements * 16 / kRawBytes < left;
-        CopyPiece(to + i * kMatrixThreads * 16 + threadIdx.x * 16, there ? values + i * 16 : from.values, there);
+        Copy16(to + i * kMatrixThreads * 16 + threadIdx.x * 16, there ? values + i * 16 : from.values, there);
       }
     }
   }
@@ -210,7 +200,7 @@ struct MatrixTile {
 #pragma unroll
         for (int i = 0; i < kN / 32; ++i) {
           const bool there = n0 + row + 32 * i < n && at < k;
-          CopyPiece(to + i * 4096, there ? from + i * 32 * w.row_bytes : w.values, there);
+          Copy16(to + i * 4096, there ? from + i * 32 * w.row_bytes : w.values, there);
         }
       }
     };
@@ -222,7 +212,7 @@ struct MatrixTile {
 #pragma unroll
       for (int i = 0; i < kM / 32; ++i) {
         const bool there = x[i] != nullptr && at < k;
-        CopyPiece(to + i * 4096, there ? x[i] + int64_t{at} * 2 : w.values, there);
+        Copy16(to + i * 4096, there ? x[i] + int64_t{at} * 2 : w.values, there);
       }
     };
 #pragma unroll

@@ -79,9 +79,6 @@ __device__ __forceinline__ WeightPlanes HeadPlanes(const WeightPlanes& tensor, i
   return w;
 }
 
-__device__ __forceinline__ void Copy16(uint32_t to, const uint8_t* from, bool there) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(there ? 16 : 0) : "memory");
-}
 // Of 16-byte piece `piece` of row r of panels of `rows` rows, in the 128-byte swizzle.
 __device__ __forceinline__ uint32_t PieceAt(uint32_t tile, int rows, int r, int piece) {
   return tile + piece / 8 * rows * 128 + r * 128 + ((piece % 8 ^ r % 8) * 16);
@@ -344,12 +341,7 @@ __device__ __forceinline__ Found Find(int segments, int wanted, const Count& cou
   const int first = min(lane * of_lane, segments), last = min(first + of_lane, segments);
   int counted = 0;
   for (int s = first; s < last; ++s) counted += count(s);
-  int behind = counted;
-#pragma unroll
-  for (int delta = 1; delta < 32; delta *= 2) {
-    const int before = __shfl_up_sync(~0u, behind, static_cast<unsigned>(delta));
-    if (lane >= delta) behind += before;
-  }
+  const int behind = SumUpToLane(counted);
   *all = __shfl_sync(~0u, behind, 31);
   Found found{-1, wanted - (behind - counted), behind - counted};
   const bool here = wanted >= behind - counted && wanted < behind;

@@ -271,7 +271,6 @@ template <WeightKind kKind, int kSteps, int kChunks>
 void Launch(Params p, int64_t heads, int64_t latents, const LaunchOptions& options) {
   // As few groups a CTA as fill the card, then two CTAs a multiprocessor share the rows. More would read and decode
   // their weights once more, which costs more than the rows that it saves.
-  constexpr int64_t kMultiprocessors = 132;
   const int64_t groups = latents / kLatentsOfWarp;
   int64_t of_cta = 1;
   while (of_cta < kMostGroups && groups % (2 * of_cta) == 0 && heads * groups / (2 * of_cta) >= kMultiprocessors - 4) {

@@ -62,9 +62,13 @@ inline WeightKind StreamedPlanes(std::string_view op, const LinearWeight& weight
 
 inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+constexpr int64_t kMultiprocessors = 132;
+
 // Clusters that the card runs at once with a CTA on each multiprocessor. Its groups of multiprocessors do not divide by
 // four without a rest, so larger clusters leave some idle.
-inline int64_t ClustersAtOnce(int ranks) { return ranks == 1 ? 132 : ranks == 2 ? 66 : ranks == 4 ? 30 : 14; }
+inline int64_t ClustersAtOnce(int ranks) {
+  return ranks == 1 ? kMultiprocessors : ranks == 2 ? 66 : ranks == 4 ? 30 : 14;
+}
 
 // Of all divisions of k among at most `most_ranks`: the least work of one multiprocessor, and among like ones the
 // fewest ranks.
@@ -168,6 +172,17 @@ void LaunchStream(std::string_view op, const Params& p, const StreamSplit& split
   config.attrs = attributes;
   config.numAttrs = options.programmatic ? 2 : 1;
   CheckCuda(cudaLaunchKernelEx(&config, kKernel, p), op, "a launch");
+}
+
+// The sum of the values of this lane and of those before; the whole warp calls.
+__device__ __forceinline__ int SumUpToLane(int value) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+  for (int delta = 1; delta < 32; delta *= 2) {
+    const int before = __shfl_up_sync(~0u, value, static_cast<unsigned>(delta));
+    if (lane >= delta) value += before;
+  }
+  return value;
 }
 
 // Which tiles are cluster `cluster`'s; `together` of them have one.

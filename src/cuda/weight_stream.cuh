@@ -144,13 +144,16 @@ __device__ __forceinline__ uint32_t WordOf(const uint4& v, int i) {
 
 // --- asynchronous copies ---
 
-// 16 bytes, or zeros in place of what is not there.
+// 16 bytes, or zeros in place of what is not there; of weights, with their line into the L2.
 __device__ __forceinline__ void CopyWeights(uint32_t to, const void* from, bool there) {
   asm volatile(
       "{.reg .pred p; setp.eq.b32 p, %2, 0;\n"
       "cp.async.cg.shared.global.L2::128B [%0], [%1], 16, p;}" ::"r"(to),
       "l"(from), "r"(static_cast<int>(there))
       : "memory");
+}
+__device__ __forceinline__ void Copy16(uint32_t to, const uint8_t* from, bool there) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(there ? 16 : 0) : "memory");
 }
 template <int kBytes>
 __device__ __forceinline__ void CopySmall(uint32_t to, const void* from, int valid) {

@@ -95,9 +95,7 @@ struct WeightTile {
       const uint32_t slot = slots_at + step % kXSlots * kXBytes;
 #pragma unroll
       for (int i = 0; i < kPieces; ++i) {
-        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(slot + i * kProducers * 16),
-                     "l"(x[i] + int64_t{step} * (kStepK * 2)), "r"(step < there && has[i] ? 16 : 0)
-                     : "memory");
+        Copy16(slot + i * kProducers * 16, x[i] + int64_t{step} * (kStepK * 2), step < there && has[i]);
       }
       CommitCopies();
     };
@@ -202,9 +200,7 @@ struct WeightTile {
 #pragma unroll
         for (int i = 0; i < kLoads; ++i) {
           Source& from = values[r][i];
-          asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to + (r * kLoads + i) * kConsumers * 16),
-                       "l"(from.next), "r"(step < from.left ? 16 : 0)
-                       : "memory");
+          Copy16(to + (r * kLoads + i) * kConsumers * 16, from.next, step < from.left);
           from.next += kKind == WeightKind::kMxfp4 ? kStepK / 2 : kStepK;
         }
       }

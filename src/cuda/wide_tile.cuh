@@ -97,10 +97,6 @@ struct WideTile {
   }
 
  private:
-  __device__ static void CopyPiece(uint32_t to, const uint8_t* from, bool there) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(there ? 16 : 0) : "memory");
-  }
-
   // Teams of producers take turns at the steps, so that one waits while the other works. A warp decodes rows of the
   // weights that it alone fetches, kTogether of its team's steps at a time, a lane one; a thread copies piece `chunk`
   // of every kPassRows-th row of the activations.
@@ -138,8 +134,8 @@ struct WideTile {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int r = lane / 4 + 8 * i;
-        CopyPiece(to + r * 64 + ((piece ^ (r / 2 % 4)) * 16),
-                  w.values + int64_t{row0 + r} * w.row_bytes + at / (kElements / 16), row0 + r < n && at < k);
+        Copy16(to + r * 64 + ((piece ^ (r / 2 % 4)) * 16),
+               w.values + int64_t{row0 + r} * w.row_bytes + at / (kElements / 16), row0 + r < n && at < k);
       }
       CommitCopies();
       // Two fetches ahead, they come from memory.
@@ -233,14 +229,14 @@ struct WideTile {
         const int at = step * kStepK + chunk * 8;
 #pragma unroll
         for (int j = 0; j < kPasses; ++j) {
-          if (j < passes) CopyPiece(to + j * kPassBytes, x[j] + i * kTeams * 128, at < k);
+          if (j < passes) Copy16(to + j * kPassBytes, x[j] + i * kTeams * 128, at < k);
         }
         if constexpr (!kDecoded) {
 #pragma unroll
           for (int j = 0; j < kColumns / kPassRows; ++j) {
             const int weight = tile.n0 + row + kPassRows * j;
-            CopyPiece(to + kXBytes + j * kPassBytes, w.values + weight * w.row_bytes + int64_t{at} * 2,
-                      weight < n && at < k);
+            Copy16(to + kXBytes + j * kPassBytes, w.values + weight * w.row_bytes + int64_t{at} * 2,
+                   weight < n && at < k);
           }
         }
         asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(stage_full) : "memory");
