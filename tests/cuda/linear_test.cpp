@@ -200,15 +200,21 @@ TEST_F(CudaLinearTest, ALinkOfAChainReadsWhatTheOneBeforeWrote) {
   for (int i = 0; i < 5; ++i) ASSERT_EQ(chain(true), expected);
 }
 
+// NaN as the last block's scale (MXFP4) or the last value (FP8) of a row.
+void PoisonEndOfRow(const RandomWeight& w, int64_t row) {
+  if (const auto* mx = std::get_if<Mxfp4<const e2m1x2, 2>>(&w.weight)) {
+    const_cast<e8m0&>(mx->scales(row, mx->scales.shape[1] - 1)) = {e8m0::kNan};
+  } else {
+    const auto& fp8 = std::get<Fp8Block>(w.weight);
+    const_cast<e4m3&>(fp8.values(row, fp8.values.shape[1] - 1)) = {0xff};
+  }
+}
+
 TEST_F(CudaLinearTest, PoisonStaysVisibleInItsRow) {
   for (Format format : {Format::kMxfp4, Format::kFp8}) {
     const RandomWeight w(rng_, format, 100, 2048);
     const RandomRows x(rng_, 3, 2048);
-    if (const auto* mx = std::get_if<Mxfp4<const e2m1x2, 2>>(&w.weight)) {
-      const_cast<e8m0&>(mx->scales(77, 63)) = {e8m0::kNan};
-    } else {
-      const_cast<e4m3&>(std::get<Fp8Block>(w.weight).values(77, 2047)) = {0xff};
-    }
+    PoisonEndOfRow(w, 77);
     for (int64_t most_streamed : {kStreamed, kTiled}) {
       const std::vector<float> out = Plain(x.view, 3, w.weight, false, most_streamed);
       for (int64_t i = 0; i < 300; ++i) ASSERT_EQ(std::isnan(out[static_cast<size_t>(i)]), i % 100 == 77) << i;
@@ -218,11 +224,7 @@ TEST_F(CudaLinearTest, PoisonStaysVisibleInItsRow) {
   for (Format format : {Format::kMxfp4, Format::kFp8}) {
     const RandomWeight w(rng_, format, 16640, 128);
     const RandomRows x(rng_, 256, 128);
-    if (const auto* mx = std::get_if<Mxfp4<const e2m1x2, 2>>(&w.weight)) {
-      const_cast<e8m0&>(mx->scales(777, 3)) = {e8m0::kNan};
-    } else {
-      const_cast<e4m3&>(std::get<Fp8Block>(w.weight).values(777, 127)) = {0xff};
-    }
+    PoisonEndOfRow(w, 777);
     x.view(201, 5) = bf16::FromFloat(std::nanf(""));
     const std::vector<float> out = Plain(x.view, 256, w.weight, false, kTiled);
     for (int64_t i = 0; i < 256 * 16640; ++i) {
