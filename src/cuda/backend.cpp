@@ -19,6 +19,22 @@ size_t FreeBytes() {
   return free;
 }
 
+class StreamFence final : public Fence {
+ public:
+  explicit StreamFence(cudaStream_t stream) : stream_(stream) {
+    Check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "--device cuda", "an event");
+  }
+  ~StreamFence() override { cudaEventDestroy(event_); }
+  StreamFence(const StreamFence&) = delete;
+
+  void Set() override { Check(cudaEventRecord(event_, stream_), "a step's results", "an event"); }
+  void Wait() override { Check(cudaEventSynchronize(event_), "a step", "kernels that end"); }
+
+ private:
+  cudaStream_t stream_;
+  cudaEvent_t event_ = nullptr;
+};
+
 class CudaBackend final : public Backend {
  public:
   CudaBackend(int index, int threads, bool batch_invariant)
@@ -73,11 +89,11 @@ class CudaBackend final : public Backend {
     Check(cudaEventSynchronize(uploaded_), "a step's arrays", "their copy");
   }
 
-  void Download(std::byte* staging, const std::byte* device, size_t bytes) override {
+  void QueueDownload(std::byte* staging, const std::byte* device, size_t bytes) override {
     Check(cudaMemcpyAsync(staging, device, bytes, cudaMemcpyDeviceToHost, stream_), "a step's results",
           "a copy from the device");
-    Check(cudaStreamSynchronize(stream_), "a step", "kernels that end");
   }
+  std::unique_ptr<Fence> MakeFence() override { return std::make_unique<StreamFence>(stream_); }
 
   void UploadAll(std::span<const Transfer> transfers, const std::function<void(size_t done)>& progress) override {
     Check(cudaStreamSynchronize(stream_), "a step", "kernels that end");

@@ -230,11 +230,11 @@ bool Scheduler::Reserve(Active& request, int64_t tokens) {
   return true;
 }
 
-void Scheduler::Add(const Piece& piece) {
+void Scheduler::Add(const Piece& piece, Step* step) {
   piece.request->in_step = true;
   piece.request->planned = piece.begin + piece.rows;
-  pieces_.push_back(piece);
-  (piece.absorbed && piece.rows == 1 ? stats_.decode_rows : stats_.prompt_tokens) += piece.rows;
+  step->pieces.push_back(piece);
+  (piece.absorbed && piece.rows == 1 ? step->stats.decode_rows : step->stats.prompt_tokens) += piece.rows;
 }
 
 void Scheduler::AddDecodeRows() {
@@ -247,7 +247,7 @@ void Scheduler::AddDecodeRows() {
       const RequestId id = request.id;
       if (request.decoding && !request.ended && !request.in_step && (id > turn) == behind &&
           Reserve(request, request.cached + 1)) {
-        Add(NextPiece(request));
+        Add(NextPiece(request), &step_);
         last_decoded_ = id;
         --room;
       }
@@ -325,8 +325,8 @@ void Scheduler::AddPrompts() {
     prompts_.emplace_back(counts_[request->request.client]++, request.get());
   }
   std::ranges::stable_sort(prompts_, {}, &std::pair<int64_t, Active*>::first);
-  auto rows = static_cast<int64_t>(pieces_.size());  // those that decode
-  bool first = true;                                 // which finds room beside them
+  auto rows = static_cast<int64_t>(step_.pieces.size());  // those that decode
+  bool first = true;                                      // which finds room beside them
   // A piece of each, then the next of each: a piece reads what those before it write in the same step.
   for (bool more = true; more;) {
     more = false;
@@ -335,8 +335,8 @@ void Scheduler::AddPrompts() {
       if (piece.rows == 0) continue;
       // Those behind it wait their turn.
       if (!first && rows + piece.rows > options_.max_batch_tokens) return;
-      if (std::ssize(pieces_) == decoder_.options().max_sequences) return;
-      Add(piece);
+      if (std::ssize(step_.pieces) == decoder_.options().max_sequences) return;
+      Add(piece, &step_);
       rows += piece.rows;
       first = false;
       more = true;
@@ -346,42 +346,100 @@ void Scheduler::AddPrompts() {
 
 TickStats Scheduler::Tick() {
   stats_ = {};
-  pieces_.clear();
   Sweep();
-  AddDecodeRows();
-  Admit();
-  AddPrompts();
-  if (!pieces_.empty()) {
-    inputs_.clear();
-    sampled_.clear();
-    for (const Piece& piece : pieces_) inputs_.push_back(Input(piece));
-    const StepResult result = decoder_.Forward(inputs_);
-    const int64_t chunk = PrefillChunk(options_);
-    for (const Piece& piece : pieces_) {
-      Active& request = *piece.request;
-      request.in_step = false;
-      request.cached += piece.rows;
-      request.planned = 0;
-      request.decoding = piece.sampled;
-      const int64_t whole = std::min<int64_t>(request.cached, static_cast<int64_t>(request.request.prompt.size())) /
-                            chunk * chunk / options_.page_size * options_.page_size;
-      // Only whole chunks: another prompt with the same beginning is cut in the same places, so they are what it would
-      // compute itself.
-      if (options_.prefix_cache && request.request.random_rows == 0 && whole > 0 && piece.begin < whole &&
-          chunk % options_.page_size == 0) {
-        pool_.Publish(request.lease, std::span(request.tokens).first(static_cast<size_t>(whole)));
-      }
-    }
-    Accept(result);
+  const auto ended = [](const Piece& piece) { return piece.request == nullptr; };
+  // A step that nobody waits for any more, or that the profiler does not see.
+  if (!step_.pieces.empty() && (decoder_.profiled() || std::ranges::all_of(step_.pieces, ended))) TakeStep();
+  if (step_.pieces.empty()) {
+    AddDecodeRows();
+    Admit();
+    AddPrompts();
+    if (!step_.pieces.empty()) QueueStep();
   }
+  stats_.queued_next = FindRowsAhead();
+  if (stats_.queued_next) QueueAhead();
+  if (!step_.pieces.empty()) TakeStep();
   Sweep();
   return stats_;
 }
 
-SequenceInput Scheduler::Input(const Piece& piece) {
+void Scheduler::QueueStep() {
+  inputs_.clear();
+  for (const Piece& piece : step_.pieces) {
+    SequenceInput input = Input(piece, &step_);
+    input.tokens =
+        std::span(piece.request->tokens).subspan(static_cast<size_t>(piece.begin), static_cast<size_t>(piece.rows));
+    inputs_.push_back(std::move(input));
+  }
+  decoder_.Queue(inputs_);
+}
+
+// Whether every running request will have a new token behind step_, each of which can be a row of ahead_, where they
+// are put.
+bool Scheduler::FindRowsAhead() {
+  if (!*options_.queues_ahead || decoder_.profiled()) return false;
+  if (!waiting_.empty() && std::ssize(running_) < options_.max_sequences) return false;
+  const auto lives = [](const Active& request) { return !request.ended; };
+  const auto sampled =
+      std::ranges::count_if(step_.sampled, [&](const Active* request) { return request && lives(*request); });
+  const auto running = std::ranges::count_if(running_, [&](const auto& request) { return lives(*request); });
+  if (sampled == 0 || sampled != running) return false;
+  unseen_tokens_.clear();
+  for (const Piece& piece : step_.pieces) {
+    if (!piece.request || !lives(*piece.request) || !piece.sampled) continue;
+    Active& request = *piece.request;
+    if (request.penalised() || request.request.restrict_tokens) return ahead_ = {}, false;
+    if (std::ssize(request.result.tokens) + 1 >= request.request.max_tokens) continue;  // that token is its last
+    const int64_t begin = piece.begin + piece.rows;
+    if (!pool_.TryReserve(request.lease, begin + 1)) return ahead_ = {}, false;
+    const auto row = std::ranges::find(step_.sampled, &request) - step_.sampled.begin();
+    unseen_tokens_.push_back(static_cast<int32_t>(-1 - row));
+    Add({&request, begin, 1, true, true}, &ahead_);
+  }
+  return !ahead_.pieces.empty();
+}
+
+void Scheduler::QueueAhead() {
+  inputs_.clear();
+  for (size_t i = 0; i < ahead_.pieces.size(); ++i) {
+    inputs_.push_back(Input(ahead_.pieces[i], &ahead_));
+    inputs_.back().tokens = std::span(unseen_tokens_).subspan(i, 1);
+  }
+  decoder_.Queue(inputs_);
+}
+
+// Waits for step_ and hands out its tokens; the step behind it takes its place.
+void Scheduler::TakeStep() {
+  const StepResult result = decoder_.Take();
+  const int64_t chunk = PrefillChunk(options_);
+  for (const Piece& piece : step_.pieces) {
+    if (!piece.request) continue;
+    Active& request = *piece.request;
+    request.in_step = false;
+    request.cached += piece.rows;
+    request.planned = 0;
+    request.decoding = piece.sampled;
+    const int64_t whole = std::min<int64_t>(request.cached, static_cast<int64_t>(request.request.prompt.size())) /
+                          chunk * chunk / options_.page_size * options_.page_size;
+    // Only whole chunks: another prompt with the same beginning is cut in the same places, so they are what it would
+    // compute itself.
+    if (options_.prefix_cache && request.request.random_rows == 0 && whole > 0 && piece.begin < whole &&
+        chunk % options_.page_size == 0) {
+      pool_.Publish(request.lease, std::span(request.tokens).first(static_cast<size_t>(whole)));
+    }
+  }
+  stats_.prompt_tokens += step_.stats.prompt_tokens;
+  stats_.decode_rows += step_.stats.decode_rows;
+  Accept(result);
+  std::swap(step_, ahead_);
+  ahead_.pieces.clear();
+  ahead_.sampled.clear();
+  ahead_.stats = {};
+}
+
+SequenceInput Scheduler::Input(const Piece& piece, Step* step) {
   Active& request = *piece.request;
   SequenceInput input;
-  input.tokens = std::span(request.tokens).subspan(static_cast<size_t>(piece.begin), static_cast<size_t>(piece.rows));
   input.first_position = piece.begin;
   input.block_table = request.lease.pages();
   input.absorbed = piece.absorbed;
@@ -389,7 +447,7 @@ SequenceInput Scheduler::Input(const Piece& piece) {
   try {
     input.sampling.push_back(Sampling(request));
     input.logit_rows.push_back(static_cast<int32_t>(piece.rows - 1));
-    sampled_.push_back(&request);
+    step->sampled.push_back(&request);
   } catch (...) {
     Finish(request, FinishReason::kError, std::current_exception());
   }
@@ -417,8 +475,9 @@ RowSampling Scheduler::Sampling(Active& request) {
 }
 
 void Scheduler::Accept(const StepResult& result) {
-  for (size_t r = 0; r < sampled_.size(); ++r) {
-    Active& request = *sampled_[r];
+  for (size_t r = 0; r < step_.sampled.size(); ++r) {
+    if (!step_.sampled[r]) continue;
+    Active& request = *step_.sampled[r];
     TokenLogprobs logprobs;
     if (request.request.logprobs) {
       const auto row = static_cast<int64_t>(r);
@@ -477,6 +536,15 @@ void Scheduler::Sweep() {
     std::move(first, queue->end(), std::back_inserter(ended));
     queue->erase(first, queue->end());
   }
+  for (Step* step : {&step_, &ahead_}) {
+    for (const std::unique_ptr<Active>& active : ended) {
+      for (Piece& piece : step->pieces) {
+        if (piece.request == active.get()) piece.request = nullptr;
+      }
+      std::ranges::replace(step->sampled, active.get(), nullptr);
+    }
+  }
+  // What a queued step still writes to these pages it writes before a later step does.
   for (const std::unique_ptr<Active>& active : ended) active->lease.Release();
   for (const std::unique_ptr<Active>& active : ended) {
     if (active->text) active->EmitRest();

@@ -22,6 +22,7 @@ struct TickStats {
   int64_t prompt_tokens = 0;  // rows of prompts, recomputed ones too
   int64_t decode_rows = 0;
   int64_t new_tokens = 0;
+  bool queued_next = false;  // the next step was queued before this one's tokens were known
 };
 
 // A request's tokens are the same bits whatever else runs: its prompt is cut at multiples of the prefill chunk,
@@ -31,8 +32,14 @@ struct TickStats {
 // all rows are no more than max_batch_tokens: one of each client, then the next of each; then further ones of the same
 // prompts. Of those that wait, the client goes first that has the fewest
 // running; a client's own are first come, first served. A request without pages waits; when a running one needs a page
-// and none is left, the one that came last gives up its own and is computed anew later. For one thread; callbacks may
-// call Submit and Cancel.
+// and none is left, the one that came last gives up its own and is computed anew later.
+//
+// With ModelOptions::queues_ahead a device is given the next step while it runs one: tokens that the host has not seen
+// are named by their rows. It is not, where a request's next token needs what only the host knows (penalties,
+// restrict_tokens), where the cache is full, or where another request could join. The row of a request that turns out
+// to have ended is computed for nothing.
+//
+// For one thread; callbacks may call Submit and Cancel.
 class Scheduler {
  public:
   using OnDone = std::function<void(RequestId, const GenerateResult&)>;
@@ -53,8 +60,8 @@ class Scheduler {
   bool Cancel(RequestId id);
 
   bool idle() const { return running_.empty() && waiting_.empty(); }
-  // One step. Must not be called by a callback. What a step itself throws (a bug, memory) leaves the scheduler
-  // unusable.
+  // One step: its tokens are handed out, and the next may have been queued. Must not be called by a callback. What a
+  // step itself throws (a bug, memory) leaves the scheduler unusable.
   TickStats Tick();
 
   int64_t running() const { return static_cast<int64_t>(running_.size()); }
@@ -76,6 +83,12 @@ class Scheduler {
     bool absorbed;
     bool sampled;
   };
+  // Of a request that ended since: null.
+  struct Step {
+    std::vector<Piece> pieces;
+    std::vector<Active*> sampled;  // of each row of logits
+    TickStats stats;
+  };
   using Queue = std::deque<std::unique_ptr<Active>>;
 
   Piece NextPiece(Active& request) const;
@@ -86,8 +99,12 @@ class Scheduler {
   void Admit();
   Queue::iterator NextToAdmit();
   void TakeTurn(uint64_t client);
-  void Add(const Piece& piece);
-  SequenceInput Input(const Piece& piece);
+  void Add(const Piece& piece, Step* step);
+  SequenceInput Input(const Piece& piece, Step* step);
+  void QueueStep();
+  bool FindRowsAhead();
+  void QueueAhead();
+  void TakeStep();
   RowSampling Sampling(Active& request);
   void Accept(const StepResult& result);
   void Accept(Active& request, int32_t token, TokenLogprobs logprobs);
@@ -105,10 +122,11 @@ class Scheduler {
   RequestId last_decoded_ = -1;  // where the turn of decoding requests goes on
   int64_t preemptions_ = 0;
 
-  // Of the current step; kept for their memory.
-  std::vector<Piece> pieces_;
+  Step step_, ahead_;  // that is planned or queued, and that is queued behind it; empty: none
+
+  // Kept for their memory.
   std::vector<SequenceInput> inputs_;
-  std::vector<Active*> sampled_;                      // of each row of logits
+  std::vector<int32_t> unseen_tokens_;                // of ahead_: -1 - a row of step_
   std::unordered_map<uint64_t, int64_t> counts_;      // of each client's requests
   std::vector<std::pair<int64_t, Active*>> prompts_;  // with how many of its client's stand before each
   TickStats stats_;

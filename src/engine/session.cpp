@@ -35,6 +35,7 @@ ModelOptions CompleteOptions(const LoadedModel& model, ModelOptions options) {
   if (options.kv_pages == 0) {
     options.kv_pages = options.max_sequences * ((options.max_context + options.page_size - 1) / options.page_size);
   }
+  if (!options.queues_ahead) options.queues_ahead = !model.backend->reads_host_memory();
   if (options.prefill_chunk == 0) options.prefill_chunk = model.backend->prefill_rows();
   if (model.backend->replays() && options.row_buckets.empty()) {
     options.row_buckets = RowBuckets(options.max_batch_tokens + options.max_sequences);

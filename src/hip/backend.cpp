@@ -65,6 +65,22 @@ class EventClock final : public QueueClock {
   size_t used_ = 0;
 };
 
+class StreamFence final : public Fence {
+ public:
+  explicit StreamFence(hipStream_t stream) : stream_(stream) {
+    Check(Hip().event_create(&event_, hipEventDefault), kDevice, "an event");
+  }
+  ~StreamFence() override { static_cast<void>(Hip().event_destroy(event_)); }
+  StreamFence(const StreamFence&) = delete;
+
+  void Set() override { Check(Hip().event_record(event_, stream_), "a step's results", "an event"); }
+  void Wait() override { Check(Hip().event_synchronize(event_), "a step", "kernels that end"); }
+
+ private:
+  hipStream_t stream_;
+  hipEvent_t event_ = nullptr;
+};
+
 class HipBackend final : public Backend {
  public:
   HipBackend(int index, int threads) : Backend(Kernels(), threads), index_(index) {
@@ -123,11 +139,11 @@ class HipBackend final : public Backend {
     Check(Hip().event_synchronize(uploaded_), "a step's arrays", "their copy");
   }
 
-  void Download(std::byte* staging, const std::byte* device, size_t bytes) override {
+  void QueueDownload(std::byte* staging, const std::byte* device, size_t bytes) override {
     Check(Hip().memcpy_async(staging, device, bytes, hipMemcpyDeviceToHost, stream_), "a step's results",
           "a copy from the device");
-    Check(Hip().stream_synchronize(stream_), "a step", "kernels that end");
   }
+  std::unique_ptr<Fence> MakeFence() override { return std::make_unique<StreamFence>(stream_); }
 
   std::optional<size_t> FreeMemory() const override { return FreeBytes(); }
   bool prefers_bf16() const override { return true; }

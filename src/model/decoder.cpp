@@ -48,6 +48,13 @@ void CheckActivations(const ModelConfig& config, const ModelWeights& weights, co
   }
 }
 
+// Room for all that the host reads of a step of this shape.
+Memory AllocateResult(Backend& backend, const StepShape& shape, const ModelConfig& config) {
+  const auto rows = static_cast<size_t>(shape.logit_rows);
+  const size_t row = static_cast<size_t>(config.vocab_size + 2 * kMaxTopLogprobs + 2) * sizeof(float);
+  return backend.AllocateStaging(rows * row + 5 * 64, "results of a step", "");
+}
+
 }  // namespace
 
 Decoder::Decoder(const ModelConfig& config, const PlacedWeights& placed, const ModelOptions& options, Backend& backend,
@@ -74,10 +81,19 @@ Decoder::Decoder(const ModelConfig& config, const PlacedWeights& placed, const M
   PlanWorkspace();
   if (placed.shared_parts > 0) FillSharedSlots();
   if (profiler) profiler->UseClock(backend.clock());
+  for (QueuedStep& step : steps_) step.done = backend.MakeFence();
   if (!backend.reads_host_memory()) {
-    const auto rows = static_cast<size_t>(StepPlan::Largest(options).logit_rows);
-    const size_t row = static_cast<size_t>(config.vocab_size + 2 * kMaxTopLogprobs + 2) * sizeof(float);
-    results_ = backend.AllocateStaging(rows * row + 5 * 64, "results of a step", "");
+    for (QueuedStep& step : steps_) step.memory = AllocateResult(backend, StepPlan::Largest(options), config);
+  }
+}
+
+Decoder::~Decoder() {
+  for (; queued_ > 0; --queued_, first_ ^= 1) {
+    try {
+      steps_[first_].done->Wait();
+    } catch (const Error&) {
+      return;  // the device has failed: nothing runs any more
+    }
   }
 }
 
@@ -124,6 +140,18 @@ void Decoder::FillSharedSlots() {
 }
 
 StepResult Decoder::Forward(std::span<const SequenceInput> inputs) {
+  Queue(inputs);
+  return Take();
+}
+
+void Decoder::Queue(std::span<const SequenceInput> inputs) {
+  if (queued_ == steps_.size()) Fail(ErrorCode::kInternal, "a step", "at most two that are queued", "a third");
+  if (QueuedStep& earlier = steps_[first_]; queued_ > 0 && backend_.reads_host_memory()) {
+    // Its buffers are this step's as well.
+    if (!earlier.memory) earlier.memory = AllocateResult(backend_, StepPlan::Largest(options_), config_);
+    earlier.result.logits = {};
+    KeepResult(&earlier);
+  }
   plan_.Fill(inputs,
              {config_.kv_lora_rank, config_.qk_nope_head_dim, config_.qk_rope_head_dim, config_.v_head_dim,
               UsesIndexer(config_, options_) ? config_.indexer.topk : 0},
@@ -131,7 +159,7 @@ StepResult Decoder::Forward(std::span<const SequenceInput> inputs) {
   plan_.Upload();
   const StepShape& shape = plan_.shape();
   const auto calls = [&] { Run(shape, plan_.Views()); };
-  if (profiler_ && !profiler_->paused()) {
+  if (profiled()) {
     context_.profiler = profiler_;
     calls();
     context_.profiler = nullptr;
@@ -141,34 +169,56 @@ StepResult Decoder::Forward(std::span<const SequenceInput> inputs) {
                            shape.logit_rows,    shape.sparse,        shape.sampled,  shape.logprobs};
     recorder_->Run(key, calls);
   }
-  return Result();
+  StartResult(&steps_[first_ ^ queued_]);
+  ++queued_;
 }
 
-StepResult Decoder::Result() const {
+StepResult Decoder::Take() {
+  if (queued_ == 0) Fail(ErrorCode::kInternal, "a step's result", "a step that is queued", "none");
+  const QueuedStep& step = steps_[first_];
+  step.done->Wait();
+  --queued_;
+  first_ ^= 1;
+  return step.result;
+}
+
+// Where the host will find the result of the step that was started last.
+void Decoder::StartResult(QueuedStep* step) {
   const StepShape& shape = plan_.shape();
   const int64_t rows = plan_.wanted_logits();
+  StepResult& result = step->result;
+  result = {};
+  const bool on_host = backend_.reads_host_memory();
+  if (!shape.sampled || on_host) result.logits = buffers_.Float(buffers_.logits, rows);
+  if (shape.sampled) {
+    result.tokens = buffers_.Ints(buffers_.sampled_tokens, rows);
+    if (shape.logprobs) {
+      result.logprobs = buffers_.Float(buffers_.logprobs, rows).Flatten(0);
+      result.top_tokens = buffers_.Ints(buffers_.top_tokens, rows * kMaxTopLogprobs).Split(0, rows, kMaxTopLogprobs);
+      result.top_logprobs = buffers_.Float(buffers_.top_logprobs, rows);
+    }
+  }
+  if (!on_host) KeepResult(step);
+  step->done->Set();
+}
+
+// Brings a result that lies in the step's buffers to memory of its own.
+void Decoder::KeepResult(QueuedStep* step) {
   size_t used = 0;
-  // Brings a buffer's wanted rows to the host.
-  const auto fetch = [&](const auto& view) {
-    auto result = view;
-    if (backend_.reads_host_memory() || view.empty()) return result;
+  const auto keep = [&](auto& view) {
+    if (view.empty()) return;
     const auto bytes = static_cast<size_t>(view.size()) * sizeof(*view.data);
-    std::byte* to = results_.data() + used;
-    backend_.Download(to, reinterpret_cast<const std::byte*>(view.data), bytes);
+    std::byte* to = step->memory.data() + used;
+    backend_.QueueDownload(to, reinterpret_cast<const std::byte*>(view.data), bytes);
     used += (bytes + 63) / 64 * 64;
-    result.data = reinterpret_cast<decltype(view.data)>(to);
-    return result;
+    view.data = reinterpret_cast<decltype(view.data)>(to);
   };
-  StepResult result;
-  const View<float, 2> logits = buffers_.Float(buffers_.logits, rows);
-  if (!shape.sampled || backend_.reads_host_memory()) result.logits = fetch(logits);
-  if (!shape.sampled) return result;
-  result.tokens = fetch(buffers_.Ints(buffers_.sampled_tokens, rows));
-  if (!shape.logprobs) return result;
-  result.logprobs = fetch(buffers_.Float(buffers_.logprobs, rows).Flatten(0));
-  result.top_tokens = fetch(buffers_.Ints(buffers_.top_tokens, rows * kMaxTopLogprobs).Split(0, rows, kMaxTopLogprobs));
-  result.top_logprobs = fetch(buffers_.Float(buffers_.top_logprobs, rows));
-  return result;
+  StepResult& result = step->result;
+  keep(result.logits);
+  keep(result.tokens);
+  keep(result.logprobs);
+  keep(result.top_tokens);
+  keep(result.top_logprobs);
 }
 
 void Decoder::Run(const StepShape& shape, const StepViews& views) const {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "checkpoint/config.h"
@@ -50,6 +51,9 @@ struct ModelOptions {
   // Where the scheduler cuts prompts: at multiples of this (or of max_batch_tokens, if that is less); 0: of the
   // backend's prefill_rows.
   int64_t prefill_chunk = 0;
+  // Whether the scheduler queues a step before it knows the tokens of the one before; absent: where kernels run apart
+  // from the host.
+  std::optional<bool> queues_ahead;
   // Whether requests share the pages of equal prompt prefixes, whole prefill chunks of them.
   bool prefix_cache = true;
 };

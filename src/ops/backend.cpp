@@ -48,6 +48,21 @@ std::unique_ptr<VendorProducts> Backend::OpenVendorProducts(std::string* why) {
   return nullptr;
 }
 
+void Backend::Download(std::byte* staging, const std::byte* device, size_t bytes) {
+  const std::unique_ptr<Fence> fence = MakeFence();
+  QueueDownload(staging, device, bytes);
+  fence->Set();
+  fence->Wait();
+}
+
+std::unique_ptr<Fence> Backend::MakeFence() {
+  class Reached final : public Fence {
+    void Set() override {}
+    void Wait() override {}
+  };
+  return std::make_unique<Reached>();
+}
+
 std::unique_ptr<Recorder> Backend::MakeRecorder() {
   class Direct final : public Recorder {
     void Run(std::span<const int64_t>, const std::function<void()>& calls) override { calls(); }
@@ -67,7 +82,7 @@ void HostBackend::Upload(std::byte* device, const std::byte* staging, size_t byt
   std::memcpy(device, staging, bytes);
 }
 
-void HostBackend::Download(std::byte* staging, const std::byte* device, size_t bytes) {
+void HostBackend::QueueDownload(std::byte* staging, const std::byte* device, size_t bytes) {
   std::memcpy(staging, device, bytes);
 }
 

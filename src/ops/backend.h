@@ -36,6 +36,17 @@ class Recorder {
   virtual double seconds() const { return 0; }
 };
 
+// A point in a device's queue.
+class Fence {
+ public:
+  virtual ~Fence() = default;
+
+  // The point is behind everything that was queued so far.
+  virtual void Set() = 0;
+  // Returns when the device has come to the point; at once where none was set.
+  virtual void Wait() = 0;
+};
+
 class Backend {
  public:
   // `kernels` must outlive the backend.
@@ -61,8 +72,13 @@ class Backend {
   // after. The staging memory may be written again once FinishUploads returned.
   virtual void Upload(std::byte* device, const std::byte* staging, size_t bytes) = 0;
   virtual void FinishUploads() {}
-  // Copies the other way; returns when the kernels before it have run and the bytes are there.
-  virtual void Download(std::byte* staging, const std::byte* device, size_t bytes) = 0;
+  // Copies the other way, behind the kernels that were started before. The bytes are there when a fence that was set
+  // behind it is reached.
+  virtual void QueueDownload(std::byte* staging, const std::byte* device, size_t bytes) = 0;
+  // The same; returns when the bytes are there.
+  void Download(std::byte* staging, const std::byte* device, size_t bytes);
+  // The default is for kernels that return when their work is done.
+  virtual std::unique_ptr<Fence> MakeFence();
   // Copies much of the host's memory to memory from Allocate; returns when it is there. `progress` hears at times, from
   // this thread, how many bytes are done.
   virtual void UploadAll(std::span<const Transfer> transfers, const std::function<void(size_t done)>& progress);
@@ -108,7 +124,7 @@ class HostBackend final : public Backend {
   Memory Allocate(size_t bytes, Fill fill, const std::string& what, const std::string& hint) override;
   Memory AllocateStaging(size_t bytes, const std::string& what, const std::string& hint) override;
   void Upload(std::byte* device, const std::byte* staging, size_t bytes) override;
-  void Download(std::byte* staging, const std::byte* device, size_t bytes) override;
+  void QueueDownload(std::byte* staging, const std::byte* device, size_t bytes) override;
   double MeasureReadBandwidth() override;
 };
 

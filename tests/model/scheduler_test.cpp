@@ -177,6 +177,62 @@ TEST_F(SchedulerTest, RandomRowsAreAttendedToAndNeverShared) {
   EXPECT_THROW(scheduler.Submit(random), Error);
 }
 
+// Steps that are queued ahead change no token, and end with the requests.
+TEST_F(SchedulerTest, TheNextStepIsQueuedBeforeItsTokensAreKnown) {
+  ModelOptions options = Options(3, 24);
+  GenerateRequest request;
+  for (int t = 0; t < 9; ++t) request.prompt.push_back((5 * t) % 71);
+  request.max_tokens = 12;
+  request.sampling = {1.0f, 0, 1.0f};
+  request.logprobs = true;
+  const std::vector<int32_t> alone = Alone(request);
+  const auto run = [&](bool ahead, const GenerateRequest& asked, std::vector<GenerateResult>* results) {
+    options.queues_ahead = ahead;
+    Scheduler scheduler(Model(), options);
+    int64_t ticks = 0, queued_next = 0;
+    for (int round = 0; round < 2; ++round) {
+      for (int i = 0; i < 3; ++i) {
+        GenerateRequest next = asked;
+        next.max_tokens -= 2 * i;
+        scheduler.Submit(next, [&](RequestId, const GenerateResult& result) { results->push_back(result); });
+      }
+      for (; !scheduler.idle(); ++ticks) queued_next += scheduler.Tick().queued_next;
+      EXPECT_EQ(scheduler.pool().used_pages(), 0);
+    }
+    return std::pair(ticks, queued_next);
+  };
+  std::vector<GenerateResult> plain, ahead;
+  const auto [plain_ticks, never] = run(false, request, &plain);
+  const auto [ticks, queued_next] = run(true, request, &ahead);
+  EXPECT_EQ(ticks, plain_ticks);
+  EXPECT_EQ(never, 0);
+  // All but those of prompts that are not computed to their end, and the last.
+  EXPECT_EQ(queued_next, 2 * 11);
+  ASSERT_EQ(plain.size(), ahead.size());
+  for (size_t i = 0; i < plain.size(); ++i) {
+    EXPECT_THAT(ahead[i].tokens, ElementsAreArray(plain[i].tokens));
+    for (size_t t = 0; t < plain[i].tokens.size(); ++t) {
+      EXPECT_EQ(ahead[i].logprobs[t].chosen, plain[i].logprobs[t].chosen);
+    }
+  }
+  // A token that ends a request while its next row is queued.
+  request.stop_tokens = {alone[4]};
+  const size_t stop = static_cast<size_t>(std::ranges::find(alone, alone[4]) - alone.begin());
+  ahead.clear();
+  run(true, request, &ahead);
+  ASSERT_EQ(ahead.size(), 6u);
+  for (const GenerateResult& result : ahead) {
+    EXPECT_EQ(result.reason, FinishReason::kStop);
+    EXPECT_THAT(result.tokens, ElementsAreArray(std::span(alone).first(stop)));
+  }
+  // What the next token may be is asked with all tokens before it.
+  request.stop_tokens.clear();
+  request.restrict_tokens = [](std::span<const int32_t>, std::span<uint32_t>) {};
+  ahead.clear();
+  EXPECT_EQ(run(true, request, &ahead).second, 0);
+  EXPECT_THAT(ahead.back().tokens, ElementsAreArray(alone));
+}
+
 TEST_F(SchedulerTest, CancelEndsARequestWithWhatItHas) {
   Scheduler scheduler(Model(), Options(2, 16));
   std::mt19937 random(3);
@@ -300,12 +356,14 @@ TEST_F(SchedulerTest, RefusesSamplingOptionsOutsideTheirRanges) {
 
 // Random arrivals, cancellations, a cache that is too small, and callbacks that throw, against each request run alone.
 TEST_F(SchedulerTest, ARequestsTokensDependOnNothingElse) {
-  int64_t preemptions = 0, cached = 0, thrown = 0, cancelled = 0, whole = 0;
-  for (const uint32_t seed : {1u, 2u, 3u, 4u}) {
+  int64_t preemptions = 0, cached = 0, thrown = 0, cancelled = 0, whole = 0, stopped = 0, queued_next = 0;
+  for (const uint32_t seed : {1u, 2u, 3u, 4u, 5u, 6u, 7u, 8u}) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
     std::mt19937 random(seed);
     // Room for one long request and a bit, so that pages are always short.
-    Scheduler scheduler(Model(), Options(4, 8 + random() % 28, /*pages=*/14));
+    ModelOptions options = Options(4, 8 + random() % 28, /*pages=*/14);
+    options.queues_ahead = seed > 4;
+    Scheduler scheduler(Model(), options);
     std::map<RequestId, GenerateRequest> requests;
     std::map<RequestId, GenerateResult> results;
     const auto done = [&](RequestId id, const GenerateResult& result) {
@@ -314,6 +372,7 @@ TEST_F(SchedulerTest, ARequestsTokensDependOnNothingElse) {
     for (int tick = 0; tick < 400; ++tick) {
       if (random() % 6 == 0) {
         GenerateRequest request = Request(random);
+        if (random() % 3 == 0) request.stop_tokens = {static_cast<int32_t>(random() % 71)};
         if (random() % 5 == 0) {
           request.on_token = [left = static_cast<int>(random() % 4)](int32_t) mutable {
             if (left-- == 0) throw std::runtime_error("no more");
@@ -323,7 +382,7 @@ TEST_F(SchedulerTest, ARequestsTokensDependOnNothingElse) {
         requests[scheduler.Submit(request, done)] = request;
       }
       if (!requests.empty() && random() % 25 == 0) scheduler.Cancel(std::prev(requests.end())->first);
-      scheduler.Tick();
+      queued_next += scheduler.Tick().queued_next;
       ASSERT_NO_THROW(scheduler.pool().Check());
     }
     for (int tick = 0; tick < 5000 && !scheduler.idle(); ++tick) scheduler.Tick();
@@ -337,6 +396,7 @@ TEST_F(SchedulerTest, ARequestsTokensDependOnNothingElse) {
       cached += result.cached_tokens;
       cancelled += result.reason == FinishReason::kCancelled;
       thrown += result.reason == FinishReason::kError;
+      stopped += result.reason == FinishReason::kStop;
       if (result.reason == FinishReason::kLength) {
         ++whole;
         EXPECT_THAT(result.tokens, ElementsAreArray(alone)) << "request " << id;
@@ -351,7 +411,9 @@ TEST_F(SchedulerTest, ARequestsTokensDependOnNothingElse) {
   EXPECT_GT(cached, 0);
   EXPECT_GT(thrown, 0);
   EXPECT_GT(cancelled, 0);
-  EXPECT_GT(whole, 40);
+  EXPECT_GT(stopped, 0);
+  EXPECT_GT(queued_next, 40);
+  EXPECT_GT(whole, 80);
 }
 
 // Steps padded to buckets give the same bits as unpadded ones.

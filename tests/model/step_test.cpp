@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstring>
 #include <random>
+#include <utility>
+#include <vector>
 
 #include "cpu/backend.h"
 #include "engine/loaded_model.h"
@@ -19,6 +21,11 @@ namespace {
 // The processor's kernels on memory that stands for a device's: not where the host writes, and what the host wrote is
 // gone once it is uploaded.
 class FarBackend final : public Backend {
+  struct Parcel {
+    std::byte* to;
+    std::vector<std::byte> bytes;
+  };
+
  public:
   FarBackend() : Backend(CpuKernels(DetectCpuIsa()), 2) {}
 
@@ -45,14 +52,34 @@ class FarBackend final : public Backend {
     std::memset(const_cast<std::byte*>(staging), 0xa5, bytes);
     uploaded += bytes;
   }
-  void Download(std::byte* staging, const std::byte* device, size_t bytes) override {
-    std::memcpy(staging, device, bytes);
-    downloaded += bytes;
+  // What was downloaded arrives when it is waited for, and not before.
+  void QueueDownload(std::byte* staging, const std::byte* device, size_t bytes) override {
+    underway_.push_back({staging, {device, device + bytes}});
+    std::memset(staging, 0xa5, bytes);
+  }
+  std::unique_ptr<Fence> MakeFence() override {
+    class Arrival final : public Fence {
+     public:
+      explicit Arrival(std::vector<Parcel>* underway) : underway_(underway) {}
+      void Set() override { parcels_ = std::exchange(*underway_, {}); }
+      void Wait() override {
+        for (const Parcel& parcel : parcels_) std::ranges::copy(parcel.bytes, parcel.to);
+        parcels_.clear();
+      }
+
+     private:
+      std::vector<Parcel>* underway_;
+      std::vector<Parcel> parcels_;
+    };
+    return std::make_unique<Arrival>(&underway_);
   }
 
-  size_t uploaded = 0, downloaded = 0, allocated = 0;
+  size_t uploaded = 0, allocated = 0;
   size_t free = size_t{1} << 40;
   const std::byte *weights_begin = nullptr, *weights_end = nullptr;
+
+ private:
+  std::vector<Parcel> underway_;
 };
 
 class StepTest : public testing::Test {
@@ -151,6 +178,43 @@ TEST_F(StepTest, AStepCanBeQueuedOnTokensThatTheHostHasNotSeen) {
       0);
   const int32_t none = -5;  // there are four rows of logits
   EXPECT_THROW(unseen.Forward(std::vector{Next(prompts[0], &none)}), Error);
+}
+
+// Of two queued steps each gives its own result, wherever the kernels write.
+TEST_F(StepTest, AStepCanBeQueuedBehindAnother) {
+  FarBackend far;
+  Decoder seen = Make(*model_.backend);
+  const std::vector<SequenceInput> prompts = Prompts();
+  const StepResult first = seen.Forward(prompts);
+  const int32_t tokens[] = {first.tokens(0), first.tokens(1)};
+  const float logprob = first.logprobs(1);
+  std::vector next{Next(prompts[0], &tokens[0]), Next(prompts[1], &tokens[1])};
+  next[1].sampling[0].logprobs = false;
+  const StepResult second = seen.Forward(next);
+  for (Backend* backend : {model_.backend.get(), static_cast<Backend*>(&far)}) {
+    Decoder decoder = Make(*backend);
+    EXPECT_THROW(decoder.Take(), Error);
+    for (int round = 0; round < 3; ++round) {
+      decoder.Queue(prompts);
+      const int32_t rows[] = {-1, -2};
+      next[0].tokens = {&rows[0], 1};
+      next[1].tokens = {&rows[1], 1};
+      decoder.Queue(next);
+      EXPECT_THROW(decoder.Queue(next), Error);
+      const StepResult of_first = decoder.Take();
+      ASSERT_EQ(of_first.tokens.shape[0], 2);
+      EXPECT_EQ(of_first.tokens(0), tokens[0]);
+      EXPECT_EQ(of_first.tokens(1), tokens[1]);
+      EXPECT_EQ(of_first.logprobs(1), logprob);
+      EXPECT_TRUE(of_first.logits.empty());
+      const StepResult of_second = decoder.Take();
+      ASSERT_EQ(of_second.tokens.shape[0], 2);
+      EXPECT_EQ(of_second.tokens(0), second.tokens(0));
+      EXPECT_EQ(of_second.tokens(1), second.tokens(1));
+      EXPECT_TRUE(of_second.logprobs.empty());
+    }
+    decoder.Queue(prompts);  // left to the destructor
+  }
 }
 
 class FarWeights : public testing::TestWithParam<const char*> {

@@ -380,7 +380,7 @@ class OperandBackend final : public mxmla::Backend {
   void Upload(std::byte* device, const std::byte* staging, size_t bytes) override {
     std::memcpy(device, staging, bytes);
   }
-  void Download(std::byte* staging, const std::byte* device, size_t bytes) override {
+  void QueueDownload(std::byte* staging, const std::byte* device, size_t bytes) override {
     std::memcpy(staging, device, bytes);
   }
 };
