@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 
+#include "cuda/decode_attention_fp8.cuh"
 #include "cuda/decode_attention_narrow.cuh"
 #include "cuda/decode_attention_wide.cuh"
 
@@ -64,14 +65,36 @@ CUtensorMap Map(const std::string& what, const View<const bf16, 3>& view, int64_
 
 // Heads of a CTA: fewer read the cache more often, from the L2, which is worth it while multiprocessors would idle.
 // Batch-invariant results do not depend on it.
-int64_t HeadsOfCta(int64_t rows, int64_t heads, int64_t most_tokens, bool invariant) {
+int64_t HeadsOfCta(int64_t rows, int64_t heads, int64_t most_tokens, bool invariant, bool fp8) {
   const int64_t tiles = TilesOf(static_cast<int>(std::min<int64_t>(most_tokens, 1 << 30)));
   const int64_t chunk = invariant ? InvariantChunkTiles(static_cast<int>(tiles)) : 1;
   const int64_t chunks = std::min<int64_t>((tiles + chunk - 1) / chunk, kMaxChunks);
   if (heads <= 8 || rows * chunks * ((heads + 15) / 16) < 100) return 8;
   if (heads <= 16) return 16;
-  if (!invariant && (rows >= 24 || (rows >= 8 && heads > 64))) return WideShape::kHeads;
+  if (!invariant && !fp8 && (rows >= 24 || (rows >= 8 && heads > 64))) return WideShape::kHeads;
+  if (invariant && fp8) return 16;  // the joined sums of 32 heads and their scores' parts do not fit the registers
   return rows >= (invariant ? 24 : 8) || (heads > 64 && tiles > 128) ? 32 : 16;
+}
+
+// An FP8 cache's codes, scales and keys, rows of each in whole pieces of 16 bytes.
+void SetPlanes(const Fp8Kv<const e4m3, 3>& kv, DecodeAttentionParams* p) {
+  const auto plane = [&](const char* what, const auto& view, int64_t columns) {
+    const std::string strides = "strides " + FormatDims(view.stride.data(), 3);
+    constexpr auto kBytes = static_cast<int64_t>(sizeof(*view.data));
+    Check(view.shape[2] == columns, what, std::to_string(columns) + " columns", std::to_string(view.shape[2]));
+    Check(view.stride[2] == 1, what, "a contiguous last dimension", strides);
+    bool aligned = reinterpret_cast<uintptr_t>(view.data) % 16 == 0;
+    for (int d = 0; d < 2; ++d) aligned &= view.shape[d] <= 1 || view.stride[d] * kBytes % 16 == 0;
+    Check(aligned, what, "16-byte aligned rows", strides);
+    Check(view.stride[0] >= 0 && view.stride[1] >= 0 && view.shape[0] * view.stride[0] * kBytes < int64_t{1} << 36,
+          what, "less than 64 GiB of a layer's cache", strides);
+    return DecodeAttentionParams::Plane{reinterpret_cast<const uint8_t*>(view.data),
+                                        static_cast<uint32_t>(view.stride[0] * kBytes / 16),
+                                        static_cast<uint32_t>(view.stride[1] * kBytes / 16)};
+  };
+  p->codes = plane("kv_pages, latents", kv.latent.values, kLatents);
+  p->scales = plane("kv_pages, scales", kv.latent.scales, kLatents / kFp8Group);
+  p->keys = plane("kv_pages, keys", kv.key, kRotated);
 }
 
 struct Workspace {
@@ -86,9 +109,8 @@ struct Workspace {
   int64_t partials, bytes;  // an offset; the sums come first
 };
 
-template <auto kKernel, int kSharedBytes>
-void Launch(const DecodeAttentionParams& p, const CUtensorMap& query, const CUtensorMap& kv,
-            const DecodeAttentionOptions& options) {
+template <auto kKernel, int kSharedBytes, int kThreads = cuda::kThreads, class... Maps>
+void Launch(const DecodeAttentionParams& p, const DecodeAttentionOptions& options, const Maps&... maps) {
   static const cudaError_t prepared =
       cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
   CheckCuda(prepared);
@@ -102,7 +124,7 @@ void Launch(const DecodeAttentionParams& p, const CUtensorMap& query, const CUte
   attribute.val.programmaticStreamSerializationAllowed = 1;
   config.attrs = &attribute;
   config.numAttrs = options.programmatic ? 1 : 0;
-  CheckCuda(cudaLaunchKernelEx(&config, kKernel, p, query, kv));
+  CheckCuda(cudaLaunchKernelEx(&config, kKernel, p, maps...));
 }
 
 }  // namespace
@@ -117,14 +139,16 @@ size_t DecodeAttentionCounterBytes(int64_t rows, int64_t heads) {
 
 void DecodeAttention(const DecodeAttentionArgs& args, const DecodeAttentionOptions& options) {
   const auto& query = Bf16<const bf16>("query", args.query);
-  const auto& kv = Bf16<const bf16>("kv_pages", args.kv_pages);
+  const auto* const fp8 = std::get_if<Fp8Kv<const e4m3, 3>>(&args.kv_pages);
+  const View<const bf16, 3>* const kv = fp8 ? nullptr : &Bf16<const bf16>("kv_pages", args.kv_pages);
   const auto& out = Bf16<bf16>("out", args.out);
-  const int64_t rows = query.shape[0], heads = query.shape[1], page_size = kv.shape[1];
+  const int64_t rows = query.shape[0], heads = query.shape[1];
+  const int64_t page_size = fp8 ? fp8->extent(1) : kv->shape[1], width = fp8 ? fp8->extent(2) : kv->shape[2];
   if (rows == 0 || heads == 0) return;
-  Check(args.kv_lora_rank == kLatents && query.shape[2] == kWidth && kv.shape[2] == kWidth, "query and kv_pages",
+  Check(args.kv_lora_rank == kLatents && query.shape[2] == kWidth && width == kWidth, "query and kv_pages",
         "512 latents and 64 rotated columns",
         std::to_string(args.kv_lora_rank) + " latents of " + std::to_string(query.shape[2]) + " and " +
-            std::to_string(kv.shape[2]) + " columns");
+            std::to_string(width) + " columns");
   Check(page_size == 8 || page_size == 16 || page_size == 32 || (page_size > 0 && page_size % 64 == 0), "kv_pages",
         "pages of 8, 16, 32 or a multiple of 64 tokens", std::to_string(page_size));
   Check(out.shape == View<bf16, 3>::Dims{rows, heads, kLatents}, "out", "(rows, heads, 512)",
@@ -135,7 +159,7 @@ void DecodeAttention(const DecodeAttentionArgs& args, const DecodeAttentionOptio
   Check(heads <= 8 * kMultiprocessors, "query", "at most 1056 heads", std::to_string(heads));
   Check(options.workspace && options.counters, "workspace and counters", "device memory", "none");
 
-  const int64_t n = HeadsOfCta(rows, heads, args.block_table.shape[1] * page_size, options.batch_invariant);
+  const int64_t n = HeadsOfCta(rows, heads, args.block_table.shape[1] * page_size, options.batch_invariant, fp8);
   const Workspace at(rows, heads);
   auto* const workspace = static_cast<uint8_t*>(options.workspace);
   DecodeAttentionParams p{};
@@ -158,16 +182,31 @@ void DecodeAttention(const DecodeAttentionArgs& args, const DecodeAttentionOptio
   p.counters = static_cast<int*>(options.counters);
   p.sums = reinterpret_cast<float2*>(workspace);
   p.partials = reinterpret_cast<float*>(workspace + at.partials);
-  const CUtensorMap query_map = Map("query", query, n), kv_map = Map("kv_pages", kv, p.box_rows);
-  const auto launch = [&]<int kN>() {
-    constexpr int kBytes = NarrowShape<kN>::kSharedBytes;
-    p.invariant ? Launch<DecodeAttentionNarrowKernel<kN, true>, kBytes>(p, query_map, kv_map, options)
-                : Launch<DecodeAttentionNarrowKernel<kN, false>, kBytes>(p, query_map, kv_map, options);
+  const CUtensorMap query_map = Map("query", query, n);
+  const auto with_heads = [n](const auto& launch) {
+    if (n == 8) return launch.template operator()<8>();
+    if (n == 16) return launch.template operator()<16>();
+    return launch.template operator()<32>();
   };
-  if (n == 8) return launch.operator()<8>();
-  if (n == 16) return launch.operator()<16>();
-  if (n == 32) return launch.operator()<32>();
-  Launch<DecodeAttentionWideKernel, WideShape::kSharedBytes>(p, query_map, kv_map, options);
+  if (fp8) {
+    SetPlanes(*fp8, &p);
+    return with_heads([&]<int kN>() {
+      constexpr int kBytes = NarrowShape<kN, true>::kSharedBytes, kFp8Threads = kConsumers + kFp8Copiers;
+      if constexpr (kN < 32) {
+        if (p.invariant) return Launch<DecodeAttentionFp8Kernel<kN, true>, kBytes, kFp8Threads>(p, options, query_map);
+      }
+      Launch<DecodeAttentionFp8Kernel<kN, false>, kBytes, kFp8Threads>(p, options, query_map);
+    });
+  }
+  const CUtensorMap kv_map = Map("kv_pages", *kv, p.box_rows);
+  if (n == WideShape::kHeads) {
+    return Launch<DecodeAttentionWideKernel, WideShape::kSharedBytes>(p, options, query_map, kv_map);
+  }
+  with_heads([&]<int kN>() {
+    constexpr int kBytes = NarrowShape<kN, false>::kSharedBytes;
+    p.invariant ? Launch<DecodeAttentionNarrowKernel<kN, true>, kBytes>(p, options, query_map, kv_map)
+                : Launch<DecodeAttentionNarrowKernel<kN, false>, kBytes>(p, options, query_map, kv_map);
+  });
 }
 
 }  // namespace mxmla::cuda

@@ -24,10 +24,11 @@ struct DecodeAttentionOptions {
   void* counters = nullptr;   // of DecodeAttentionCounterBytes, likewise
 };
 
-// As mxmla::DecodeAttention, over views of device memory. Honoured: query, kv_pages and out bf16 with a contiguous last
-// dimension and 16-byte aligned rows, kv_lora_rank 512 and 64 rotated columns, pages of 8, 16, 32 or a multiple of 64
-// tokens; free strides of everything else. Anything else is an Error (kLayout). No length is read on the host: a call
-// may be captured in a graph and replayed with other lengths. Results repeat bit for bit.
+// As mxmla::DecodeAttention, over views of device memory. Honoured: query and out bf16, kv_pages bf16 or FP8, all with
+// a contiguous last dimension and 16-byte aligned rows (of an FP8 cache those of each plane), kv_lora_rank 512 and 64
+// rotated columns, pages of 8, 16, 32 or a multiple of 64 tokens; free strides of everything else. Anything else is an
+// Error (kLayout). No length is read on the host: a call may be captured in a graph and replayed with other lengths.
+// Results repeat bit for bit.
 // The kernel's CTAs wait for each other: no kernel that waits for this one may hold a multiprocessor of the card.
 void DecodeAttention(const DecodeAttentionArgs& args, const DecodeAttentionOptions& options);
 

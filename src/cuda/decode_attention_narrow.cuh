@@ -8,18 +8,26 @@ namespace mxmla::cuda {
 
 constexpr int kBlockBytes = kTileTokens * 128;
 
-template <int kN>
+constexpr int kFp8Copiers = 256;  // threads that bring an FP8 cache's tiles
+
+// kFp8: the tiles' latents are codes as bf16, still without their scales, which are 4 a token, for 128 latents each.
+template <int kN, bool kFp8>
 struct NarrowShape {
   // Heads whose softmax a warpgroup computes: half, or all where 8 are the least.
   static constexpr int kOwn = kN == 8 ? 8 : kN / 2;
   static constexpr int kQuery = kStages * kStageBytes;
+  static constexpr int kScaleGroups = kFp8 ? kLatents / 128 : 1;
+  // For FP8 times the scales of each group of latents.
   static constexpr int kProbabilities = kQuery + kN * kWidth * 2;
-  static constexpr int kPartialScores = kProbabilities + kN * 128;
+  static constexpr int kPartialScores = kProbabilities + kScaleGroups * kN * 128;
   static constexpr int kColumnValues = kPartialScores + 2 * 128 * kOwn / 2 * 4;
   static constexpr int kFactors = kColumnValues + 2 * 4 * kOwn * 4;
   static constexpr int kBarriers = kFactors + 6 * kN * 4;
   static constexpr int kScratch = kBarriers + CopyPlaces::kBarrierBytes;
-  static constexpr int kSharedBytes = kScratch + static_cast<int>(sizeof(ScheduleScratch));
+  static constexpr int kScales = (kScratch + static_cast<int>(sizeof(ScheduleScratch)) + 15) / 16 * 16;
+  static constexpr int kRing = kScales + (kFp8 ? kStages * kTileTokens * 16 : 0);
+  static constexpr int kGroup = kN == 32 ? 2 : 4;  // pieces of 16 bytes that a copying thread converts together
+  static constexpr int kSharedBytes = kRing + (kFp8 ? 2 * kGroup * kFp8Copiers * 16 : 0);
   static_assert(kSharedBytes <= 232448);
 };
 
@@ -27,9 +35,9 @@ struct NarrowShape {
 // 8 j + 2 t + i % 2, with g = lane / 4, t = lane % 4.
 //
 // kJoins: parts of several chunks, whose sum takes further registers.
-template <int kN, bool kJoins>
+template <int kN, bool kJoins, bool kFp8>
 class NarrowConsumer {
-  using S = NarrowShape<kN>;
+  using S = NarrowShape<kN, kFp8>;
   static constexpr int kOwn = S::kOwn;
   static constexpr float kSlack = 8;
 
@@ -98,8 +106,8 @@ class NarrowConsumer {
     BarrierWait(at_.full + stage * 8, tiles_ / kStages & 1);
     ++tiles_;
     float v[kOwn / 2];
-    Scores(v, kv);
-    if (valid < kTileTokens) ZeroTokens(stage, valid);
+    Scores(v, kv, stage);
+    if (!kFp8 && valid < kTileTokens) ZeroTokens(stage, valid);
 
     float top[kOwn / 4];
     const int token = warp_ * 16 + g_;
@@ -123,7 +131,9 @@ class NarrowConsumer {
       }
     }
     NamedBarrier<128>(2 + warpgroup_);
-    uint32_t packed[kOwn / 4];
+    uint32_t packed[S::kScaleGroups][kOwn / 4];
+    [[maybe_unused]] float4 scales[2];
+    if constexpr (kFp8) scales[0] = ScalesOf(stage, token), scales[1] = ScalesOf(stage, token + 8);
 #pragma unroll
     for (int j = 0; j < kOwn / 8; ++j) {
       float2 most = *reinterpret_cast<const float2*>(column + 8 * j);
@@ -138,17 +148,31 @@ class NarrowConsumer {
       most.y = most.y > m[2 * j + 1] + kSlack ? most.y : m[2 * j + 1];
       const float a0 = Exp2(m[2 * j] - most.x), a1 = Exp2(m[2 * j + 1] - most.y);
       m[2 * j] = most.x, m[2 * j + 1] = most.y;
-      const float* const p = v + 4 * j;
-      // The sums are of the rounded probabilities, so that the weights of the values add up to 1.
-      packed[2 * j] = PackBf16(Exp2(p[0] - most.x), Exp2(p[1] - most.y));
-      packed[2 * j + 1] = PackBf16(Exp2(p[2] - most.x), Exp2(p[3] - most.y));
-      l[2 * j] = __fmaf_rn(l[2 * j], a0, __fadd_rn(LowBf16(packed[2 * j]), LowBf16(packed[2 * j + 1])));
-      l[2 * j + 1] = __fmaf_rn(l[2 * j + 1], a1, __fadd_rn(HighBf16(packed[2 * j]), HighBf16(packed[2 * j + 1])));
+      const float* const s = v + 4 * j;
+      const float p[4] = {Exp2(s[0] - most.x), Exp2(s[1] - most.y), Exp2(s[2] - most.x), Exp2(s[3] - most.y)};
+      if constexpr (kFp8) {
+#pragma unroll
+        for (int group = 0; group < S::kScaleGroups; ++group) {
+          const float low = GroupOf(scales[0], group), high = GroupOf(scales[1], group);
+          packed[group][2 * j] = PackBf16(__fmul_rn(p[0], low), __fmul_rn(p[1], low));
+          packed[group][2 * j + 1] = PackBf16(__fmul_rn(p[2], high), __fmul_rn(p[3], high));
+        }
+        l[2 * j] = __fmaf_rn(l[2 * j], a0, __fadd_rn(p[0], p[2]));
+        l[2 * j + 1] = __fmaf_rn(l[2 * j + 1], a1, __fadd_rn(p[1], p[3]));
+      } else {
+        // The sums are of the rounded probabilities, so that the weights of the values add up to 1.
+        uint32_t(&of_tile)[kOwn / 4] = packed[0];
+        of_tile[2 * j] = PackBf16(p[0], p[1]);
+        of_tile[2 * j + 1] = PackBf16(p[2], p[3]);
+        l[2 * j] = __fmaf_rn(l[2 * j], a0, __fadd_rn(LowBf16(of_tile[2 * j]), LowBf16(of_tile[2 * j + 1])));
+        l[2 * j + 1] = __fmaf_rn(l[2 * j + 1], a1, __fadd_rn(HighBf16(of_tile[2 * j]), HighBf16(of_tile[2 * j + 1])));
+      }
       if (warp_ == 0 && g_ == 0) {
         *reinterpret_cast<float2*>(alpha_ + own_head_ + 8 * j + 2 * t_) = make_float2(a0, a1);
       }
     }
-    StoreProbabilities(packed);
+#pragma unroll
+    for (int group = 0; group < S::kScaleGroups; ++group) StoreProbabilities(packed[group], group * kN * 128);
     FenceAsyncProxy();
     NamedBarrier<kConsumers>(1);
 
@@ -159,7 +183,9 @@ class NarrowConsumer {
     for (int i = 0; i < 4; ++i) {
 #pragma unroll
       for (int step = 0; step < kTileTokens / 16; ++step) {
-        Wgmma<kN, true>(o[i], values.At(i * kBlockBytes + step * 16 * 128), p.At(step * 32), !first || step > 0);
+        const int group = kFp8 ? (warpgroup_ * 4 + i) / 2 : 0;
+        Wgmma<kN, true>(o[i], values.At(i * kBlockBytes + step * 16 * 128), p.At(group * kN * 128 + step * 32),
+                        !first || step > 0);
       }
     }
     WgmmaCommit();
@@ -169,22 +195,47 @@ class NarrowConsumer {
   }
 
   // This warpgroup's heads' scores: the products of every block's first 32 columns and of its last 32 are summed apart.
-  __device__ __forceinline__ void Scores(float (&v)[kOwn / 2], uint32_t kv) {
+  // For FP8 those of each group of latents too, which take their tokens' scales before they meet.
+  __device__ __forceinline__ void Scores(float (&v)[kOwn / 2], uint32_t kv, [[maybe_unused]] uint32_t stage) {
     const uint32_t query = shared_ + S::kQuery;
     {
       const SwizzledTile keys(kv + warpgroup_ * 64), queries(query + warpgroup_ * 64);
       float s[kN / 2];
-      WgmmaFence();
+      const auto multiply = [&](float(&to)[kN / 2], int first_block, int blocks) {
 #pragma unroll
-      for (int block = 0; block < kBlocks; ++block) {
-#pragma unroll
-        for (int step = 0; step < 2; ++step) {
-          Wgmma<kN, false>(s, keys.At(block * kBlockBytes + step * 32), queries.At(block * kN * 128 + step * 32),
-                           block + step > 0);
+        for (int i = 0; i < 2 * blocks; ++i) {
+          const int block = first_block + i / 2, step = i % 2;
+          Wgmma<kN, false>(to, keys.At(block * kBlockBytes + step * 32), queries.At(block * kN * 128 + step * 32),
+                           i > 0);
         }
+      };
+      if constexpr (kFp8) {
+        constexpr int kTogether = kN == 32 ? 2 : S::kScaleGroups;  // as many sums as find registers
+        const int token = warp_ * 16 + g_;
+        const float4 scales[2] = {ScalesOf(stage, token), ScalesOf(stage, token + 8)};
+#pragma unroll
+        for (int first = 0; first < S::kScaleGroups; first += kTogether) {
+          float sums[kTogether][kN / 2];
+          WgmmaFence();
+          if (first == 0) multiply(s, kBlocks - 1, 1);
+#pragma unroll
+          for (int i = 0; i < kTogether; ++i) multiply(sums[i], 2 * (first + i), 2);
+          WgmmaCommit();
+          WgmmaWait<0>();
+#pragma unroll
+          for (int i = 0; i < kTogether; ++i) {
+#pragma unroll
+            for (int j = 0; j < kN / 2; ++j) {
+              s[j] = __fmaf_rn(sums[i][j], GroupOf(scales[j % 4 / 2], first + i), s[j]);
+            }
+          }
+        }
+      } else {
+        WgmmaFence();
+        multiply(s, 0, kBlocks);
+        WgmmaCommit();
+        WgmmaWait<0>();
       }
-      WgmmaCommit();
-      WgmmaWait<0>();
       constexpr int kSent = kOwn / 2;
       float4* const exchange = reinterpret_cast<float4*>(base_ + S::kPartialScores) + thread_ % 128;
 #pragma unroll
@@ -214,10 +265,19 @@ class NarrowConsumer {
     }
   }
 
-  __device__ __forceinline__ void StoreProbabilities(const uint32_t (&packed)[kOwn / 4]) {
+  // The scales of a token of a stage's tile, and that of one group of its latents.
+  __device__ __forceinline__ float4 ScalesOf(uint32_t stage, int token) const {
+    return *reinterpret_cast<const float4*>(base_ + S::kScales + (stage * kTileTokens + token) * 16);
+  }
+  __device__ __forceinline__ static float GroupOf(const float4& scales, int group) {
+    return group == 0 ? scales.x : group == 1 ? scales.y : group == 2 ? scales.z : scales.w;
+  }
+
+  __device__ __forceinline__ void StoreProbabilities(const uint32_t (&packed)[kOwn / 4], int offset) {
     if (kN == 8 && warpgroup_ == 1) return;
     const int row = lane_ % 8, half = lane_ / 8 % 2;
-    const uint32_t to = shared_ + S::kProbabilities + own_head_ * 128 + row * 128 + (((warp_ * 2 + half) ^ row) * 16);
+    const uint32_t to =
+        shared_ + S::kProbabilities + offset + own_head_ * 128 + row * 128 + (((warp_ * 2 + half) ^ row) * 16);
     if constexpr (kOwn == 8) {
       StoreTransposed(to, packed[0], packed[1]);
     } else {
@@ -360,7 +420,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     DecodeAttentionNarrowKernel(const __grid_constant__ DecodeAttentionParams p,
                                 const __grid_constant__ CUtensorMap query_map,
                                 const __grid_constant__ CUtensorMap kv_map) {
-  using S = NarrowShape<kN>;
+  using S = NarrowShape<kN, false>;
   extern __shared__ __align__(1024) uint8_t memory[];
   if (LetsDependentsInEarly(p)) AllowDependents();
   const uint32_t shared = SharedAddress(memory);
@@ -370,7 +430,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   if (threadIdx.x == kConsumers) {
     PrefetchMap(query_map);
     PrefetchMap(kv_map);
-    at.Init();
+    at.Init(1);
   }
   const Schedule schedule = MakeSchedule<kThreads>(p.lengths, p.lanes, me, p.invariant,
                                                    *reinterpret_cast<ScheduleScratch*>(memory + S::kScratch));
@@ -383,7 +443,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     }
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 224;");
-    NarrowConsumer<kN, kJoins> consumer(p, group, memory);
+    NarrowConsumer<kN, kJoins, false> consumer(p, group, memory);
     ConsumeParts<kN>(consumer, p, schedule, me, group, memory);
   }
 }

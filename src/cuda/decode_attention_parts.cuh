@@ -25,6 +25,11 @@ struct DecodeAttentionParams {
   __nv_bfloat16* out;
   int64_t out_row, out_head;
   bool invariant;
+  // Of an FP8 cache: codes, scales and keys, and from a page and a row of each to the next in pieces of 16 bytes.
+  struct Plane {
+    const uint8_t* data;
+    uint32_t page, row;
+  } codes, scales, keys;
   int* counters;    // (rows, groups) x {parts written, parts merged}: zero before and after a launch
   float* partials;  // (slots, groups * kN, 512)
   float2* sums;     // (slots, groups * kN): largest score, sum of exponentials
@@ -68,9 +73,9 @@ struct CopyPlaces {
         query_full(empty + kStages * 8),
         query_empty(query_full + 8) {}
   static constexpr int kBarrierBytes = (2 * kStages + 2) * 8;
-  __device__ void Init() const {
+  __device__ void Init(int copying_warps) const {
     for (int i = 0; i < kStages; ++i) {
-      BarrierInit(full + i * 8, 1);
+      BarrierInit(full + i * 8, copying_warps);
       BarrierInit(empty + i * 8, kConsumers / 32);
     }
     BarrierInit(query_full, 1);

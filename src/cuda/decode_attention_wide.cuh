@@ -228,7 +228,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   if (threadIdx.x == kConsumers) {
     PrefetchMap(query_map);
     PrefetchMap(kv_map);
-    at.Init();
+    at.Init(1);
   }
   const Schedule schedule = MakeSchedule<kThreads>(p.lengths, p.lanes, me, p.invariant,
                                                    *reinterpret_cast<ScheduleScratch*>(memory + S::kScratch));

@@ -23,6 +23,7 @@ namespace {
 
 constexpr std::string_view kName = "cuda";
 constexpr uint32_t kBf16 = DTypeBit(DType::kBf16);
+constexpr uint32_t kFp8Cache = DTypeBit(DType::kE4m3) | DTypeBit(DType::kF32) | kBf16;  // codes, scales, keys
 
 cudaStream_t StreamOf(const ExecContext& context) { return static_cast<cudaStream_t>(context.stream); }
 
@@ -225,6 +226,17 @@ bool HonoursPages(const DecodeAttentionArgs& args) {
   return page_size == 8 || page_size == 16 || page_size == 32 || (page_size > 0 && page_size % 64 == 0);
 }
 
+bool HonoursFp8Pages(const DecodeAttentionArgs& args) {
+  const auto* pages = std::get_if<Fp8Kv<const e4m3, 3>>(&args.kv_pages);
+  if (!pages) return false;
+  const View<const float, 3>& scales = pages->latent.scales;
+  const int64_t page_size = pages->extent(1);
+  return (page_size == 8 || page_size == 16 || page_size == 32 || (page_size > 0 && page_size % 64 == 0)) &&
+         pages->extent(0) * pages->latent.values.stride[0] < int64_t{1} << 36 && scales.stride[2] == 1 &&
+         RowsAligned(scales.data, scales.shape[0], scales.stride[0] * 4, 16) &&
+         RowsAligned(scales.data, scales.shape[1], scales.stride[1] * 4, 16);
+}
+
 // --- prefill_attention ---
 
 void RunPrefillAttention(const ExecContext& context, const PrefillAttentionArgs& args) {
@@ -339,14 +351,24 @@ KernelSet MakeKernels(bool batch_invariant) {
        DecodeAttentionWorkspace,
        {{"kv_lora_rank 512, 64 rotated columns and at most 1056 heads", HonoursDecodeAttention},
         {"pages of 8, 16, 32 or a multiple of 64 tokens", HonoursPages}}});
-  set.prefill_attention.push_back({kName,
-                                   {{"query", true, 16, kBf16}, {"kv_pages", true, 16, kBf16}, {"out", true, 4, kBf16}},
-                                   RunPrefillAttention,
-                                   PrefillAttentionWorkspace,
-                                   {{"heads of at most 128, 64 rotated and 128 columns in eights, weights of one "
-                                     "quantised format or BF16, pages of a "
-                                     "power of two",
-                                     HonoursPrefillAttention}}});
+  set.decode_attention.push_back(
+      {kName,
+       {{"query", true, 16, kBf16}, {"kv_pages", true, 16, kFp8Cache}, {"out", true, 16, kBf16}},
+       batch_invariant ? RunDecodeAttention<true> : RunDecodeAttention<false>,
+       DecodeAttentionWorkspace,
+       {{"kv_lora_rank 512, 64 rotated columns and at most 1056 heads", HonoursDecodeAttention},
+        {"an FP8 cache below 64 GiB in pages of 8, 16, 32 or a multiple of 64 tokens, scales side by side in 16-byte "
+         "aligned rows",
+         HonoursFp8Pages}}});
+  set.prefill_attention.push_back(
+      {kName,
+       {{"query", true, 16, kBf16}, {"kv_pages", true, 16, kFp8Cache}, {"out", true, 4, kBf16}},
+       RunPrefillAttention,
+       PrefillAttentionWorkspace,
+       {{"heads of at most 128, 64 rotated and 128 columns in eights, weights of one "
+         "quantised format or BF16, pages of a "
+         "power of two",
+         HonoursPrefillAttention}}});
   set.norm_linear.push_back({kName, {}, RunNormLinear, nullptr, {{"few rows", TakesNormLinear}}});
   set.latent_query.push_back({kName, {}, RunLatentQuery, nullptr, {{"a cache in bf16", TakesLatentQuery}}});
   set.gated_experts.push_back({kName, {}, LaunchGatedExperts, nullptr, {{"few rows", TakesGatedExperts}}});

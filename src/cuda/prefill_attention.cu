@@ -17,7 +17,6 @@ namespace {
 using namespace prefill;  // NOLINT(google-build-using-namespace): this file's own parts
 
 constexpr std::string_view kOp = "cuda prefill_attention";
-constexpr int kMostCtas = 128;  // in clusters, at once
 constexpr size_t kChunkBytes = size_t{kMostCtas} * 4 * kExpanded * kKeyWidth * 2;
 constexpr int64_t kExpandedTileBytes = int64_t{2} * kExpanded * kKeyWidth * 2;  // of a head
 constexpr int64_t kMostExpandedBytes = int64_t{256} << 20;
@@ -30,11 +29,12 @@ constexpr int kParts = kKeyWidth / (ExpandTile<kKind>::kWBytes / 128);  // tiles
 // Part `part` of the head's keys and values of kExpanded tokens from `first` on.
 template <WeightKind kKind>
 __device__ __forceinline__ void Expand(const Params& p, const Context& context, int head, int part, int first,
-                                       __nv_bfloat16* keys, __nv_bfloat16* values, uint8_t* shared) {
+                                       const uint8_t* decoded, __nv_bfloat16* keys, __nv_bfloat16* values,
+                                       uint8_t* shared) {
   const bool of_values = part >= kParts<kKind>;
   const int64_t row = of_values ? head * p.values_stride + p.values_offset : head * p.keys_stride + p.keys_offset;
   const WeightPlanes weight = HeadPlanes<kKind>(of_values ? p.values : p.keys, row);
-  const ExpandedRows rows{context, first, of_values ? values : keys};
+  const ExpandedRows rows{context, first, of_values ? values : keys, decoded};
   const int column = part % kParts<kKind> * (kKeyWidth / kParts<kKind>);
   ExpandTile<kKind>::Run(weight, of_values ? p.v : p.nope, p.latents, column, shared, rows);
 }
@@ -44,6 +44,17 @@ __device__ __forceinline__ void Expand(const Params& p, const Context& context, 
 __device__ __forceinline__ __nv_bfloat16* ExpandedTile(const Params& p, int head, int tile, bool values) {
   return reinterpret_cast<__nv_bfloat16*>(p.expanded) +
          (int64_t{2 * head + (values ? 1 : 0)} * p.expanded_tiles + tile) * kExpanded * kKeyWidth;
+}
+
+// Of an FP8 cache: a tile's latents, before its heads are expanded.
+__device__ __forceinline__ int64_t LatentBytes(const Params& p) { return int64_t{2} * kExpanded * p.latents; }
+__global__ void __launch_bounds__(kMatrixThreads) DecodeKernel(const __grid_constant__ Params p) {
+  const int tile = static_cast<int>(blockIdx.x);
+  bool fit;
+  const Found found = FindTokens(p, tile, &fit);
+  if (found.segment < 0) return;
+  const Segment segment(p, found.segment);
+  DecodeLatents(segment.ContextBefore(p, segment.end), found.index * kExpanded, p.tile_latents + tile * LatentBytes(p));
 }
 
 template <WeightKind kKind>
@@ -59,7 +70,8 @@ __global__ void __launch_bounds__(kMatrixThreads, kKind == WeightKind::kFp8 ? 1 
   const Context context = segment.ContextBefore(p, segment.end);
   const int head = item / (2 * kParts<kKind>);
   Expand<kKind>(p, context, head, item % (2 * kParts<kKind>), found.index * kExpanded,
-                ExpandedTile(p, head, tile, false), ExpandedTile(p, head, tile, true), shared);
+                p.scales ? p.tile_latents + tile * LatentBytes(p) : nullptr, ExpandedTile(p, head, tile, false),
+                ExpandedTile(p, head, tile, true), shared);
 }
 
 // The scratch memory's tiles of a segment begin behind those of the segments before.
@@ -101,6 +113,7 @@ __global__ void __launch_bounds__(kMatrixThreads, 1) ClusterKernel(const __grid_
   const int clusters = static_cast<int>(gridDim.x) / kCtas;
   constexpr int kChunk = kCtas * kExpanded, kGroupRows = kCtas * kRows;
   auto* const scratch = reinterpret_cast<__nv_bfloat16*>(p.scratch) + int64_t{cluster} * 4 * kChunk * kKeyWidth;
+  uint8_t* const decoded = p.scales ? p.cta_latents + blockIdx.x * LatentBytes(p) : nullptr;
 
   int parity = 0;
   for (int unit = cluster;; unit += clusters) {
@@ -118,11 +131,12 @@ __global__ void __launch_bounds__(kMatrixThreads, 1) ClusterKernel(const __grid_
       __nv_bfloat16* const keys = scratch + parity * kChunk * kKeyWidth;
       __nv_bfloat16* const values = keys + 2 * kChunk * kKeyWidth;
       const int mine = rank * kExpanded;
+      if (decoded) DecodeLatents(context, chunk0 + mine, decoded);
 #pragma unroll 1
       for (int part = 0; part < 2 * kParts<kKind>; ++part) {
         __syncthreads();  // whatever lay in the stages has been read
-        Expand<kKind>(p, context, head, part, chunk0 + mine, keys + mine * kKeyWidth, values + mine * kValueWidth,
-                      shared + kQueryBytes);
+        Expand<kKind>(p, context, head, part, chunk0 + mine, decoded, keys + mine * kKeyWidth,
+                      values + mine * kValueWidth, shared + kQueryBytes);
       }
       // Every CTA's part of the chunk is there, and the chunk before has been read by all.
       asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
@@ -172,6 +186,7 @@ template <WeightKind kKind>
 void LaunchAll(const Params& p, int64_t rows, int64_t most_tiles, cudaStream_t stream) {
   if (p.expanded_tiles > 0) {
     const int64_t items = int64_t{2} * kParts<kKind> * p.heads;
+    if (p.scales) Launch<DecodeKernel, 0>(p, p.expanded_tiles, stream);
     Launch<ExpandKernel<kKind>, ExpandTile<kKind>::kSharedBytes>(p, p.expanded_tiles * items, stream);
     const int64_t row_tiles = rows / kRows + std::min<int64_t>(p.segments, rows);
     Launch<AttendKernel, kQueryBytes + 2 * kStageBytes>(p, row_tiles * p.heads, stream);
@@ -220,35 +235,47 @@ bool RowsAligned(const V& view, int64_t alignment) {
   return view.stride[2] == 1 && Aligned(view.data, alignment, {StepBytes(view, 0), StepBytes(view, 1)});
 }
 
+bool HonoursCache(const PrefillAttentionArgs& args) {
+  if (const auto* kv = std::get_if<View<const bf16, 3>>(&args.kv_pages)) return RowsAligned(*kv, 16);
+  const auto* kv = std::get_if<Fp8Kv<const e4m3, 3>>(&args.kv_pages);
+  return kv && kv->latent.values.shape[2] % 16 == 0 && RowsAligned(kv->latent.values, 16) && RowsAligned(kv->key, 16);
+}
+
+// Bytes of scratch memory for an FP8 cache's latents: of tiles, and of the CTAs of clusters.
+int64_t LatentScratchBytes(const PrefillAttentionArgs& args, int64_t tiles) {
+  if (!std::holds_alternative<Fp8Kv<const e4m3, 3>>(args.kv_pages)) return 0;
+  return tiles * kExpanded * ColumnCount(args.w_kc.tensor) * 2;
+}
+
 }  // namespace
 
 bool HonoursPrefillAttention(const PrefillAttentionArgs& args) {
   const auto* query = std::get_if<View<const bf16, 3>>(&args.query);
-  const auto* kv = std::get_if<View<const bf16, 3>>(&args.kv_pages);
   const auto* out = std::get_if<View<bf16, 3>>(&args.out);
-  if (!query || !kv || !out) return false;
+  if (!query || !HonoursCache(args) || !out) return false;
   const int64_t nope = args.w_kc.head_rows, v = args.w_vc.head_rows, width = query->shape[2];
-  const int64_t page_size = kv->shape[1];
+  const int64_t page_size = Extent(args.kv_pages, 1);
   return page_size > 0 && (page_size & (page_size - 1)) == 0 && page_size <= 1 << 20 && nope <= kKeyWidth &&
          width - nope <= kMostRope && v <= kValueWidth && nope % 8 == 0 && v % 8 == 0 && width % 8 == 0 && nope > 0 &&
-         v > 0 && ColumnCount(args.w_kc.tensor) > 0 && RowsAligned(*query, 16) && RowsAligned(*kv, 16) &&
-         RowsAligned(*out, 4) && args.w_kc.tensor.index() == args.w_vc.tensor.index() &&
-         HonoursWeight(args.w_kc.tensor) && HonoursWeight(args.w_vc.tensor);
+         v > 0 && ColumnCount(args.w_kc.tensor) > 0 && RowsAligned(*query, 16) && RowsAligned(*out, 4) &&
+         args.w_kc.tensor.index() == args.w_vc.tensor.index() && HonoursWeight(args.w_kc.tensor) &&
+         HonoursWeight(args.w_vc.tensor);
 }
 
 size_t PrefillAttentionWorkspaceBytes(const PrefillAttentionArgs& args) {
-  return kChunkBytes + static_cast<size_t>(ExpandedTiles(args) * Extent(args.query, 1) * kExpandedTileBytes);
+  const int64_t tiles = ExpandedTiles(args);
+  return kChunkBytes + static_cast<size_t>(tiles * Extent(args.query, 1) * kExpandedTileBytes +
+                                           LatentScratchBytes(args, tiles + kMostCtas));
 }
 
 void PrefillAttention(const PrefillAttentionArgs& args, const PrefillAttentionOptions& options) {
-  CheckLayout(
-      HonoursPrefillAttention(args), kOp, "views",
-      "query, kv_pages and out bf16, heads of at most 128 + 64 and 128 columns in eights, weights mxfp4, bf16 or "
-      "fp8-block128, 16-byte aligned rows",
-      "others");
+  CheckLayout(HonoursPrefillAttention(args), kOp, "views",
+              "query and out bf16, kv_pages bf16 or FP8, heads of at most 128 + 64 and 128 columns in eights, weights "
+              "mxfp4, bf16 or "
+              "fp8-block128, 16-byte aligned rows",
+              "others");
   CheckLayout(options.workspace != nullptr, kOp, "workspace", "device memory", "none");
   const auto& query = std::get<View<const bf16, 3>>(args.query);
-  const auto& kv = std::get<View<const bf16, 3>>(args.kv_pages);
   const auto& out = std::get<View<bf16, 3>>(args.out);
   const int64_t segments = args.segment_begin.shape[0] - 1;
   if (query.shape[0] == 0 || query.shape[1] == 0 || segments <= 0) return;
@@ -256,11 +283,26 @@ void PrefillAttention(const PrefillAttentionArgs& args, const PrefillAttentionOp
   p.query = reinterpret_cast<const uint8_t*>(query.data);
   p.query_row = query.stride[0] * 2;
   p.query_head = query.stride[1] * 2;
-  p.kv = reinterpret_cast<const uint8_t*>(kv.data);
-  p.kv_page = kv.stride[0] * 2;
-  p.kv_row = kv.stride[1] * 2;
-  while ((int64_t{1} << p.page_log2) < kv.shape[1]) ++p.page_log2;
   p.latents = static_cast<int>(ColumnCount(args.w_kc.tensor));
+  if (const auto* kv = std::get_if<View<const bf16, 3>>(&args.kv_pages)) {
+    p.latent = reinterpret_cast<const uint8_t*>(kv->data);
+    p.latent_page = p.key_page = kv->stride[0] * 2;
+    p.latent_row = p.key_row = kv->stride[1] * 2;
+    p.key = p.latent + int64_t{p.latents} * 2;
+  } else {
+    const auto& fp8 = std::get<Fp8Kv<const e4m3, 3>>(args.kv_pages);
+    p.latent = reinterpret_cast<const uint8_t*>(fp8.latent.values.data);
+    p.latent_page = fp8.latent.values.stride[0];
+    p.latent_row = fp8.latent.values.stride[1];
+    p.scales = fp8.latent.scales.data;
+    p.scale_page = fp8.latent.scales.stride[0];
+    p.scale_row = fp8.latent.scales.stride[1];
+    p.scale_column = fp8.latent.scales.stride[2];
+    p.key = reinterpret_cast<const uint8_t*>(fp8.key.data);
+    p.key_page = fp8.key.stride[0] * 2;
+    p.key_row = fp8.key.stride[1] * 2;
+  }
+  while ((int64_t{1} << p.page_log2) < Extent(args.kv_pages, 1)) ++p.page_log2;
   p.block_table = args.block_table.data;
   p.table_row = args.block_table.stride[0];
   p.table_column = args.block_table.stride[1];
@@ -288,7 +330,9 @@ void PrefillAttention(const PrefillAttentionArgs& args, const PrefillAttentionOp
   p.scratch = static_cast<uint8_t*>(options.workspace);
   p.expanded = p.scratch + kChunkBytes;
   p.expanded_tiles = options.expand_first ? static_cast<int>(ExpandedTiles(args)) : 0;
-  const int64_t most_tiles = MostTiles(args);
+  const int64_t tiles = ExpandedTiles(args), most_tiles = MostTiles(args);
+  p.tile_latents = p.expanded + tiles * p.heads * kExpandedTileBytes;
+  p.cta_latents = p.tile_latents + LatentScratchBytes(args, tiles);
   if (kind == WeightKind::kMxfp4) return LaunchAll<WeightKind::kMxfp4>(p, query.shape[0], most_tiles, options.stream);
   if (kind == WeightKind::kBf16) return LaunchAll<WeightKind::kBf16>(p, query.shape[0], most_tiles, options.stream);
   LaunchAll<WeightKind::kFp8>(p, query.shape[0], most_tiles, options.stream);

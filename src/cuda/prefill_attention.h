@@ -7,13 +7,13 @@
 
 namespace mxmla::cuda {
 
-// Whether PrefillAttention takes the call: query, kv_pages and out bf16; w_kc and w_vc both MXFP4, BF16 or FP8
-// block-128; qk_nope_head_dim and v_head_dim of at most 128, qk_rope_head_dim of at most 64, all in eights; pages of a
-// power of two; 16-byte aligned rows of everything but FP4 and FP8 scales and out, whose rows are aligned to 4.
+// Whether PrefillAttention takes the call: query and out bf16; kv_pages bf16 or FP8; w_kc and w_vc both MXFP4, BF16 or
+// FP8 block-128; qk_nope_head_dim and v_head_dim of at most 128, qk_rope_head_dim of at most 64, all in eights; pages of
+// a power of two; 16-byte aligned rows of everything but FP4 and FP8 scales and out, whose rows are aligned to 4.
 bool HonoursPrefillAttention(const PrefillAttentionArgs& args);
 
 // Bytes of device memory that the call needs, and any with smaller extents: 16 MiB, and up to 256 MiB for expanded
-// contexts.
+// contexts; for an FP8 cache up to as much again for its latents in bf16.
 size_t PrefillAttentionWorkspaceBytes(const PrefillAttentionArgs& args);
 
 struct PrefillAttentionOptions {
@@ -24,7 +24,7 @@ struct PrefillAttentionOptions {
 };
 
 // As mxmla::PrefillAttention, over views of device memory; what is not honoured is an Error (kLayout). Expanded keys
-// and values and the probabilities are rounded to bf16. No length is read on the host: a call may be captured in a
+// and values, the probabilities and an FP8 cache's latents times their scales are rounded to bf16. No length is read on the host: a call may be captured in a
 // graph and replayed with other segments. A row's bits depend on its segment alone.
 void PrefillAttention(const PrefillAttentionArgs& args, const PrefillAttentionOptions& options);
 

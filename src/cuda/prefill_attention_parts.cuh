@@ -19,8 +19,11 @@ constexpr int kStageBytes = kKeyBytes + kValueBytes;
 struct Params {
   const uint8_t* query;
   int64_t query_row, query_head;  // bytes, as all steps of query, cache and out
-  const uint8_t* kv;
-  int64_t kv_page, kv_row;
+  // The cache's planes: latents (bf16, or the codes of an FP8 cache, with a scale for each 128) and rotated keys.
+  const uint8_t *latent, *key;
+  int64_t latent_page, latent_row, key_page, key_row;
+  const float* scales;                          // null: the latents are bf16
+  int64_t scale_page, scale_row, scale_column;  // elements
   int page_log2, latents;
   const int32_t* block_table;
   int64_t table_row, table_column;
@@ -40,6 +43,8 @@ struct Params {
   // Where whole contexts are expanded: a head's tiles of kExpanded tokens of keys, then of values.
   uint8_t* expanded;
   int expanded_tiles;  // a head; 0: none
+  // Latents of an FP8 cache as bf16, kExpanded tokens each: of the tiles, then of the CTAs of clusters.
+  uint8_t *tile_latents, *cta_latents;
 };
 
 // Where the rows of a chunk are in the cache.
@@ -49,20 +54,58 @@ struct Context {
   int tokens;
 
   __device__ int32_t Page(int t) const { return t < tokens ? table[(t >> p.page_log2) * p.table_column] : 0; }
-  __device__ const uint8_t* Token(int32_t page, int t) const {
-    return p.kv + page * p.kv_page + (t & ((1 << p.page_log2) - 1)) * p.kv_row;
+  __device__ int Slot(int t) const { return t & ((1 << p.page_log2) - 1); }
+  __device__ const uint8_t* Latent(int32_t page, int t) const {
+    return p.latent + page * p.latent_page + Slot(t) * p.latent_row;
+  }
+  __device__ const uint8_t* Key(int32_t page, int t) const { return p.key + page * p.key_page + Slot(t) * p.key_row; }
+  __device__ const float* Scales(int32_t page, int t) const {
+    return p.scales + page * p.scale_page + Slot(t) * p.scale_row;
   }
 };
+
+// Latents of an FP8 cache's tokens first .. first + kExpanded, times their scales, as bf16 in rows side by side.
+__device__ __forceinline__ void DecodeLatents(const Context& context, int first, uint8_t* to) {
+  const Params& p = context.p;
+  const int pieces = p.latents / 16, tokens = min(kExpanded, context.tokens - first);
+#pragma unroll 1
+  for (int id = static_cast<int>(threadIdx.x); id < tokens * pieces; id += kMatrixThreads) {
+    const int r = id / pieces, piece = id - r * pieces, t = first + r;
+    const int32_t page = context.Page(t);
+    const uint4 codes = *reinterpret_cast<const uint4*>(context.Latent(page, t) + piece * 16);
+    const float scale = context.Scales(page, t)[piece / (kFp8Group / 16) * p.scale_column];
+    const uint32_t words[4] = {codes.x, codes.y, codes.z, codes.w};
+    uint32_t pairs[8];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      uint32_t decoded[2];
+      DecodeE4m3(words[i], decoded);
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const uint32_t two = words[i] >> (16 * half);
+        float low = LowBf16(decoded[half]), high = HighBf16(decoded[half]);
+        if ((two & 0x7fu) == 0x7fu) low = NAN;
+        if ((two & 0x7f00u) == 0x7f00u) high = NAN;
+        pairs[2 * i + half] = PackBf16(__fmul_rn(low, scale), __fmul_rn(high, scale));
+      }
+    }
+    auto* const out = reinterpret_cast<uint4*>(to + (int64_t{r} * p.latents + piece * 16) * 2);
+    out[0] = make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
+    out[1] = make_uint4(pairs[4], pairs[5], pairs[6], pairs[7]);
+  }
+}
 
 // The tokens that a CTA expands, and where to.
 struct ExpandedRows {
   const Context& context;
   int first;
-  __nv_bfloat16* to;  // (kExpanded, kKeyWidth)
+  __nv_bfloat16* to;       // (kExpanded, kKeyWidth)
+  const uint8_t* decoded;  // their latents, of an FP8 cache; else null
 
   __device__ void Wait() const {}
   __device__ const uint8_t* Row(int r) const {
-    return first + r < context.tokens ? context.Token(context.Page(first + r), first + r) : nullptr;
+    if (first + r >= context.tokens) return nullptr;
+    return decoded ? decoded + int64_t{r} * context.p.latents * 2 : context.Latent(context.Page(first + r), first + r);
   }
   __device__ void Store(int r, int column, float a, float b) const {
     *reinterpret_cast<uint32_t*>(to + r * kKeyWidth + column) = PackBf16(a, b);
@@ -238,11 +281,11 @@ struct QueryTile {
     for (int i = 0; i < 2; ++i) {
       const int r = Thread() / 8 + 32 * i;
       if (rotated * 8 >= p.rope) continue;
-      const uint8_t* const key = context.Token(page[i], token0 + r) + (p.latents + rotated * 8) * 2;
+      const uint8_t* const key = context.Key(page[i], token0 + r) + rotated * 16;
       Copy16(PieceAt(stage, kTokens, r, p.nope / 8 + rotated), key, token0 + r < context.tokens);
     }
     for (int id = Thread(); id < kTokens * ((kQueryWidth - p.nope - p.rope) / 8); id += kMatrixThreads) {
-      Copy16(PieceAt(stage, kTokens, id % kTokens, (p.nope + p.rope) / 8 + id / kTokens), p.kv, false);
+      Copy16(PieceAt(stage, kTokens, id % kTokens, (p.nope + p.rope) / 8 + id / kTokens), p.key, false);
     }
   }
   __device__ void CopyValues(const Expanded& from, int token0, uint32_t stage) const {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "gpu/norm_row.cuh"
+#include "gpu/quantized_rows.cuh"
 #include "ops/fused.h"
 
 namespace mxmla::gpu {
@@ -12,7 +13,8 @@ struct QueryRows {
   int rows = 0, heads = 0;
   int64_t latents = 0, rotated = 0;
   FloatPlane<const void> latent;       // (rows, latents)
-  FloatPlane<void> latent_out;         // (slots, latents)
+  FloatPlane<void> latent_out;         // (slots, latents), or absent
+  QuantizedPlane latent_codes;         // (slots, latents), or absent
   FloatPlane<const void> weight;       // (latents)
   Strided<const int64_t> latent_slot;  // (rows) or absent
   float eps = 0;
@@ -58,13 +60,22 @@ __device__ __forceinline__ void DoQueryRows(const QueryRows& q, int cta) {
   __syncthreads();
   const float factor = NormFactor(NormTotal(q.latents, waves), q.latents, q.eps, 1.0f);
   const int64_t to = q.latent_slot ? q.latent_slot(r) : r;
-  for (int64_t begin = int64_t{thread} * kPiece; begin < q.latents; begin += int64_t{threads} * kPiece) {
-    float v[kPiece], gain[kPiece];
-    load(begin, kPiece, v);
-    LoadPiece<Access::kFull>(q.weight, 0, 0, begin, kPiece, gain);
+  for (int64_t base = 0; base < q.latents; base += int64_t{threads} * kPiece) {  // whole waves: they quantise together
+    const int64_t begin = base + int64_t{thread} * kPiece;
+    const int count = begin < q.latents ? kPiece : 0;
+    float v[kPiece] = {}, gain[kPiece];
+    if (count > 0) {
+      load(begin, kPiece, v);
+      LoadPiece<Access::kFull>(q.weight, 0, 0, begin, kPiece, gain);
 #pragma unroll
-    for (int i = 0; i < kPiece; ++i) v[i] = gain[i] * (v[i] * factor);
-    StorePiece<Access::kHalf>(q.latent_out, to, 0, begin, kPiece, v);
+      for (int i = 0; i < kPiece; ++i) v[i] = gain[i] * (v[i] * factor);
+      if (q.latent_out.data != nullptr) StorePiece<Access::kHalf>(q.latent_out, to, 0, begin, kPiece, v);
+    }
+    if (q.latent_codes.codes != nullptr) {
+#pragma unroll
+      for (int i = 0; i < kPiece; ++i) v[i] = RoundToHalf(v[i]);
+      StoreQuantized(q.latent_codes, to, 0, begin, count, v);
+    }
   }
 }
 
@@ -76,6 +87,7 @@ inline QueryRows QueryRowsOf(const LatentQueryArgs& args) {
   q.rotated = Extent(args.query.x, 2);
   q.latent = FloatPlaneOf(args.latent.x);
   if (args.latent.out) q.latent_out = FloatPlaneOf(*args.latent.out);
+  if (args.latent.quantized) q.latent_codes = QuantizedPlaneOf(*args.latent.quantized, args.latent.scale_mode);
   q.weight = FloatPlaneOf(args.latent.weight);
   q.latent_slot = StridedOf(args.latent.out_index);
   q.eps = args.latent.eps;
@@ -94,20 +106,20 @@ inline int QueryRowCtas(const QueryRows& q, int64_t threads) {
   return q.rows + static_cast<int>(DivideUp(int64_t{q.rows} * q.heads * (q.rotated / kPiece), threads));
 }
 
-// Everything in bf16, in eights, rotated in neighbours; the rows are absorb.out's.
+// Everything in bf16 but perhaps the latents in the cache, in eights, rotated in neighbours; the rows are absorb.out's.
 inline bool HonoursQueryRows(const LatentQueryArgs& args) {
   const QueryRows q = QueryRowsOf(args);
   const RmsNormArgs& norm = args.latent;
   const RopeArgs &key = args.key, &query = args.query;
-  const bool plain = norm.out && !norm.residual && !norm.row_index && !norm.row_scale && !norm.quantized &&
-                     key.interleaved && query.interleaved && !query.out_index;
+  const bool plain = norm.out.has_value() != norm.quantized.has_value() && !norm.residual && !norm.row_index &&
+                     !norm.row_scale && key.interleaved && query.interleaved && !query.out_index;
   const bool agree = Extent(key.x, 0) == q.rows && Extent(key.x, 1) == 1 && Extent(key.x, 2) == q.rotated &&
                      Extent(query.x, 0) == q.rows && key.cos.data == query.cos.data && key.sin.data == query.sin.data &&
                      key.cos.stride == query.cos.stride && key.sin.stride == query.sin.stride;
   const int64_t pairs = q.rotated / 2;
   return plain && agree && q.rows > 0 && q.rotated > 0 && q.rotated <= 32 * kPiece &&
          Extent(args.absorb.out, 0) == q.rows && Has(q.latent, Access::kHalf, q.latents) &&
-         Has(q.latent_out, Access::kHalf, q.latents) && Has(q.weight, Access::kFull, q.latents) &&
+         (!norm.out || Has(q.latent_out, Access::kHalf, q.latents)) && Has(q.weight, Access::kFull, q.latents) &&
          Has(q.key, Access::kHalf, q.rotated) && Has(q.key_out, Access::kHalf, q.rotated) &&
          Has(q.query, Access::kHalf, q.rotated) && Has(q.query_out, Access::kHalf, q.rotated) && pairs % 4 == 0 &&
          Has(q.cos, Access::kFull, pairs) && Has(q.sin, Access::kFull, pairs);

@@ -28,8 +28,9 @@ class CudaDecodeAttentionTest : public testing::GpuTest {};
 // names no page behind its context.
 struct Case {
   Case(std::mt19937_64& rng, int64_t head_count, int64_t tokens_a_page, const std::vector<int64_t>& contexts,
-       std::vector<int32_t> sequences, std::vector<int32_t> lengths)
-      : heads(head_count),
+       std::vector<int32_t> sequences, std::vector<int32_t> lengths, bool fp8 = false)
+      : is_fp8(fp8),
+        heads(head_count),
         rows(static_cast<int64_t>(lengths.size())),
         page_size(tokens_a_page),
         max_pages((std::max<int64_t>(1, *std::max_element(contexts.begin(), contexts.end())) + page_size - 1) /
@@ -51,6 +52,7 @@ struct Case {
     }
     const View<bf16, 3> kv{
         kv_memory.As<bf16>(16), {pages, page_size, kWidth}, {page_size * (kWidth + 16) + 24, kWidth + 16, 1}};
+    const Fp8Kv<e4m3, 3> fp8_kv = Fp8Planes();
     std::vector<int32_t> order(static_cast<size_t>(pages));
     std::iota(order.begin(), order.end(), 0);
     std::shuffle(order.begin(), order.end(), rng);
@@ -64,7 +66,16 @@ struct Case {
       }
       for (int64_t t = 0; t < contexts[s]; ++t) {
         const int64_t page = table(static_cast<int64_t>(s), t / page_size);
-        for (int64_t k = 0; k < kWidth; ++k) kv(page, t % page_size, k) = bf16::FromFloat(normal(rng));
+        const int64_t row = t % page_size;
+        if (fp8) {
+          for (int64_t k = 0; k < kLatents; ++k) {
+            fp8_kv.latent.values(page, row, k) = e4m3::FromFloat(100 * normal(rng));
+          }
+          for (int64_t g = 0; g < 4; ++g) fp8_kv.latent.scales(page, row, g) = 0.01f + 0.003f * std::abs(normal(rng));
+          for (int64_t k = 0; k < 64; ++k) fp8_kv.key(page, row, k) = bf16::FromFloat(normal(rng));
+          continue;
+        }
+        for (int64_t k = 0; k < kWidth; ++k) kv(page, row, k) = bf16::FromFloat(normal(rng));
       }
     }
     auto* const row = row_memory.As<int32_t>();
@@ -72,11 +83,24 @@ struct Case {
     for (int64_t r = 0; r < rows; ++r) row[rows + 2 * r] = lengths[static_cast<size_t>(r)];
     args.query = View<const bf16, 3>(q);
     args.kv_pages = View<const bf16, 3>(kv);
+    if (fp8) args.kv_pages = Fp8Kv<const e4m3, 3>(fp8_kv);
     args.block_table = table;
     args.row_sequence = View<const int32_t, 1>{row, {rows}, {1}};
     args.row_length = View<const int32_t, 1>{row + rows, {rows}, {2}};
     args.kv_lora_rank = kLatents;
     args.softmax_scale = 0.09f;
+  }
+
+  // Rows of 656 bytes and a gap, in the memory of rows in bf16.
+  Fp8Kv<e4m3, 3> Fp8Planes() const {
+    const int64_t row = kLatents + 4 * 4 + 64 * 2 + 16, page = page_size * row + 48;
+    auto* const base = kv_memory.As<uint8_t>(32);
+    const View<e4m3, 3> values{reinterpret_cast<e4m3*>(base), {pages, page_size, kLatents}, {page, row, 1}};
+    const View<float, 3> scales{
+        reinterpret_cast<float*>(base + kLatents), {pages, page_size, 4}, {page / 4, row / 4, 1}};
+    const View<bf16, 3> key{
+        reinterpret_cast<bf16*>(base + kLatents + 16), {pages, page_size, 64}, {page / 2, row / 2, 1}};
+    return {{values, scales}, key};
   }
 
   // Rows first .. first + count.
@@ -88,6 +112,7 @@ struct Case {
     return part;
   }
 
+  bool is_fp8;
   int64_t heads, rows, page_size, max_pages, pages;
   ManagedMemory query_memory, kv_memory, table_memory, row_memory, workspace, counters;
   DecodeAttentionArgs args;
@@ -118,7 +143,8 @@ std::vector<float> Expected(const Case& c) {
   return expected;
 }
 
-// Probabilities are rounded to bf16 before the second product, results after it.
+// Probabilities are rounded to bf16 before the second product, results after it. Those of an FP8 cache are rounded with
+// their tokens' scales, so that one token's, which is 1, is as well.
 void ExpectNear(const Case& c, const View<bf16, 3>& out, const std::vector<float>& expected) {
   int64_t i = 0;
   for (int64_t r = 0; r < c.rows; ++r) {
@@ -131,10 +157,11 @@ void ExpectNear(const Case& c, const View<bf16, 3>& out, const std::vector<float
       double error = 0;
       for (int64_t j = 0; j < kLatents; ++j, ++i) {
         const double e = expected[static_cast<size_t>(i)], found = out(r, h, j).ToFloat();
-        ASSERT_NEAR(found, e, 0.004 * std::abs(e) + 0.01 * rms) << "row " << r << " head " << h << " column " << j;
+        ASSERT_NEAR(found, e, 0.004 * std::abs(e) + (c.is_fp8 ? 0.015 : 0.01) * rms)
+            << "row " << r << " head " << h << " column " << j;
         error += (found - e) * (found - e);
       }
-      ASSERT_LE(std::sqrt(error), 4e-3 * std::sqrt(squares)) << "row " << r << " head " << h;
+      ASSERT_LE(std::sqrt(error), (c.is_fp8 ? 5e-3 : 4e-3) * std::sqrt(squares)) << "row " << r << " head " << h;
     }
   }
 }
@@ -160,30 +187,39 @@ void CheckAgainstRef(const Case& c) {
   }
 }
 
-TEST_F(CudaDecodeAttentionTest, OneSequenceAgreesWithRef) {
+// What the cache holds.
+class CudaDecodeAttentionCacheTest : public CudaDecodeAttentionTest, public ::testing::WithParamInterface<bool> {
+ protected:
+  bool fp8() const { return GetParam(); }
+};
+
+INSTANTIATE_TEST_SUITE_P(Caches, CudaDecodeAttentionCacheTest, ::testing::Bool(),
+                         [](const auto& test) { return test.param ? "fp8" : "bf16"; });
+
+TEST_P(CudaDecodeAttentionCacheTest, OneSequenceAgreesWithRef) {
   for (int64_t heads : {1, 5, 16, 24, 64, 128}) {
     for (int32_t length : {0, 1, 15, 63, 64, 65, 200, 511, 1000, 2100, 4096}) {
       if (heads > 16 && length > 2100) continue;
       SCOPED_TRACE(::testing::Message() << "heads " << heads << " length " << length);
-      CheckAgainstRef(Case(rng_, heads, 64, {length}, {0}, {length}));
+      CheckAgainstRef(Case(rng_, heads, 64, {length}, {0}, {length}, fp8()));
       if (HasFatalFailure()) return;
     }
   }
-  CheckAgainstRef(Case(rng_, 2, 64, {40000}, {0}, {40000}));
+  CheckAgainstRef(Case(rng_, 2, 64, {40000}, {0}, {40000}, fp8()));
 }
 
-TEST_F(CudaDecodeAttentionTest, OtherPageSizesAgreeWithRef) {
+TEST_P(CudaDecodeAttentionCacheTest, OtherPageSizesAgreeWithRef) {
   for (int64_t page_size : {8, 16, 32, 128, 192}) {
     for (int64_t heads : {8, 64}) {
       SCOPED_TRACE(::testing::Message() << "page size " << page_size << " heads " << heads);
-      CheckAgainstRef(Case(rng_, heads, page_size, {777, 130, 9}, {1, 0, 2, 0}, {130, 777, 9, 641}));
+      CheckAgainstRef(Case(rng_, heads, page_size, {777, 130, 9}, {1, 0, 2, 0}, {130, 777, 9, 641}, fp8()));
       if (HasFatalFailure()) return;
     }
   }
 }
 
 // Every number of heads a CTA takes, rows cut and whole, more rows than CTAs, very unequal rows, rows of length 0.
-TEST_F(CudaDecodeAttentionTest, RaggedBatchesAgreeWithRef) {
+TEST_P(CudaDecodeAttentionCacheTest, RaggedBatchesAgreeWithRef) {
   for (const auto& [heads, rows] :
        {std::pair{16, 3}, {64, 7}, {4, 20}, {64, 30}, {16, 132}, {8, 133}, {3, 300}, {72, 110}}) {
     SCOPED_TRACE(::testing::Message() << "heads " << heads << " rows " << rows);
@@ -194,12 +230,12 @@ TEST_F(CudaDecodeAttentionTest, RaggedBatchesAgreeWithRef) {
       lengths.push_back(r % 7 == 3 ? 0 : r % 11 == 5 ? any(1500) : any(130));
     }
     lengths[static_cast<size_t>(rows) / 2] = 1500;
-    CheckAgainstRef(Case(rng_, heads, 64, {1500, 1500, 1500}, sequences, lengths));
+    CheckAgainstRef(Case(rng_, heads, 64, {1500, 1500, 1500}, sequences, lengths, fp8()));
     if (HasFatalFailure()) return;
   }
 }
 
-TEST_F(CudaDecodeAttentionTest, ARowDoesNotDependOnItsBatch) {
+TEST_P(CudaDecodeAttentionCacheTest, ARowDoesNotDependOnItsBatch) {
   std::vector<int32_t> sequences, lengths;
   for (int r = 0; r < 300; ++r) {
     sequences.push_back(r % 3);
@@ -208,7 +244,7 @@ TEST_F(CudaDecodeAttentionTest, ARowDoesNotDependOnItsBatch) {
                                    : std::uniform_int_distribution<int32_t>(1, 900)(rng_));
   }
   for (int64_t heads : {16, 64}) {
-    const Case c(rng_, heads, 64, {12000, 12000, 12000}, sequences, lengths);
+    const Case c(rng_, heads, 64, {12000, 12000, 12000}, sequences, lengths, fp8());
     const std::vector<bf16> all = Attend(c, c.args);
     const auto size = static_cast<size_t>(heads * kLatents);
     for (const auto& [first, count] : {std::pair{0, 132},
@@ -285,13 +321,31 @@ TEST_F(CudaDecodeAttentionTest, PoisonStaysInItsRows) {
   }
 }
 
+TEST_F(CudaDecodeAttentionTest, PoisonOfAnFp8CacheStaysInItsRows) {
+  for (int what = 0; what < 3; ++what) {
+    SCOPED_TRACE(what == 0 ? "a code" : what == 1 ? "a scale" : "a key");
+    const Case c(rng_, 16, 64, {500, 500}, {0, 0, 1}, {300, 400, 500}, true);
+    const Fp8Kv<e4m3, 3> kv = c.Fp8Planes();
+    const int64_t page = c.args.block_table(0, 350 / 64), row = 350 % 64;
+    if (what == 0) kv.latent.values(page, row, 131) = {0xff};
+    if (what == 1) kv.latent.scales(page, row, 2) = std::numeric_limits<float>::quiet_NaN();
+    if (what == 2) kv.key(page, row, 9) = {0x7fc0};
+    const std::vector<bf16> out = Attend(c, c.args);
+    for (size_t i = 0; i < out.size(); ++i) {
+      ASSERT_EQ(std::isnan(out[i].ToFloat()), i / (16 * kLatents) == 1) << i;
+    }
+  }
+}
+
 TEST_F(CudaDecodeAttentionTest, EmptyBatchAndRefusals) {
-  Case c(rng_, 2, 64, {70}, {0}, {70});
+  const Case c(rng_, 2, 64, {70}, {0}, {70}), c8(rng_, 2, 64, {70}, {0}, {70}, true);
+  const Case* called = &c;
   ManagedMemory out(4096);
   const auto refused = [&](const auto& change) {
-    DecodeAttentionArgs args = c.args;
+    DecodeAttentionArgs args = called->args;
     args.out = FloatOutput<3>(View<bf16, 3>::Contiguous(out.As<bf16>(), {1, 2, kLatents}));
-    cuda::DecodeAttentionOptions options{nullptr, false, true, c.workspace.As<void>(), c.counters.As<void>()};
+    cuda::DecodeAttentionOptions options{nullptr, false, true, called->workspace.As<void>(),
+                                         called->counters.As<void>()};
     change(args, options);
     try {
       cuda::DecodeAttention(args, options);
@@ -317,6 +371,15 @@ TEST_F(CudaDecodeAttentionTest, EmptyBatchAndRefusals) {
   EXPECT_TRUE(refused([&](Args& a, Options&) {
     a.out = FloatOutput<3>(View<bf16, 3>{out.As<bf16>(), {1, 2, kLatents}, {2048, kLatents + 4, 1}});
   }));
+  called = &c8;
+  using Fp8 = Fp8Kv<const e4m3, 3>;
+  EXPECT_FALSE(refused([](Args&, Options&) {}));
+  ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+  std::memset(out.As<void>(), 0xff, out.bytes());
+  EXPECT_TRUE(refused([](Args& a, Options&) { std::get<Fp8>(a.kv_pages).latent.values.data += 8; }));
+  EXPECT_TRUE(refused([](Args& a, Options&) { std::get<Fp8>(a.kv_pages).latent.scales.stride[1] += 1; }));
+  EXPECT_TRUE(refused([](Args& a, Options&) { std::get<Fp8>(a.kv_pages).latent.scales.stride[2] = 2; }));
+  EXPECT_TRUE(refused([](Args& a, Options&) { std::get<Fp8>(a.kv_pages).key.stride[1] += 4; }));
   DecodeAttentionArgs none = c.Rows(0, 0);
   none.out = FloatOutput<3>(View<bf16, 3>::Contiguous(out.As<bf16>(), {0, 2, kLatents}));
   cuda::DecodeAttention(none, {nullptr, false, true, c.workspace.As<void>(), c.counters.As<void>()});

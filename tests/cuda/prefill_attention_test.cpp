@@ -50,7 +50,7 @@ class DeviceMemory {
 struct Case {
   static constexpr int64_t kPaddingRows = 3;
 
-  Case(std::mt19937_64& rng, Format format, const Size& s)
+  Case(std::mt19937_64& rng, Format format, const Size& s, bool fp8_cache = false)
       : size(s),
         rows(Sum([](const Segment& segment) { return segment.rows; }) + kPaddingRows),
         most_pages(1 + Most([&](const Segment& g) { return (g.before + g.rows) / s.page_size; })),
@@ -66,6 +66,7 @@ struct Case {
     const View<bf16, 3> kv{kv_memory.As<bf16>(16),
                            {sequences * most_pages, s.page_size, width},
                            {s.page_size * (width + 8), width + 8, 1}};
+    const Fp8Kv<e4m3, 3> fp8 = Fp8Planes();
     int32_t* const sequence = ints.As<int32_t>();
     int32_t* const length = sequence + rows;
     int32_t* const begin = length + rows;
@@ -89,12 +90,22 @@ struct Case {
       }
       for (int64_t t = 0; t < segment.before + segment.rows; ++t) {
         const int64_t page = table[g * most_pages + t / s.page_size];
-        for (int64_t i = 0; i < width; ++i) kv(page, t % s.page_size, i) = bf16::FromFloat(normal(rng));
+        const int64_t row = t % s.page_size;
+        if (fp8_cache) {
+          for (int64_t i = 0; i < s.lora; ++i) fp8.latent.values(page, row, i) = e4m3::FromFloat(100 * normal(rng));
+          for (int64_t i = 0; i < fp8.latent.scales.shape[2]; ++i) {
+            fp8.latent.scales(page, row, i) = 0.01f + 0.003f * std::abs(normal(rng));
+          }
+          for (int64_t i = 0; i < s.rope; ++i) fp8.key(page, row, i) = bf16::FromFloat(normal(rng));
+          continue;
+        }
+        for (int64_t i = 0; i < width; ++i) kv(page, row, i) = bf16::FromFloat(normal(rng));
       }
     }
     begin[sequences] = at;
     args.query = View<const bf16, 3>(query);
     args.kv_pages = View<const bf16, 3>(kv);
+    if (fp8_cache) args.kv_pages = Fp8Kv<const e4m3, 3>(fp8);
     args.block_table = View<const int32_t, 2>::Contiguous(table, {sequences, most_pages});
     args.row_sequence = View<const int32_t, 1>::Contiguous(sequence, {rows});
     args.row_length = View<const int32_t, 1>::Contiguous(length, {rows});
@@ -102,6 +113,19 @@ struct Case {
     args.w_kc = {weight.weight, s.heads, s.nope + s.v, 0, s.nope};
     args.w_vc = {weight.weight, s.heads, s.nope + s.v, s.nope, s.v};
     args.softmax_scale = 0.01f;
+  }
+
+  // Rows of codes, scales and keys in the memory of rows in bf16, each beginning at a multiple of 16 bytes.
+  Fp8Kv<e4m3, 3> Fp8Planes() const {
+    const int64_t groups = (size.lora + 127) / 128, row = size.lora + 16 + size.rope * 2 + 16;
+    const int64_t page = size.page_size * row + 16, pages = sequences * most_pages;
+    auto* const base = kv_memory.As<uint8_t>(32);
+    const View<e4m3, 3> values{reinterpret_cast<e4m3*>(base), {pages, size.page_size, size.lora}, {page, row, 1}};
+    const View<float, 3> scales{
+        reinterpret_cast<float*>(base + size.lora), {pages, size.page_size, groups}, {page / 4, row / 4, 1}};
+    const View<bf16, 3> key{
+        reinterpret_cast<bf16*>(base + size.lora + 16), {pages, size.page_size, size.rope}, {page / 2, row / 2, 1}};
+    return {{values, scales}, key};
   }
 
   View<bf16, 3> Run(const MappedMemory& found, bool expand_first = true) {
@@ -163,12 +187,17 @@ const Size kSizes[] = {{3, 512, 128, 64, 128, 64, {{0, 1}, {100, 40}, {0, 0}, {0
                        {1, 256, 128, 32, 96, 32, {{1023, 3}}},
                        {2, 256, 64, 0, 128, 64, {{10, 64}}}};
 
-TEST_F(CudaPrefillAttentionTest, AgreesWithRefAndWritesNothingElse) {
+class CudaPrefillAttentionCacheTest : public CudaPrefillAttentionTest, public ::testing::WithParamInterface<bool> {};
+
+INSTANTIATE_TEST_SUITE_P(Caches, CudaPrefillAttentionCacheTest, ::testing::Bool(),
+                         [](const auto& test) { return test.param ? "fp8" : "bf16"; });
+
+TEST_P(CudaPrefillAttentionCacheTest, AgreesWithRefAndWritesNothingElse) {
   for (const Size& s : kSizes) {
     for (Format format : kFormats) {
       SCOPED_TRACE(::testing::Message() << "heads " << s.heads << " lora " << s.lora << " rows "
                                         << s.segments.front().rows << " format " << static_cast<int>(format));
-      Case c(rng_, format, s);
+      Case c(rng_, format, s, GetParam());
       const MappedMemory found(c.OutBytes());
       const View<bf16, 3> out = c.Run(found);
       const std::vector<float> expected = Reference(c);
@@ -201,8 +230,8 @@ TEST_F(CudaPrefillAttentionTest, AgreesWithRefAndWritesNothingElse) {
 
 // Expanded first or chunk by chunk, a segment by itself, and its last rows as a segment over a cached prefix: the same
 // bits.
-TEST_F(CudaPrefillAttentionTest, ARowDependsOnItsContextAlone) {
-  Case c(rng_, Format::kMxfp4, {2, 512, 128, 64, 128, 64, {{7, 50}, {0, 1200}}});
+TEST_P(CudaPrefillAttentionCacheTest, ARowDependsOnItsContextAlone) {
+  Case c(rng_, Format::kMxfp4, {2, 512, 128, 64, 128, 64, {{7, 50}, {0, 1200}}}, GetParam());
   const MappedMemory all(c.OutBytes()), one(c.OutBytes()), cut(c.OutBytes()), in_chunks(c.OutBytes());
   const View<bf16, 3> expected = c.Run(all);
   c.Run(in_chunks, false);
