@@ -104,9 +104,10 @@ struct Workspace {
     const int64_t padded_heads = (heads + tile - 1) / tile * tile;
     const int64_t slots = std::max<int64_t>(SlotRows(rows, kMultiprocessors) * kMaxChunks, kMaxLanes) * padded_heads;
     partials = (slots * 8 + 1023) / 1024 * 1024;
-    bytes = partials + slots * kLatents * 4;
+    row_parts = partials + slots * kLatents * 4;
+    bytes = row_parts + kMostRowsInParts * static_cast<int64_t>(sizeof(int4));
   }
-  int64_t partials, bytes;  // an offset; the sums come first
+  int64_t partials, row_parts, bytes;  // offsets; the sums come first
 };
 
 template <auto kKernel, int kSharedBytes, int kThreads = cuda::kThreads, class... Maps>
@@ -127,24 +128,44 @@ void Launch(const DecodeAttentionParams& p, const DecodeAttentionOptions& option
   CheckCuda(cudaLaunchKernelEx(&config, kKernel, p, maps...));
 }
 
-}  // namespace
-
-size_t DecodeAttentionWorkspaceBytes(int64_t rows, int64_t heads) {
-  return static_cast<size_t>(Workspace(std::max<int64_t>(rows, 1), std::max<int64_t>(heads, 1)).bytes);
+// n: heads of a CTA; one of fp8 and kv is null.
+void Launch(DecodeAttentionParams p, int64_t n, const View<const bf16, 3>& query, const Fp8Kv<const e4m3, 3>* fp8,
+            const View<const bf16, 3>* kv, const DecodeAttentionOptions& options) {
+  const CUtensorMap query_map = Map("query", query, n);
+  const auto with_heads = [n](const auto& launch) {
+    if (n == 8) return launch.template operator()<8>();
+    if (n == 16) return launch.template operator()<16>();
+    return launch.template operator()<32>();
+  };
+  if (fp8) {
+    SetPlanes(*fp8, &p);
+    return with_heads([&]<int kN>() {
+      constexpr int kBytes = NarrowShape<kN, true>::kSharedBytes, kFp8Threads = kConsumers + kFp8Copiers;
+      if constexpr (kN < 32) {
+        if (p.invariant) return Launch<DecodeAttentionFp8Kernel<kN, true>, kBytes, kFp8Threads>(p, options, query_map);
+      }
+      Launch<DecodeAttentionFp8Kernel<kN, false>, kBytes, kFp8Threads>(p, options, query_map);
+    });
+  }
+  const CUtensorMap kv_map = Map("kv_pages", *kv, p.box_rows);
+  if (n == WideShape::kHeads) {
+    return Launch<DecodeAttentionWideKernel, WideShape::kSharedBytes>(p, options, query_map, kv_map);
+  }
+  with_heads([&]<int kN>() {
+    constexpr int kBytes = NarrowShape<kN, false>::kSharedBytes;
+    p.invariant ? Launch<DecodeAttentionNarrowKernel<kN, true>, kBytes>(p, options, query_map, kv_map)
+                : Launch<DecodeAttentionNarrowKernel<kN, false>, kBytes>(p, options, query_map, kv_map);
+  });
 }
 
-size_t DecodeAttentionCounterBytes(int64_t rows, int64_t heads) {
-  return static_cast<size_t>(std::max<int64_t>(rows, 1) * ((std::max<int64_t>(heads, 1) + 7) / 8) * 2) * sizeof(int);
-}
-
-void DecodeAttention(const DecodeAttentionArgs& args, const DecodeAttentionOptions& options) {
+AttentionParts Run(const DecodeAttentionArgs& args, const DecodeAttentionOptions& options, bool in_parts) {
   const auto& query = Bf16<const bf16>("query", args.query);
   const auto* const fp8 = std::get_if<Fp8Kv<const e4m3, 3>>(&args.kv_pages);
   const View<const bf16, 3>* const kv = fp8 ? nullptr : &Bf16<const bf16>("kv_pages", args.kv_pages);
   const auto& out = Bf16<bf16>("out", args.out);
   const int64_t rows = query.shape[0], heads = query.shape[1];
   const int64_t page_size = fp8 ? fp8->extent(1) : kv->shape[1], width = fp8 ? fp8->extent(2) : kv->shape[2];
-  if (rows == 0 || heads == 0) return;
+  if (rows == 0 || heads == 0) return {};
   Check(args.kv_lora_rank == kLatents && query.shape[2] == kWidth && width == kWidth, "query and kv_pages",
         "512 latents and 64 rotated columns",
         std::to_string(args.kv_lora_rank) + " latents of " + std::to_string(query.shape[2]) + " and " +
@@ -182,31 +203,32 @@ void DecodeAttention(const DecodeAttentionArgs& args, const DecodeAttentionOptio
   p.counters = static_cast<int*>(options.counters);
   p.sums = reinterpret_cast<float2*>(workspace);
   p.partials = reinterpret_cast<float*>(workspace + at.partials);
-  const CUtensorMap query_map = Map("query", query, n);
-  const auto with_heads = [n](const auto& launch) {
-    if (n == 8) return launch.template operator()<8>();
-    if (n == 16) return launch.template operator()<16>();
-    return launch.template operator()<32>();
-  };
-  if (fp8) {
-    SetPlanes(*fp8, &p);
-    return with_heads([&]<int kN>() {
-      constexpr int kBytes = NarrowShape<kN, true>::kSharedBytes, kFp8Threads = kConsumers + kFp8Copiers;
-      if constexpr (kN < 32) {
-        if (p.invariant) return Launch<DecodeAttentionFp8Kernel<kN, true>, kBytes, kFp8Threads>(p, options, query_map);
-      }
-      Launch<DecodeAttentionFp8Kernel<kN, false>, kBytes, kFp8Threads>(p, options, query_map);
-    });
-  }
-  const CUtensorMap kv_map = Map("kv_pages", *kv, p.box_rows);
-  if (n == WideShape::kHeads) {
-    return Launch<DecodeAttentionWideKernel, WideShape::kSharedBytes>(p, options, query_map, kv_map);
-  }
-  with_heads([&]<int kN>() {
-    constexpr int kBytes = NarrowShape<kN, false>::kSharedBytes;
-    p.invariant ? Launch<DecodeAttentionNarrowKernel<kN, true>, kBytes>(p, options, query_map, kv_map)
-                : Launch<DecodeAttentionNarrowKernel<kN, false>, kBytes>(p, options, query_map, kv_map);
-  });
+  if (in_parts) p.row_parts = reinterpret_cast<int4*>(workspace + at.row_parts);
+  const AttentionParts parts{p.partials, reinterpret_cast<const float*>(p.sums),
+                             reinterpret_cast<const int*>(p.row_parts), p.groups * n};
+  Launch(p, n, query, fp8, kv, options);
+  return parts;
+}
+
+}  // namespace
+
+size_t DecodeAttentionWorkspaceBytes(int64_t rows, int64_t heads) {
+  return static_cast<size_t>(Workspace(std::max<int64_t>(rows, 1), std::max<int64_t>(heads, 1)).bytes);
+}
+
+size_t DecodeAttentionCounterBytes(int64_t rows, int64_t heads) {
+  return static_cast<size_t>(std::max<int64_t>(rows, 1) * ((std::max<int64_t>(heads, 1) + 7) / 8) * 2) * sizeof(int);
+}
+
+void DecodeAttention(const DecodeAttentionArgs& args, const DecodeAttentionOptions& options) {
+  Run(args, options, false);
+}
+
+AttentionParts DecodeAttentionInParts(const DecodeAttentionArgs& args, const DecodeAttentionOptions& options) {
+  const int64_t rows = Extent(args.query, 0);
+  Check(rows > 0 && rows <= kMostRowsInParts, "query", "1 to " + std::to_string(kMostRowsInParts) + " rows",
+        std::to_string(rows));
+  return Run(args, options, true);
 }
 
 }  // namespace mxmla::cuda

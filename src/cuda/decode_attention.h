@@ -24,6 +24,16 @@ struct DecodeAttentionOptions {
   void* counters = nullptr;   // of DecodeAttentionCounterBytes, likewise
 };
 
+// Where a row's context was cut, what was left of it, of at most kMostRowsInParts rows: joining it in order
+// (cuda/chunk_joins.cuh) and dividing by the sum gives the row's result.
+struct AttentionParts {
+  const float* values;  // (slots, heads, 512): sums of exponentials times latents
+  const float* sums;    // (slots, heads, 2): largest score times log2 e, sum of exponentials
+  const int* rows;      // (rows, 4): slot of the first part, of the second one less the first's (if any), parts, unused
+  int64_t heads;        // rounded up
+};
+constexpr int64_t kMostRowsInParts = 2;
+
 // As mxmla::DecodeAttention, over views of device memory. Honoured: query and out bf16, kv_pages bf16 or FP8, all with
 // a contiguous last dimension and 16-byte aligned rows (of an FP8 cache those of each plane), kv_lora_rank 512 and 64
 // rotated columns, pages of 8, 16, 32 or a multiple of 64 tokens; free strides of everything else. Anything else is an
@@ -31,5 +41,7 @@ struct DecodeAttentionOptions {
 // Results repeat bit for bit.
 // The kernel's CTAs wait for each other: no kernel that waits for this one may hold a multiprocessor of the card.
 void DecodeAttention(const DecodeAttentionArgs& args, const DecodeAttentionOptions& options);
+// The same without the merge; args.out is not written. At most kMostRowsInParts rows.
+AttentionParts DecodeAttentionInParts(const DecodeAttentionArgs& args, const DecodeAttentionOptions& options);
 
 }  // namespace mxmla::cuda

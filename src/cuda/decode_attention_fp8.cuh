@@ -57,7 +57,7 @@ class Fp8Copier {
       }
       FenceAsyncProxy();
       __syncwarp();
-      if (lane_ == 0) BarrierArrive(at_.full + stage * 8);
+      if (lane_ < kTokens) BarrierArrive(at_.full + stage * 8);  // those whose scales ordinary accesses read
       tile = next;
     }
   }
@@ -224,7 +224,7 @@ __global__ void __launch_bounds__(kConsumers + kFp8Copiers, 1)
   const int first_sequence = __ldg(p.row_sequence);
   if (threadIdx.x == kConsumers) {
     PrefetchMap(query_map);
-    at.Init(kFp8Copiers / 32);
+    at.Init(kTileTokens);
   }
   const Schedule schedule = MakeSchedule<kConsumers + kFp8Copiers>(
       p.lengths, p.lanes, me, p.invariant, *reinterpret_cast<ScheduleScratch*>(memory + S::kScratch));

@@ -57,7 +57,11 @@ class NarrowConsumer {
         sum_(alpha_ + 5 * kN) {}
 
   __device__ void Compute(const Part& part) {
-    if (part.length == 0) return WriteZeros(p_, part.row, group_ * kN, kN);
+    if (p_.row_parts) DescribeParts(p_, part, group_);
+    if (part.length == 0) {
+      if (!p_.row_parts) WriteZeros(p_, part.row, group_ * kN, kN);
+      return;
+    }
     BarrierWait(at_.query_full, queries_ & 1);
     ++queries_;
     const bool prefix = part.index == 0;
@@ -81,7 +85,7 @@ class NarrowConsumer {
           continue;
         }
       }
-      if (part.count > 1) {
+      if (part.count > 1 || p_.row_parts) {
         WritePartial(part, prefix ? 0 : chunk, o);
       } else {
         WriteOut(part.row, o);
@@ -91,7 +95,7 @@ class NarrowConsumer {
     FenceAsyncProxy();
     __syncwarp();
     if (lane_ == 0) BarrierArrive(at_.query_empty);
-    if (part.count > 1) PublishPart(p_, part.row, group_);
+    if (part.count > 1 && !p_.row_parts) PublishPart(p_, part.row, group_);
   }
 
  private:

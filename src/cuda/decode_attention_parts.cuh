@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cuda/attention_schedule.cuh"
+#include "cuda/chunk_joins.cuh"
 #include "cuda/hopper_instructions.cuh"
 
 namespace mxmla::cuda {
@@ -33,29 +34,9 @@ struct DecodeAttentionParams {
   int* counters;    // (rows, groups) x {parts written, parts merged}: zero before and after a launch
   float* partials;  // (slots, groups * kN, 512)
   float2* sums;     // (slots, groups * kN): largest score, sum of exponentials
+  // Not null: nothing is merged; every row's parts are left, and where they are: see AttentionParts.
+  int4* row_parts;
 };
-
-__device__ __forceinline__ float Exp2(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
-// One more chunk (m, l) onto (maximum, sum): afterwards values = values * keep + chunk's values * add.
-struct Join {
-  float maximum, keep, add, sum;
-};
-__device__ __forceinline__ Join JoinChunk(float maximum, float sum, float m, float l) {
-  Join join;
-  join.maximum = fmaxf(maximum, m);
-  join.keep = Exp2(maximum - join.maximum);
-  join.add = Exp2(m - join.maximum);
-  join.sum = __fmaf_rn(sum, join.keep, __fmul_rn(l, join.add));
-  return join;
-}
-__device__ __forceinline__ float JoinValue(float value, float keep, float chunk, float add) {
-  return __fmaf_rn(value, keep, __fmul_rn(chunk, add));
-}
 
 // The copying warp: the query's rows and the tiles of the cache, into shared memory.
 //
@@ -73,9 +54,9 @@ struct CopyPlaces {
         query_full(empty + kStages * 8),
         query_empty(query_full + 8) {}
   static constexpr int kBarrierBytes = (2 * kStages + 2) * 8;
-  __device__ void Init(int copying_warps) const {
+  __device__ void Init(int copying) const {  // arrivals that fill a stage
     for (int i = 0; i < kStages; ++i) {
-      BarrierInit(full + i * 8, copying_warps);
+      BarrierInit(full + i * 8, copying);
       BarrierInit(empty + i * 8, kConsumers / 32);
     }
     BarrierInit(query_full, 1);
@@ -142,19 +123,15 @@ __device__ __forceinline__ void PublishPart(const DecodeAttentionParams& p, int 
   }
 }
 
-// Pieces (4 columns of a head) begin .. end of a row's result. All of a batch's partial results are on their way at
-// once, to `scratch`; the factors of the chunks, which are joined in order, are found for all of them together.
-struct ChunkFactors {
-  float keep, add, sum;  // of what was joined before, of the chunk; the chunk's sum, scaled by the latter
-  float unused;
-};
 constexpr int kMergeBytes = kStages * kStageBytes;
 
+// Pieces (4 columns of a head) begin .. end of a row's result. All of a batch's partial results are on their way at
+// once, to `scratch`; the factors of the chunks, which are joined in order, are found for all of them together.
 template <int kN>
 __device__ __forceinline__ void MergeColumns(const DecodeAttentionParams& p, const Part& part, int group, int begin,
                                              int end, uint8_t* scratch /* shared, kMergeBytes */) {
   constexpr int kPieces = kLatents / 4, kWarps = kConsumers / 32;
-  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32;
+  const int thread = static_cast<int>(threadIdx.x);
   const int unjoined = part.Begin(1);
   const int count = 1 + part.chunks - unjoined;
   const int stride = p.groups * kN;
@@ -176,28 +153,8 @@ __device__ __forceinline__ void MergeColumns(const DecodeAttentionParams& p, con
     }
     if (from == begin) {
       for (int h = thread / 32; h < heads; h += kWarps) {
-        float before = __int_as_float(0xff800000);  // the largest of earlier chunks
-        for (int base = 0; base < count; base += 32) {
-          const int s = base + lane;
-          float2 ml = make_float2(__int_as_float(0xff800000), 0.0f);
-          if (s < count) ml = __ldcg(p.sums + slot + place(s) + head0 + h);
-          float most = ml.x;
-#pragma unroll
-          for (int step = 1; step < 32; step *= 2) {
-            const float other = __shfl_up_sync(~0u, most, step);
-            if (lane >= step) most = fmaxf(most, other);
-          }
-          most = fmaxf(most, before);
-          float earlier = __shfl_up_sync(~0u, most, 1);
-          if (lane == 0) earlier = before;
-          const float add = Exp2(ml.x - most);
-          if (s == 0) {
-            factors[h * count] = {0, 1, ml.y, 0};
-          } else if (s < count) {
-            factors[h * count + s] = {Exp2(earlier - most), add, __fmul_rn(ml.y, add), 0};
-          }
-          before = __shfl_sync(~0u, most, 31);
-        }
+        FindFactors(
+            count, [&](int s) { return __ldcg(p.sums + slot + place(s) + head0 + h); }, factors + h * count);
       }
     }
     asm volatile("cp.async.wait_all;" ::: "memory");
@@ -246,6 +203,12 @@ __device__ void MergePart(const DecodeAttentionParams& p, const Part& part, int 
   }
 }
 
+// Says where a row's parts are.
+__device__ __forceinline__ void DescribeParts(const DecodeAttentionParams& p, const Part& part, int group) {
+  if (group != 0 || part.index != 0 || threadIdx.x != 0) return;
+  const int unjoined = part.length == 0 ? 0 : part.Begin(1);
+  p.row_parts[part.row] = make_int4(part.slot, unjoined, part.length == 0 ? 0 : 1 + part.chunks - unjoined, 0);
+}
 __device__ __forceinline__ void WriteZeros(const DecodeAttentionParams& p, int row, int first_head, int heads) {
   const int thread = static_cast<int>(threadIdx.x);
   for (int head = thread / 32; head < heads && first_head + head < p.heads; head += kConsumers / 32) {
@@ -285,7 +248,7 @@ __device__ __forceinline__ void ConsumeParts(Consumer& consumer, const DecodeAtt
     if (parts.Done()) return;
     consumer.Compute(*parts);
     AllowDependents();
-    if ((*parts).count > 1) MergePart<kN>(p, *parts, group, stages);
+    if ((*parts).count > 1 && !p.row_parts) MergePart<kN>(p, *parts, group, stages);
     return;
   }
   bool split = false;

@@ -191,15 +191,17 @@ bool AlignedValueProject(const ValueProjectArgs& args) {
 // 128 heads it takes up to twice as long where many rows are long (docs/kernels/decode_attention.md).
 constexpr int64_t kMostHeadsAlwaysInvariant = 16;
 
+void CountTokens(const ExecContext& context, const DecodeAttentionArgs& args) {
+  if (!context.profiler) return;
+  context.profiler->AddBytesLater([&context, args] {
+    const std::vector<int32_t> sequences = Fetch(args.row_sequence, StreamOf(context));
+    const std::vector<int32_t> lengths = Fetch(args.row_length, StreamOf(context));
+    return TokensRead(ViewOf(sequences), ViewOf(lengths)) * KvRowBytes(args.kv_pages);
+  });
+}
+
 template <bool kInvariant>
-void RunDecodeAttention(const ExecContext& context, const DecodeAttentionArgs& args) {
-  if (context.profiler) {
-    context.profiler->AddBytesLater([&context, args] {
-      const std::vector<int32_t> sequences = Fetch(args.row_sequence, StreamOf(context));
-      const std::vector<int32_t> lengths = Fetch(args.row_length, StreamOf(context));
-      return TokensRead(ViewOf(sequences), ViewOf(lengths)) * KvRowBytes(args.kv_pages);
-    });
-  }
+DecodeAttentionOptions AttentionOptions(const ExecContext& context, const DecodeAttentionArgs& args) {
   const int64_t rows = Extent(args.query, 0), heads = Extent(args.query, 1);
   DecodeAttentionOptions options;
   options.stream = StreamOf(context);
@@ -207,7 +209,13 @@ void RunDecodeAttention(const ExecContext& context, const DecodeAttentionArgs& a
   options.batch_invariant = kInvariant || heads <= kMostHeadsAlwaysInvariant;
   options.workspace = context.SharedScratch<std::byte>(0, DecodeAttentionWorkspaceBytes(rows, heads));
   options.counters = context.Counters<std::byte>(DecodeAttentionCounterBytes(rows, heads));
-  DecodeAttention(args, options);
+  return options;
+}
+
+template <bool kInvariant>
+void RunDecodeAttention(const ExecContext& context, const DecodeAttentionArgs& args) {
+  CountTokens(context, args);
+  DecodeAttention(args, AttentionOptions<kInvariant>(context, args));
 }
 
 WorkspaceSize DecodeAttentionWorkspace(const DecodeAttentionArgs& args, int) {
@@ -235,6 +243,55 @@ bool HonoursFp8Pages(const DecodeAttentionArgs& args) {
          pages->extent(0) * pages->latent.values.stride[0] < int64_t{1} << 36 && scales.stride[2] == 1 &&
          RowsAligned(scales.data, scales.shape[0], scales.stride[0] * 4, 16) &&
          RowsAligned(scales.data, scales.shape[1], scales.stride[1] * 4, 16);
+}
+
+template <bool kInvariant>
+KernelTable<DecodeAttentionArgs> AttentionKernels() {
+  constexpr std::string_view kExtents = "kv_lora_rank 512, 64 rotated columns and at most 1056 heads";
+  return {{kName,
+           {{"query", true, 16, kBf16}, {"kv_pages", true, 16, kBf16}, {"out", true, 16, kBf16}},
+           RunDecodeAttention<kInvariant>,
+           DecodeAttentionWorkspace,
+           {{kExtents, HonoursDecodeAttention}, {"pages of 8, 16, 32 or a multiple of 64 tokens", HonoursPages}}},
+          {kName,
+           {{"query", true, 16, kBf16}, {"kv_pages", true, 16, kFp8Cache}, {"out", true, 16, kBf16}},
+           RunDecodeAttention<kInvariant>,
+           DecodeAttentionWorkspace,
+           {{kExtents, HonoursDecodeAttention},
+            {"an FP8 cache below 64 GiB in pages of 8, 16, 32 or a multiple of 64 tokens, scales side by side in "
+             "16-byte aligned rows",
+             HonoursFp8Pages}}}};
+}
+
+Kernel<ValueProjectArgs> ValueProjectKernel() {
+  return {kName,
+          {{"attn", true, 16, kBf16}, {"w_vc", true}, {"out", true}},
+          RunValueProject,
+          nullptr,
+          {{"kv_lora_rank 512 and a v_head_dim that is a multiple of 32 (of 128 for FP8 outputs)", HonoursValueProject},
+           {kStreamed, AlignedValueProject}}};
+}
+
+// --- attention and the V projection: of few rows the projection joins what attention leaves in parts ---
+
+template <bool kInvariant>
+void RunAttendProject(const ExecContext& context, const AttendProjectArgs& args) {
+  CountTokens(context, args.attend);
+  const AttentionParts parts = DecodeAttentionInParts(args.attend, AttentionOptions<kInvariant>(context, args.attend));
+  ValueProject(args.project, parts, OptionsOf(context));
+}
+
+WorkspaceSize AttendProjectWorkspace(const AttendProjectArgs& args, int workers) {
+  return DecodeAttentionWorkspace(args.attend, workers);
+}
+
+bool TakesAttendProject(const AttendProjectArgs& args) {
+  static const KernelTable<DecodeAttentionArgs> attention = AttentionKernels<false>();
+  static const Kernel<ValueProjectArgs> project = ValueProjectKernel();
+  const int64_t rows = Extent(args.attend.query, 0);
+  return rows > 0 && rows <= kMostRowsInParts && !args.quantize && !args.attend.chosen &&
+         std::ranges::any_of(attention, [&](const auto& kernel) { return Holds(kernel, args.attend); }) &&
+         Holds(project, args.project);
 }
 
 // --- prefill_attention ---
@@ -337,29 +394,10 @@ KernelSet MakeKernels(bool batch_invariant) {
        RunQueryAbsorb,
        nullptr,
        {{"qk_nope_head_dim 64, 128, 192 or 256, not output-major, and aligned weights", HonoursQueryAbsorb}}});
-  set.value_project.push_back(
-      {kName,
-       {{"attn", true, 16, kBf16}, {"w_vc", true}, {"out", true}},
-       RunValueProject,
-       nullptr,
-       {{"kv_lora_rank 512 and a v_head_dim that is a multiple of 32 (of 128 for FP8 outputs)", HonoursValueProject},
-        {kStreamed, AlignedValueProject}}});
-  set.decode_attention.push_back(
-      {kName,
-       {{"query", true, 16, kBf16}, {"kv_pages", true, 16, kBf16}, {"out", true, 16, kBf16}},
-       batch_invariant ? RunDecodeAttention<true> : RunDecodeAttention<false>,
-       DecodeAttentionWorkspace,
-       {{"kv_lora_rank 512, 64 rotated columns and at most 1056 heads", HonoursDecodeAttention},
-        {"pages of 8, 16, 32 or a multiple of 64 tokens", HonoursPages}}});
-  set.decode_attention.push_back(
-      {kName,
-       {{"query", true, 16, kBf16}, {"kv_pages", true, 16, kFp8Cache}, {"out", true, 16, kBf16}},
-       batch_invariant ? RunDecodeAttention<true> : RunDecodeAttention<false>,
-       DecodeAttentionWorkspace,
-       {{"kv_lora_rank 512, 64 rotated columns and at most 1056 heads", HonoursDecodeAttention},
-        {"an FP8 cache below 64 GiB in pages of 8, 16, 32 or a multiple of 64 tokens, scales side by side in 16-byte "
-         "aligned rows",
-         HonoursFp8Pages}}});
+  set.value_project.push_back(ValueProjectKernel());
+  for (const auto& kernel : batch_invariant ? AttentionKernels<true>() : AttentionKernels<false>()) {
+    set.decode_attention.push_back(kernel);
+  }
   set.prefill_attention.push_back(
       {kName,
        {{"query", true, 16, kBf16}, {"kv_pages", true, 16, kFp8Cache}, {"out", true, 4, kBf16}},
@@ -370,7 +408,13 @@ KernelSet MakeKernels(bool batch_invariant) {
          "power of two",
          HonoursPrefillAttention}}});
   set.norm_linear.push_back({kName, {}, RunNormLinear, nullptr, {{"few rows", TakesNormLinear}}});
-  set.latent_query.push_back({kName, {}, RunLatentQuery, nullptr, {{"a cache in bf16", TakesLatentQuery}}});
+  set.latent_query.push_back(
+      {kName, {}, RunLatentQuery, nullptr, {{"everything in bf16 but what a cache holds in FP8", TakesLatentQuery}}});
+  set.attend_project.push_back({kName,
+                                {},
+                                batch_invariant ? RunAttendProject<true> : RunAttendProject<false>,
+                                AttendProjectWorkspace,
+                                {{"one or two rows, not quantised between", TakesAttendProject}}});
   set.gated_experts.push_back({kName, {}, LaunchGatedExperts, nullptr, {{"few rows", TakesGatedExperts}}});
   set.combined_experts.push_back({kName, {}, LaunchCombinedExperts, nullptr, {{"few pairs", TakesCombinedExperts}}});
   gpu::AddRowKernels(set);

@@ -8,8 +8,8 @@
 namespace mxmla::cuda {
 
 // Whether PrefillAttention takes the call: query and out bf16; kv_pages bf16 or FP8; w_kc and w_vc both MXFP4, BF16 or
-// FP8 block-128; qk_nope_head_dim and v_head_dim of at most 128, qk_rope_head_dim of at most 64, all in eights; pages of
-// a power of two; 16-byte aligned rows of everything but FP4 and FP8 scales and out, whose rows are aligned to 4.
+// FP8 block-128; qk_nope_head_dim and v_head_dim of at most 128, qk_rope_head_dim of at most 64, all in eights; pages
+// of a power of two; 16-byte aligned rows of everything but FP4 and FP8 scales and out, whose rows are aligned to 4.
 bool HonoursPrefillAttention(const PrefillAttentionArgs& args);
 
 // Bytes of device memory that the call needs, and any with smaller extents: 16 MiB, and up to 256 MiB for expanded
@@ -24,8 +24,9 @@ struct PrefillAttentionOptions {
 };
 
 // As mxmla::PrefillAttention, over views of device memory; what is not honoured is an Error (kLayout). Expanded keys
-// and values, the probabilities and an FP8 cache's latents times their scales are rounded to bf16. No length is read on the host: a call may be captured in a
-// graph and replayed with other segments. A row's bits depend on its segment alone.
+// and values, the probabilities and an FP8 cache's latents times their scales are rounded to bf16. No length is read on
+// the host: a call may be captured in a graph and replayed with other segments. A row's bits depend on its segment
+// alone.
 void PrefillAttention(const PrefillAttentionArgs& args, const PrefillAttentionOptions& options);
 
 }  // namespace mxmla::cuda

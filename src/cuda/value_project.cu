@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <string>
 
+#include "cuda/chunk_joins.cuh"
 #include "cuda/hopper_instructions.cuh"
 #include "cuda/weight_fragments.cuh"
 #include "gpu/quantize.cuh"
@@ -32,6 +33,7 @@ struct Params {
   void* scales;
   int64_t scale_row_stride, scale_column_stride;
   ScaleMode mode;
+  AttentionParts parts;  // instead of x, where attention's rows are joined here
 };
 
 __device__ __forceinline__ void Mma(float d[4], const uint32_t a[4], uint32_t b0, uint32_t b1) {
@@ -130,6 +132,54 @@ __device__ __forceinline__ void StoreSums(const Params& p, const float* partials
 
 // --- few rows: nothing staged ---
 
+// Row `row` of one head of attention's result in bf16, from its parts: a thread has two latents of the first 256. All
+// threads of the CTA call.
+template <int kTogether>
+__device__ __forceinline__ void JoinRow(const AttentionParts& parts, int row, int64_t head,
+                                        uint32_t* joined /* shared, (256) */) {
+  constexpr int kMostParts = 132;
+  __shared__ ChunkFactors factors[kMostParts];
+  const int4 of_row = *reinterpret_cast<const int4*>(parts.rows + 4 * row);
+  const int slot = of_row.x, unjoined = of_row.y, count = of_row.z, thread = static_cast<int>(threadIdx.x);
+  const auto place = [&](int s) { return (slot + (s == 0 ? 0 : unjoined + s - 1)) * parts.heads + head; };
+  const bool mine = thread < kLatent / 2;
+  float2 values[kTogether];
+  const auto load = [&](int first) {
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i) {
+      if (mine && first + i < count) {
+        values[i] = __ldcg(reinterpret_cast<const float2*>(parts.values + place(first + i) * kLatent) + thread);
+      }
+    }
+  };
+  load(0);
+  if (row > 0) __syncthreads();  // the factors before have been read
+  if (thread < 32) {
+    FindFactors(
+        count, [&](int s) { return __ldcg(reinterpret_cast<const float2*>(parts.sums) + place(s)); }, factors);
+  }
+  __syncthreads();
+  if (!mine) return;
+  float a = 0, b = 0, sum = 0;
+  for (int first = 0; first < count; first += kTogether) {
+    if (first > 0) load(first);
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i) {
+      if (first + i >= count) break;
+      const ChunkFactors f = factors[first + i];
+      if (first + i == 0) {
+        a = values[0].x, b = values[0].y, sum = f.sum;
+      } else {
+        a = JoinValue(a, f.keep, values[i].x, f.add);
+        b = JoinValue(b, f.keep, values[i].y, f.add);
+        sum = __fmaf_rn(sum, f.keep, f.sum);
+      }
+    }
+  }
+  const float inverse = __frcp_rn(sum);
+  joined[thread] = count == 0 ? 0 : PackBf16(__fmul_rn(a, inverse), __fmul_rn(b, inverse));
+}
+
 template <int kMTiles, int kMWarps, int kRowTiles>
 struct FewShape {
   static constexpr int kColumns = kMTiles * kMWarps * 16;  // of the result a CTA
@@ -144,11 +194,14 @@ struct FewShape {
 // multiplies kMTiles * 16 of the columns; the four chunks' partial sums meet in shared memory, always as (0 + 1) + (2 +
 // 3). Latencies are all that counts here, so a warp takes as little as possible, and x comes straight to the registers
 // that multiply it.
-template <WeightKind kKind, OutKind kOut, int kMTiles, int kMWarps, int kRowTiles>
+//
+// kJoins: x is still attention's parts, of few rows, which every CTA of a head joins for itself.
+template <WeightKind kKind, OutKind kOut, int kMTiles, int kMWarps, int kRowTiles, bool kJoins>
 __global__ void __launch_bounds__(FewShape<kMTiles, kMWarps, kRowTiles>::kThreads)
     ValueProjectFewKernel(const __grid_constant__ Params p) {
   using S = FewShape<kMTiles, kMWarps, kRowTiles>;
   __shared__ __align__(16) float partials[kRowTiles * S::kPartialFloats];
+  __shared__ __align__(16) uint32_t joined[kJoins ? kMostRowsInParts : 1][kJoins ? kLatent / 2 : 1];
   asm volatile("griddepcontrol.launch_dependents;");
 
   const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
@@ -168,11 +221,18 @@ __global__ void __launch_bounds__(FewShape<kMTiles, kMWarps, kRowTiles>::kThread
   }
   asm volatile("griddepcontrol.wait;" ::: "memory");
 
+  if constexpr (kJoins) {
+    // As many parts at once as find registers.
+    constexpr int kTogether = S::kThreads <= 256 ? 36 : S::kThreads <= 512 ? 16 : 8;
+    for (int row = 0; row < rows; ++row) JoinRow<kTogether>(p.parts, row, head, joined[row]);
+    __syncthreads();
+  }
   uint4 b[kRowTiles][4];  // row g's pieces of the chunk, as the weights' lanes hold theirs
 #pragma unroll
   for (int n = 0; n < kRowTiles; ++n) {
     const int row = n * kTileRows + g;
-    const uint8_t* const x = p.x + (row0 + row) * p.x_row_bytes + head * p.x_head_bytes + chunk * 256;
+    const uint8_t* x = p.x + (row0 + row) * p.x_row_bytes + head * p.x_head_bytes + chunk * 256;
+    if constexpr (kJoins) x = reinterpret_cast<const uint8_t*>(joined[min(row, rows - 1)]) + chunk * 256;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       b[n][i] = make_uint4(0, 0, 0, 0);
@@ -388,8 +448,13 @@ void Launch(const Params& p, int64_t columns, const LaunchOptions& options) {
 // Columns by 8 or 16 rows a CTA.
 template <WeightKind kKind, OutKind kOut, int kMTiles, int kMWarps, int kRowTiles>
 void LaunchFew(const Params& p, int64_t columns, const LaunchOptions& options) {
-  Launch<ValueProjectFewKernel<kKind, kOut, kMTiles, kMWarps, kRowTiles>, FewShape<kMTiles, kMWarps, kRowTiles>>(
-      p, columns, options);
+  using S = FewShape<kMTiles, kMWarps, kRowTiles>;
+  if constexpr (kRowTiles == 1) {
+    if (p.parts.rows) {
+      return Launch<ValueProjectFewKernel<kKind, kOut, kMTiles, kMWarps, kRowTiles, true>, S>(p, columns, options);
+    }
+  }
+  Launch<ValueProjectFewKernel<kKind, kOut, kMTiles, kMWarps, kRowTiles, false>, S>(p, columns, options);
 }
 
 // Only how the work is divided depends on its size, never a sum's order. The limits are measured:
@@ -446,7 +511,9 @@ void ForWeight(Params p, const ValueProjectArgs& args, const LaunchOptions& opti
 
 }  // namespace
 
-void ValueProject(const ValueProjectArgs& args, const LaunchOptions& options) {
+void ValueProject(const ValueProjectArgs& args, const LaunchOptions& options) { ValueProject(args, {}, options); }
+
+void ValueProject(const ValueProjectArgs& args, const AttentionParts& parts, const LaunchOptions& options) {
   const auto* attn = std::get_if<View<const bf16, 3>>(&args.attn);
   Check(attn != nullptr, "attn", "bf16", "another format");
   const int64_t heads = args.w_vc.heads, v = args.w_vc.head_rows, rows = attn->shape[0];
@@ -467,6 +534,9 @@ void ValueProject(const ValueProjectArgs& args, const LaunchOptions& options) {
   p.x_head_bytes = attn->stride[1] * 2;
   p.rows = static_cast<int>(rows);
   p.mode = args.scale_mode;
+  p.parts = parts;
+  Check(!parts.rows || rows <= kMostRowsInParts, "attn",
+        "at most " + std::to_string(kMostRowsInParts) + " rows in parts", std::to_string(rows));
 
   const auto check_flat = [&](int64_t out_rows, int64_t out_columns) {
     Check(out_rows == rows && out_columns == heads * v, "out",

@@ -1,6 +1,7 @@
 // The V projection of decode on the GPU (sm_90a): attn[b, h, :] x w_vc[h]^T written straight into o_proj's input.
 #pragma once
 
+#include "cuda/decode_attention.h"
 #include "cuda/launch_options.h"
 #include "ops/head_product.h"
 
@@ -12,5 +13,8 @@ namespace mxmla::cuda {
 // v) in MXFP4 or FP8. v_head_dim is a multiple of 32 (of 128 for FP8 outputs). Anything else is an Error (kLayout). A
 // result depends on its own row and weights alone: the order of its sum is the same for every batch.
 void ValueProject(const ValueProjectArgs& args, const LaunchOptions& options);
+// The same of attention's result that its parts will give, with the bits of attention that joins them itself; args.attn
+// is not read. At most kMostRowsInParts rows.
+void ValueProject(const ValueProjectArgs& args, const AttentionParts& parts, const LaunchOptions& options);
 
 }  // namespace mxmla::cuda

@@ -12,7 +12,9 @@
 #include <vector>
 
 #include "core/thread_pool.h"
+#include "cuda/value_project.h"
 #include "gpu_test.h"
+#include "random_weights.h"
 #include "ref/kernels.h"
 
 namespace mxmla {
@@ -308,6 +310,72 @@ TEST_F(CudaDecodeAttentionTest, AGraphTakesNewLengthsAndRepeatsItsBits) {
       cudaStreamDestroy(stream);
     }
   }
+}
+
+// Rows of o_proj's input in one of the formats that the projection writes, and the bytes that they lie in.
+struct Projected {
+  Projected(int which, int64_t rows, int64_t columns)
+      : memory(static_cast<size_t>(rows * columns * 2)), scales(static_cast<size_t>(rows * columns / 8)) {
+    if (which == 0) {
+      out = ActivationOutput<2>(View<bf16, 2>::Contiguous(memory.As<bf16>(), {rows, columns}));
+    } else if (which == 1) {
+      out = ActivationOutput<2>(Mxfp4<e2m1x2, 2>{View<e2m1x2, 2>::Contiguous(memory.As<e2m1x2>(), {rows, columns / 2}),
+                                                 View<e8m0, 2>::Contiguous(scales.As<e8m0>(), {rows, columns / 32})});
+    } else {
+      out =
+          ActivationOutput<2>(Fp8Group<e4m3, 2>{View<e4m3, 2>::Contiguous(memory.As<e4m3>(), {rows, columns}),
+                                                View<float, 2>::Contiguous(scales.As<float>(), {rows, columns / 128})});
+    }
+  }
+  std::variant<FloatOutput<3>, ActivationOutput<2>> out;
+  ManagedMemory memory, scales;
+};
+
+// Parts that the V projection joins give the bits of attention that joins them itself.
+TEST_P(CudaDecodeAttentionCacheTest, JoinedByTheProjectionItIsTheSame) {
+  constexpr int64_t kColumns = 128;
+  for (int64_t heads : {3, 16, 64}) {
+    for (const auto& lengths : {std::vector<int32_t>{1}, {64}, {65}, {2900}, {9000}, {0}, {2900, 130}, {0, 700}}) {
+      for (bool invariant : {true, false}) {
+        SCOPED_TRACE(::testing::Message() << heads << " heads, " << lengths[0] << " tokens, " << lengths.size()
+                                          << " rows" << (invariant ? ", batch-invariant" : ""));
+        std::vector<int32_t> sequences(lengths.size());
+        std::iota(sequences.begin(), sequences.end(), 0);
+        const Case c(rng_, heads, 64, {lengths.begin(), lengths.end()}, sequences, lengths, fp8());
+        ManagedMemory attended(static_cast<size_t>(c.rows * heads * kLatents) * 2);
+        DecodeAttentionArgs args = c.args;
+        const auto attn = View<bf16, 3>::Contiguous(attended.As<bf16>(), {c.rows, heads, kLatents});
+        args.out = FloatOutput<3>(attn);
+        const cuda::DecodeAttentionOptions options{nullptr, false, invariant, c.workspace.As<void>(),
+                                                   c.counters.As<void>()};
+        cuda::DecodeAttention(args, options);
+        for (int which = 0; which < 3; ++which) {
+          const testing::RandomWeight weight(rng_, testing::kFormats[which], heads * 2 * kColumns, kLatents);
+          ValueProjectArgs project;
+          project.attn = Activation<3>(View<const bf16, 3>(attn));
+          project.w_vc = {weight.weight, heads, 2 * kColumns, kColumns, kColumns};
+          const Projected expected(which, c.rows, heads * kColumns), found(which, c.rows, heads * kColumns);
+          project.out = expected.out;
+          cuda::ValueProject(project, {nullptr, false});
+          ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+          const cuda::AttentionParts parts = cuda::DecodeAttentionInParts(args, options);
+          ManagedMemory unread(attended.bytes());
+          project.attn = Activation<3>(View<const bf16, 3>::Contiguous(unread.As<bf16>(), {c.rows, heads, kLatents}));
+          project.out = found.out;
+          cuda::ValueProject(project, parts, {nullptr, false});
+          ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+          ASSERT_EQ(std::memcmp(expected.memory.As<void>(), found.memory.As<void>(), found.memory.bytes()), 0);
+          ASSERT_EQ(std::memcmp(expected.scales.As<void>(), found.scales.As<void>(), found.scales.bytes()), 0);
+        }
+      }
+    }
+  }
+  const Case c(rng_, 2, 64, {70}, {0, 0, 0}, {70, 1, 2}, fp8());
+  DecodeAttentionArgs args = c.args;
+  ManagedMemory out(3 * 2 * kLatents * 2);
+  args.out = FloatOutput<3>(View<bf16, 3>::Contiguous(out.As<bf16>(), {3, 2, kLatents}));
+  EXPECT_THROW(
+      cuda::DecodeAttentionInParts(args, {nullptr, false, true, c.workspace.As<void>(), c.counters.As<void>()}), Error);
 }
 
 // A NaN in the cache is seen by the rows that read it, and by no others.
