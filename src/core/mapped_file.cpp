@@ -89,6 +89,7 @@ MappedFile::MappedFile(const std::string& path, const FileAccess& access) {
     void* mapping = mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, descriptor, 0);
     if (mapping != MAP_FAILED) {
       mapping_ = mapping;
+      madvise(mapping, size_, MADV_HUGEPAGE);  // a wish
       range_.emplace(mapping, size_, path);
       data_ = static_cast<const std::byte*>(mapping_);
       return;
