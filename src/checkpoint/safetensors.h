@@ -95,7 +95,7 @@ std::vector<Tensor> ParseSafetensors(std::span<const std::byte> file, std::strin
 
 class SafetensorsFile {
  public:
-  static std::shared_ptr<const SafetensorsFile> Open(const std::string& path, const FileAccess& access = {});
+  static std::shared_ptr<const SafetensorsFile> Open(const std::string& path, FileAccess access = {});
 
   const std::string& path() const { return path_; }
   const std::vector<Tensor>& tensors() const { return tensors_; }

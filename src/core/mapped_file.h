@@ -17,6 +17,7 @@ namespace mxmla {
 struct FileAccess {
   bool map = true;  // false: read by several threads, into memory of huge pages where the system has them
   std::function<void(size_t bytes)> on_read;  // hears, from any thread, of bytes that were read
+  size_t line_at = 0;                         // of a file that is read: where in it a cache line of 64 bytes begins
 };
 
 class MappedFile {
