@@ -10,12 +10,12 @@
 #include <cstring>
 #include <ctime>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <mutex>
 #include <thread>
 
 #include "common.h"
+#include "core/available_memory.h"
 #include "generation.h"
 #include "serve/engine_thread.h"
 #include "serve/server.h"
@@ -45,18 +45,6 @@ constexpr int64_t kContextsShare = 8, kLeastTokensEach = 1024;
 // Whole chunks of a conversation's prompt are found in the cache by its next turn.
 constexpr int64_t kPrefillChunk = 256;
 
-// MemAvailable of /proc/meminfo in bytes; 0 where it does not say.
-double AvailableMemory() {
-  std::ifstream file("/proc/meminfo");
-  std::string name;
-  double kilobytes = 0;
-  while (file >> name >> kilobytes) {
-    if (name == "MemAvailable:") return kilobytes * 1024;
-    file.ignore(256, '\n');
-  }
-  return 0;
-}
-
 // Bytes of one token in the caches of all layers.
 double KvBytesPerToken(const ModelConfig& config, const ModelOptions& options, DType activation) {
   const KvDType dtype = options.kv_dtype;
@@ -77,7 +65,7 @@ ModelOptions SchedulerSizes(const ServeFlags& flags, const LoadedModel& model, i
   // Some of what is free, so that the rest of the machine lives, or of a device most, which is there for this; never
   // more than all sequences can fill.
   const auto on_device = model.backend->FreeMemory();
-  const double free = on_device ? 0.7 * static_cast<double>(*on_device) : 0.3 * AvailableMemory();
+  const double free = on_device ? 0.7 * static_cast<double>(*on_device) : 0.3 * static_cast<double>(AvailableMemory());
   const double room = flags.kv_gigabytes > 0 ? flags.kv_gigabytes * 1e9 : free;
   const int64_t whole = (max_context + options.page_size - 1) / options.page_size;
   const auto fitting = static_cast<int64_t>(room / token) / options.page_size;

@@ -67,6 +67,10 @@ const Tensor* Checkpoint::Find(std::string_view name) const {
   return at == tensors_.end() ? nullptr : at->second;
 }
 
+void Checkpoint::AddMapping(const MappedFile& file, std::shared_ptr<const void> owner) {
+  if (file.mapped()) mappings_.push_back({file.bytes(), std::move(owner)});
+}
+
 namespace {
 
 struct GgufModel {
@@ -120,6 +124,7 @@ Checkpoint Checkpoint::Open(const std::string& folder, const CheckpointAccess& a
     for (const std::string& part : parts) model->parts.push_back(GgufFile::Open(part, count.OfFile()));
     model->tensors = GgufTensors(model->parts);
     for (const Tensor& tensor : model->tensors) checkpoint.tensors_.emplace(tensor.name, &tensor);
+    for (const auto& part : model->parts) checkpoint.AddMapping(part->file(), part);
     checkpoint.gguf_ = std::move(model);
     return checkpoint;
   }
@@ -137,6 +142,7 @@ Checkpoint Checkpoint::Open(const std::string& folder, const CheckpointAccess& a
     ReadCount count(access, {path});
     checkpoint.files_.push_back(SafetensorsFile::Open(path, count.OfFile()));
     for (const Tensor& tensor : checkpoint.files_.back()->tensors()) checkpoint.tensors_.emplace(tensor.name, &tensor);
+    checkpoint.AddMapping(checkpoint.files_.back()->file(), checkpoint.files_.back());
     return checkpoint;
   }
 
@@ -163,6 +169,7 @@ Checkpoint Checkpoint::Open(const std::string& folder, const CheckpointAccess& a
       }
       if (at->second == file) checkpoint.tensors_.emplace(tensor.name, &tensor);
     }
+    checkpoint.AddMapping(shard->file(), shard);
     checkpoint.files_.push_back(shard);
   }
   for (const auto& [name, file] : weight_map) {

@@ -6,10 +6,10 @@
 #include <cerrno>
 #include <cmath>
 #include <cstring>
-#include <fstream>
 #include <map>
 
 #include "checkpoint/weight_tree.h"
+#include "core/available_memory.h"
 #include "core/error.h"
 #include "core/thread_pool.h"
 
@@ -46,16 +46,6 @@ struct Mapping {
     if (base) munmap(base, bytes);
   }
 };
-
-size_t AvailableMemory() {
-  std::ifstream info("/proc/meminfo");
-  std::string key;
-  size_t kilobytes = 0;
-  for (std::string unit; info >> key >> kilobytes; std::getline(info, unit)) {
-    if (key == "MemAvailable:") return kilobytes * 1024;
-  }
-  return SIZE_MAX;
-}
 
 // What a plane is filled with. Rows of k products of unit variance then sum to about unit variance.
 enum class Content { kBf16, kE4m3, kFp8Scale, kE2m1, kMxScale, kNvScale, kInt4Scale, kNorm, kBias };

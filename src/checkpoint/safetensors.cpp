@@ -4,7 +4,10 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <unordered_set>
@@ -54,6 +57,12 @@ constexpr DTypeEntry kDTypes[] = {
 };
 
 const DTypeEntry& Entry(TensorDType dtype) { return kDTypes[static_cast<size_t>(dtype)]; }
+
+uint64_t LittleEndian(std::span<const std::byte> bytes) {
+  uint64_t value = 0;
+  for (size_t i = 0; i < bytes.size(); ++i) value |= static_cast<uint64_t>(bytes[i]) << (8 * i);
+  return value;
+}
 
 // One tensor as the header describes it.
 struct HeaderEntry {
@@ -284,8 +293,7 @@ std::vector<Tensor> ParseSafetensors(std::span<const std::byte> file, std::strin
     FailFile(path, {}, fmt::format("a safetensors file of at least {} bytes", kLengthBytes),
              fmt::format("{} bytes", file.size()));
   }
-  uint64_t length = 0;
-  for (size_t i = 0; i < kLengthBytes; ++i) length |= static_cast<uint64_t>(file[i]) << (8 * i);
+  const uint64_t length = LittleEndian(file.first(kLengthBytes));
   if (length > kMaxHeader) {
     refuse_other_kinds();
     FailFile(path, {}, fmt::format("a header of at most {} bytes", kMaxHeader), fmt::format("{}", length),
@@ -313,7 +321,22 @@ std::vector<Tensor> ParseSafetensors(std::span<const std::byte> file, std::strin
   return tensors;
 }
 
-std::shared_ptr<const SafetensorsFile> SafetensorsFile::Open(const std::string& path, const FileAccess& access) {
+namespace {
+
+// Where the data begins if this is a safetensors file, which is checked when all of it is there.
+size_t DataBegin(const std::string& path) {
+  std::array<std::byte, kLengthBytes> length{};
+  std::error_code status;
+  if (!std::filesystem::is_regular_file(path, status)) return 0;  // a pipe would wait for its writer
+  std::ifstream(path, std::ios::binary).read(reinterpret_cast<char*>(length.data()), length.size());
+  return kLengthBytes + LittleEndian(length);
+}
+
+}  // namespace
+
+std::shared_ptr<const SafetensorsFile> SafetensorsFile::Open(const std::string& path, FileAccess access) {
+  // Writers begin the data on a boundary of 8 bytes; what is read need not stay there.
+  if (!access.map) access.line_at = DataBegin(path);
   std::shared_ptr<SafetensorsFile> file(new SafetensorsFile(path, access));
   file->tensors_ = ParseSafetensors(file->file_.bytes(), file->path_);
   file->Realign();

@@ -13,6 +13,7 @@
 
 #include "core/dtype.h"
 #include "core/mapped_file.h"
+#include "core/read_ahead.h"
 #include "core/view.h"
 
 namespace mxmla {
@@ -94,10 +95,11 @@ std::vector<Tensor> ParseSafetensors(std::span<const std::byte> file, std::strin
 
 class SafetensorsFile {
  public:
-  static std::shared_ptr<const SafetensorsFile> Open(const std::string& path, const FileAccess& access = {});
+  static std::shared_ptr<const SafetensorsFile> Open(const std::string& path, FileAccess access = {});
 
   const std::string& path() const { return path_; }
   const std::vector<Tensor>& tensors() const { return tensors_; }
+  const MappedFile& file() const { return file_; }
   // Tensors that had to be copied, because the file holds them at odd addresses: a header whose length is no multiple
   // of 8, which the format allows and published files avoid.
   size_t realigned() const { return realigned_.size(); }
@@ -133,9 +135,14 @@ class Checkpoint {
   const std::vector<std::shared_ptr<const SafetensorsFile>>& files() const { return files_; }
   // What else keeps the tensors alive: of a GGUF model, its files.
   const std::shared_ptr<const void>& gguf() const { return gguf_; }
+  // The files that are mapped, in order, whole.
+  const std::vector<MappedStretch>& mappings() const { return mappings_; }
 
  private:
+  void AddMapping(const MappedFile& file, std::shared_ptr<const void> owner);
+
   std::string folder_;
+  std::vector<MappedStretch> mappings_;
   std::shared_ptr<const void> gguf_;
   std::vector<std::shared_ptr<const SafetensorsFile>> files_;
   std::map<std::string, const Tensor*, std::less<>> tensors_;

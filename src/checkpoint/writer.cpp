@@ -125,9 +125,11 @@ SafetensorsWriter::SafetensorsWriter(std::string path, const std::vector<OutputT
             .dump();
   }
   header += '}';
-  header.append((8 - header.size() % 8) % 8, ' ');  // so that the data begins aligned
-  const uint64_t length = header.size();
   std::byte prefix[8];
+  // So that the data begins on a cache line: kernels read whole lines, and one that straddles two is two.
+  constexpr size_t kLine = 64;
+  header.append((kLine - (sizeof(prefix) + header.size()) % kLine) % kLine, ' ');
+  const uint64_t length = header.size();
   for (int i = 0; i < 8; ++i) prefix[i] = static_cast<std::byte>(length >> (8 * i));
   descriptor_ = OpenForWriting(path_);
   try {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstdlib>
 #include <fstream>
 #include <limits>
@@ -42,7 +43,7 @@ struct Mount {
   std::string point;
 };
 
-std::vector<Mount> Mounts(const std::string& process) {
+std::vector<Mount> Mounts(const std::string& process, const std::string& controller) {
   std::vector<Mount> mounts;
   std::ifstream file(process + "/mountinfo");
   for (std::string line; std::getline(file, line);) {
@@ -52,7 +53,7 @@ std::vector<Mount> Mounts(const std::string& process) {
     while (words >> skip && skip != "-") {
     }
     words >> type >> skip >> options;
-    if (type == "cgroup2" || (type == "cgroup" && ListHolds(options, "cpu"))) {
+    if (type == "cgroup2" || (type == "cgroup" && ListHolds(options, controller))) {
       mounts.push_back({type == "cgroup2", Unescape(root), Unescape(point)});
     }
   }
@@ -60,14 +61,14 @@ std::vector<Mount> Mounts(const std::string& process) {
 }
 
 // The process's cgroup in the hierarchy that the mount shows.
-std::optional<std::string> CgroupPath(const std::string& process, bool v2) {
+std::optional<std::string> CgroupPath(const std::string& process, const std::string& controller, bool v2) {
   std::ifstream file(process + "/cgroup");
   for (std::string line; std::getline(file, line);) {
     const size_t first = line.find(':');
     const size_t second = first == std::string::npos ? first : line.find(':', first + 1);
     if (second == std::string::npos) continue;
     const std::string controllers = line.substr(first + 1, second - first - 1);
-    if (v2 ? controllers.empty() : ListHolds(controllers, "cpu")) return line.substr(second + 1);
+    if (v2 ? controllers.empty() : ListHolds(controllers, controller)) return line.substr(second + 1);
   }
   return std::nullopt;
 }
@@ -93,19 +94,55 @@ std::string Below(const std::string& path, const std::string& root) {
   return path.starts_with(root + "/") ? path.substr(root.size()) : "";
 }
 
+size_t ReadBytes(const std::string& file) {
+  std::ifstream stream(file);
+  size_t bytes = 0;
+  return stream >> bytes ? bytes : 0;
+}
+
+size_t MemoryLeft(const std::string& folder, bool v2) {
+  std::ifstream limit_file(folder + (v2 ? "/memory.max" : "/memory.limit_in_bytes"));
+  size_t limit = 0;
+  if (!(limit_file >> limit)) return SIZE_MAX;  // "max"
+  const size_t used = ReadBytes(folder + (v2 ? "/memory.current" : "/memory.usage_in_bytes"));
+  size_t of_files = 0;
+  std::ifstream statistics(folder + "/memory.stat");
+  const std::string prefix = v2 ? "" : "total_";
+  size_t bytes = 0;
+  for (std::string key; statistics >> key >> bytes;) {
+    if (key == prefix + "inactive_file" || key == prefix + "active_file") of_files += bytes;
+  }
+  const size_t held = used - std::min(used, of_files);
+  return limit - std::min(limit, held);
+}
+
+// Calls visit(folder, v2) for the process's cgroups of `controller`.
+template <class Visit>
+void ForEachCgroup(const std::string& process, const std::string& controller, const Visit& visit) {
+  for (const Mount& mount : Mounts(process, controller)) {
+    const std::optional<std::string> path = CgroupPath(process, controller, mount.v2);
+    if (!path) continue;
+    for (std::string below = Below(*path, mount.root);; below.resize(below.rfind('/'))) {
+      visit(mount.point + below, mount.v2);
+      if (below.empty()) break;
+    }
+  }
+}
+
 }  // namespace
 
 int CgroupProcessors(const std::string& process) {
   double least = kNoQuota;
-  for (const Mount& mount : Mounts(process)) {
-    const std::optional<std::string> path = CgroupPath(process, mount.v2);
-    if (!path) continue;
-    for (std::string below = Below(*path, mount.root);; below.resize(below.rfind('/'))) {
-      least = std::min(least, QuotaOf(mount.point + below, mount.v2));
-      if (below.empty()) break;
-    }
-  }
+  ForEachCgroup(process, "cpu",
+                [&](const std::string& folder, bool v2) { least = std::min(least, QuotaOf(folder, v2)); });
   return least >= kUnlimited ? kUnlimited : std::max(1, static_cast<int>(std::floor(least)));
+}
+
+size_t CgroupMemory(const std::string& process) {
+  size_t least = SIZE_MAX;
+  ForEachCgroup(process, "memory",
+                [&](const std::string& folder, bool v2) { least = std::min(least, MemoryLeft(folder, v2)); });
+  return least;
 }
 
 }  // namespace mxmla

@@ -61,6 +61,7 @@ class GgufFile {
 
   const std::string& path() const { return path_; }
   const GgufHeader& header() const { return header_; }
+  const MappedFile& file() const { return file_; }
 
  private:
   GgufFile(const std::string& path, const FileAccess& access);

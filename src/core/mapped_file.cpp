@@ -25,6 +25,7 @@ namespace {
 
 constexpr size_t kReadPiece = size_t{8} << 20;
 constexpr size_t kMostReaders = 8;
+constexpr size_t kLine = 64;
 
 // Reads bytes.size() bytes from `offset`; what went wrong, or nothing.
 std::string ReadPiece(int descriptor, std::span<std::byte> bytes, size_t offset) {
@@ -89,6 +90,7 @@ MappedFile::MappedFile(const std::string& path, const FileAccess& access) {
     void* mapping = mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, descriptor, 0);
     if (mapping != MAP_FAILED) {
       mapping_ = mapping;
+      madvise(mapping, size_, MADV_HUGEPAGE);  // a wish
       range_.emplace(mapping, size_, path);
       data_ = static_cast<const std::byte*>(mapping_);
       return;
@@ -98,10 +100,11 @@ MappedFile::MappedFile(const std::string& path, const FileAccess& access) {
     ReportNote(fmt::format("{}: cannot be mapped ({}); its {} bytes are read into memory instead", PrintableLine(path),
                            std::strerror(errno), size_));
   }
-  copy_ = AllocateHostMemory(size_, Fill::kUntouched, path, access.map ? "" : "leave out --no-mmap");
-  const std::string problem = ReadAll(descriptor, {copy_.data(), size_}, access.on_read);
+  const size_t before = (kLine - access.line_at % kLine) % kLine;
+  copy_ = AllocateHostMemory(before + size_, Fill::kUntouched, path, access.map ? "" : "leave out --no-mmap");
+  const std::string problem = ReadAll(descriptor, {copy_.data() + before, size_}, access.on_read);
   if (!problem.empty()) Fail(ErrorCode::kMissingFile, path, fmt::format("{} readable bytes", size_), problem);
-  data_ = copy_.data();
+  data_ = copy_.data() + before;
 }
 
 MappedFile::~MappedFile() {

@@ -41,9 +41,14 @@ uint64_t MemoryNodes() {
   return nodes;
 }
 
+namespace {
+constexpr unsigned long kBits = 64 + 1;  // the system takes one bit less than it is told
+}  // namespace
+
 bool InterleaveMemory(void* data, size_t bytes, uint64_t nodes) {
-  constexpr unsigned long kBits = 64 + 1;  // the system takes one bit less than it is told
   return syscall(SYS_mbind, data, bytes, MPOL_INTERLEAVE, &nodes, kBits, 0) == 0;
 }
+
+bool InterleaveThreadMemory(uint64_t nodes) { return syscall(SYS_set_mempolicy, MPOL_INTERLEAVE, &nodes, kBits) == 0; }
 
 }  // namespace mxmla

@@ -19,4 +19,7 @@ uint64_t MemoryNodes();
 // may forbid it.
 bool InterleaveMemory(void* data, size_t bytes, uint64_t nodes);
 
+// The same of all pages that the system takes for the calling thread from now on, those of files among them.
+bool InterleaveThreadMemory(uint64_t nodes);
+
 }  // namespace mxmla

@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "checkpoint/safetensors.h"
+#include "core/available_memory.h"
 #include "cpu/backend.h"
 #include "model/activations.h"
 #include "ref/backend.h"
@@ -148,6 +149,9 @@ LoadedModel LoadedModel::Open(const std::string& folder, const DeviceOptions& de
   };
   const Checkpoint checkpoint = Checkpoint::Open(folder, {device.map_weights, count});
   if (read > 0) report.Finish(read);
+  if (model.backend->reads_host_memory()) {
+    model.read_ahead = StartReadAhead(checkpoint.mappings(), AvailableMemory());
+  }
   model.weights = LoadWeights(checkpoint, model.config);
   return model;
 }

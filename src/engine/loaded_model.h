@@ -9,6 +9,7 @@
 #include "checkpoint/config.h"
 #include "checkpoint/weights.h"
 #include "core/profiler.h"
+#include "core/read_ahead.h"
 #include "model/placed_weights.h"
 #include "ops/backend.h"
 
@@ -37,6 +38,9 @@ struct LoadedModel {
   ModelConfig config;
   ModelWeights weights;  // in the host's memory
   std::unique_ptr<Backend> backend;
+  // Brings mapped weights into memory that kernels read there; null where nothing does so. Ends before they are
+  // unmapped.
+  std::unique_ptr<ReadAhead> read_ahead;
   // Hears of uploads, several times a second; may be empty.
   std::function<void(const LoadState&)> on_upload;
 

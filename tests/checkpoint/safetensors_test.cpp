@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "checkpoint/writer.h"
 #include "temp_folder.h"
 
 namespace mxmla {
@@ -184,6 +185,29 @@ TEST(Safetensors, ViewsCheckDtypeRankAndAlignment) {
   EXPECT_EQ((f.As<float, 2>()(1, 0)), -2.0f);
   ExpectError(ErrorCode::kTensor, {"f", "F32 (2, 1)"}, [&] { f.As<float, 1>(); });
   ExpectError(ErrorCode::kTensor, {"f", "F32 (2, 1)"}, [&] { f.As<bf16, 2>(); });
+}
+
+TEST(Safetensors, DataThatIsReadBeginsOnACacheLine) {
+  TempFolder folder;
+  const std::string bytes = SafetensorsBytes(R"({"a":{"dtype":"U8","shape":[3],"data_offsets":[0,3]}} )", "abc");
+  ASSERT_NE((bytes.size() - 3) % 64, 0u);
+  folder.Write("m.safetensors", bytes);
+  const auto file = SafetensorsFile::Open(folder / "m.safetensors", {.map = false, .on_read = {}});
+  const Tensor& a = file->tensors()[0];
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(a.data) % 64, 0u);
+  EXPECT_EQ(std::memcmp(a.data, "abc", 3), 0);
+}
+
+TEST(Safetensors, DataThatIsWrittenBeginsOnACacheLine) {
+  TempFolder folder;
+  for (const std::string name : {"a", "ab", "abc"}) {
+    SafetensorsWriter writer(folder / name, {{name, TensorDType::kU8, {1}}});
+    writer.Write(std::as_bytes(std::span("x", 1)));
+    writer.Finish();
+    const std::string bytes = ReadWhole(folder / name);
+    EXPECT_EQ((bytes.size() - 1) % 64, 0u) << name;
+    EXPECT_EQ(Parse(bytes).size(), 1u) << name;
+  }
 }
 
 TEST(Safetensors, OpenNamesTheFile) {

@@ -6,6 +6,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <thread>
+
 namespace mxmla {
 namespace {
 
@@ -28,6 +30,20 @@ TEST(MemoryNodes, PagesGetThePolicy) {
   if (!done) GTEST_SKIP() << "this system forbids memory policies";
   ASSERT_EQ(asked, 0);
   EXPECT_EQ(policy, MPOL_INTERLEAVE);
+}
+
+TEST(MemoryNodes, AThreadGetsThePolicy) {
+  const uint64_t nodes = MemoryNodes() != 0 ? MemoryNodes() : 1;
+  bool done = false;
+  int here = -1, there = -1;
+  std::thread([&] {
+    done = InterleaveThreadMemory(nodes);
+    syscall(SYS_get_mempolicy, &there, nullptr, 0, nullptr, 0);
+  }).join();
+  syscall(SYS_get_mempolicy, &here, nullptr, 0, nullptr, 0);
+  if (!done) GTEST_SKIP() << "this system forbids memory policies";
+  EXPECT_EQ(there, MPOL_INTERLEAVE);
+  EXPECT_NE(here, MPOL_INTERLEAVE);  // of that thread alone
 }
 
 }  // namespace
