@@ -21,8 +21,12 @@ namespace {
 // Ops follow one another within microseconds, so a worker looks for the next loop for a while before it sleeps.
 constexpr int kSpins = 4000;
 
-constexpr uint64_t kTaskBits = 32;
-constexpr uint64_t kTaskMask = (uint64_t{1} << kTaskBits) - 1;
+// A loop's number above a count of tasks, in one word.
+constexpr uint64_t kCountBits = 32;
+constexpr uint64_t kCountMask = (uint64_t{1} << kCountBits) - 1;
+constexpr uint64_t Word(uint64_t loop, int64_t count) { return loop << kCountBits | static_cast<uint64_t>(count); }
+constexpr uint64_t LoopOf(uint64_t word) { return word >> kCountBits; }
+constexpr int64_t CountOf(uint64_t word) { return static_cast<int64_t>(word & kCountMask); }
 
 void Pause() {
 #if defined(__x86_64__)
@@ -32,36 +36,68 @@ void Pause() {
 
 }  // namespace
 
+// Every thread has a stretch of each loop's tasks, and takes from the others' when its own is through. What threads
+// write lies in lines of their own: tens of threads at one counter cost microseconds a loop.
 struct ThreadPool::State {
+  struct alignas(64) OfThread {
+    // The number of a loop and the first task of the thread's stretch of it that nobody has taken. A loop ends when all
+    // its tasks were taken, so what still names another loop while one is the current was not begun. Because the
+    // loop's number is in the same word, a thread that was late cannot take a task of another loop than the one it saw.
+    std::atomic<uint64_t> next{0};
+    // In a line apart, which only the calling thread reads: a loop and how many of its tasks this thread has run.
+    alignas(64) std::atomic<uint64_t> done{0};
+  };
+
   std::vector<std::thread> workers;
+  std::unique_ptr<OfThread[]> threads;
   int spins = kSpins;
-  std::mutex mutex;
-  std::condition_variable wake;
-  std::atomic<int> sleepers{0};
-  // The number of the current loop in the upper half, the tasks nobody has taken yet in the lower one. A thread takes a
-  // task by counting the lower half down; because the loop's number is in the same word, a thread that was late cannot
-  // take a task of another loop than the one it saw.
-  std::atomic<uint64_t> ticket{0};
-  std::atomic<int64_t> completed{0};
-  std::atomic<bool> stop{false};
-  std::atomic<bool> failed{false};
   // Of the current loop; read only after a task was taken, which keeps the loop from ending.
-  int64_t tasks = 0;
   const std::function<void(int64_t, int)>* body = nullptr;
+  std::atomic<bool> failed{false};
   std::mutex error_mutex;
   std::exception_ptr error;
+  alignas(64) std::atomic<uint64_t> current{0};  // the loop and its tasks
+  std::atomic<bool> stop{false};
+  alignas(64) std::atomic<int> sleepers{0};
+  std::mutex mutex;
+  std::condition_variable wake;
 
-  static uint64_t Loop(uint64_t value) { return value >> kTaskBits; }
+  int64_t count() const { return static_cast<int64_t>(workers.size()) + 1; }
 
-  // Takes and runs tasks of loop `loop` until none is left.
-  void Drain(uint64_t loop, int worker) {
-    uint64_t seen = ticket.load(std::memory_order_acquire);
-    while (Loop(seen) == loop && (seen & kTaskMask) != 0) {
-      if (!ticket.compare_exchange_weak(seen, seen - 1, std::memory_order_acq_rel)) continue;
-      Run(tasks - static_cast<int64_t>(seen & kTaskMask), worker);
-      completed.fetch_add(1, std::memory_order_release);
-      seen = ticket.load(std::memory_order_acquire);
+  // A task of begin .. end, thread `of`'s stretch of the loop; -1: none is left.
+  int64_t Take(uint64_t loop_and_tasks, int64_t of, int64_t begin, int64_t end) {
+    std::atomic<uint64_t>& next = threads[static_cast<size_t>(of)].next;
+    const uint64_t loop = LoopOf(loop_and_tasks);
+    uint64_t seen = next.load(std::memory_order_acquire);
+    for (;;) {
+      if (LoopOf(seen) != loop && current.load(std::memory_order_acquire) != loop_and_tasks) return -1;
+      const int64_t task = LoopOf(seen) == loop ? CountOf(seen) : begin;
+      if (task >= end) return -1;
+      if (next.compare_exchange_weak(seen, Word(loop, task + 1), std::memory_order_acq_rel)) return task;
     }
+  }
+
+  // Takes and runs tasks until none is left.
+  void Drain(uint64_t loop_and_tasks, int worker) {
+    const int64_t tasks = CountOf(loop_and_tasks);
+    int64_t ran = 0;
+    for (int64_t i = 0; i < count(); ++i) {
+      const int64_t of = (worker + i) % count();
+      const int64_t begin = tasks * of / count(), end = tasks * (of + 1) / count();
+      if (begin == end) continue;
+      for (int64_t task; (task = Take(loop_and_tasks, of, begin, end)) >= 0; ++ran) Run(task, worker);
+    }
+    if (ran == 0) return;
+    threads[static_cast<size_t>(worker)].done.store(Word(LoopOf(loop_and_tasks), ran), std::memory_order_release);
+  }
+
+  bool Done(uint64_t loop_and_tasks) const {
+    int64_t done = 0;
+    for (int64_t i = 0; i < count(); ++i) {
+      const uint64_t seen = threads[static_cast<size_t>(i)].done.load(std::memory_order_acquire);
+      if (LoopOf(seen) == LoopOf(loop_and_tasks)) done += CountOf(seen);
+    }
+    return done == CountOf(loop_and_tasks);
   }
 
   void Run(int64_t task, int worker) {
@@ -76,8 +112,8 @@ struct ThreadPool::State {
   }
 
   void Work(int worker) {
-    uint64_t loop = 0;
-    const auto waiting = [&] { return Loop(ticket.load()) == loop && !stop.load(); };
+    uint64_t seen = 0;
+    const auto waiting = [&] { return current.load() == seen && !stop.load(); };
     for (;;) {
       for (int spin = 0; spin < spins && waiting(); ++spin) Pause();
       if (waiting()) {
@@ -87,8 +123,8 @@ struct ThreadPool::State {
         sleepers.fetch_sub(1);
       }
       if (stop.load(std::memory_order_acquire)) return;
-      loop = Loop(ticket.load(std::memory_order_acquire));
-      Drain(loop, worker);
+      seen = current.load(std::memory_order_acquire);
+      Drain(seen, worker);
     }
   }
 
@@ -103,6 +139,7 @@ struct ThreadPool::State {
 ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
   // With fewer processors than threads a spinning worker only keeps the others from their work.
   if (threads > AvailableProcessors()) state_->spins = 0;
+  state_->threads = std::make_unique<State::OfThread[]>(static_cast<size_t>(std::max(threads, 1)));
   if (threads > 1) state_->workers.reserve(static_cast<size_t>(threads) - 1);
   try {
     for (int worker = 1; worker < threads; ++worker) {
@@ -133,20 +170,19 @@ void ThreadPool::ParallelFor(int64_t tasks, const std::function<void(int64_t, in
     for (int64_t task = 0; task < tasks; ++task) body(task, 0);
     return;
   }
-  if (static_cast<uint64_t>(tasks) > kTaskMask) {
+  if (static_cast<uint64_t>(tasks) > kCountMask) {
     Fail(ErrorCode::kInternal, "parallel loop", "at most 2^32 - 1 tasks", std::to_string(tasks));
   }
-  state.tasks = tasks;
   state.body = &body;
   state.error = nullptr;
   state.failed.store(false, std::memory_order_relaxed);
-  state.completed.store(0, std::memory_order_relaxed);
-  const uint64_t loop = (State::Loop(state.ticket.load(std::memory_order_relaxed)) + 1) & kTaskMask;
-  state.ticket.store((loop << kTaskBits) | static_cast<uint64_t>(tasks));
+  const uint64_t last = LoopOf(state.current.load(std::memory_order_relaxed));
+  const uint64_t loop_and_tasks = Word((last + 1) & kCountMask, tasks);
+  state.current.store(loop_and_tasks);
   state.Wake();
-  state.Drain(loop, 0);
+  state.Drain(loop_and_tasks, 0);
   // Tasks, not workers, are waited for: a worker that never woke has none.
-  for (int spin = 0; state.completed.load(std::memory_order_acquire) != tasks; ++spin) {
+  for (int spin = 0; !state.Done(loop_and_tasks); ++spin) {
     if (spin < state.spins) {
       Pause();
     } else {

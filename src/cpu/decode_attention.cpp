@@ -5,20 +5,26 @@
 // A task therefore takes a block of heads over one chunk of the context: each cache row is read from memory once for
 // all of them and for both its uses, and the tiles (latent_tile.h) do little but multiply and add.
 #include <cmath>
+#include <optional>
 
 #include "cpu/cache_rows.h"
 #include "cpu/kernels.h"
+#include "cpu/latent_scores_amx.h"
 #include "cpu/latent_tile.h"
 #include "cpu/parallel.h"
 
 namespace mxmla::cpu::MXMLA_CPU_ISA {
 namespace {
 
-constexpr int64_t kAttentionChunk = 512;     // tokens: part of the order of the sums, so of the result
 constexpr int64_t kMostHeads = kScoreHeads;  // heads of a task
 constexpr int64_t kSplitRows = 4;  // rows whose chunks may run in parallel; more keep the threads busy themselves
 
-int64_t Chunks(int64_t length) { return (length + kAttentionChunk - 1) / kAttentionChunk; }
+// Tokens of a chunk of a context: part of the order of the sums, so of the result. Few enough that many threads share a
+// context evenly, and that of a long one not too many results lie in memory.
+int64_t ChunkTokens(int64_t length) { return length <= 32768 ? 256 : 512; }
+int64_t Chunks(int64_t length) { return (length + ChunkTokens(length) - 1) / ChunkTokens(length); }
+// The most that contexts of up to `length` tokens have.
+int64_t MostChunks(int64_t length) { return std::max(Chunks(length), Chunks(std::min<int64_t>(length, 32768))); }
 
 struct Shape {
   int64_t heads;   // of the model
@@ -43,17 +49,22 @@ struct Scratch {
   float* partial;  // (head_block, partial()): one chunk's result
   float* merged;   // (head_block, partial())
 
+  // Rows of the query, as tiles on AMX.
+  static int64_t QueryRows(const Shape& shape) {
+    constexpr int64_t kTileRows = 8;  // kTileSide rows of bf16
+    return std::max(RoundUp(shape.head_block, 4), kTileRows);
+  }
   static int64_t Floats(const Shape& shape) {
     const int64_t head_block = RoundUp(shape.head_block, 4);
-    return (head_block + kTokenTile) * shape.padded_width() + head_block * (shape.padded_rank() + 2 * shape.partial()) +
-           kTokenTile * kScoreHeads;
+    return (QueryRows(shape) + kTokenTile) * shape.padded_width() +
+           head_block * (shape.padded_rank() + 2 * shape.partial()) + kTokenTile * kScoreHeads;
   }
 
   static Scratch Of(const ExecContext& context, int worker, const Shape& shape) {
     const int64_t head_block = RoundUp(shape.head_block, 4);
     Scratch scratch;
     scratch.query = context.Scratch<float>(worker, 0, static_cast<size_t>(Floats(shape)));
-    scratch.rows = scratch.query + head_block * shape.padded_width();
+    scratch.rows = scratch.query + QueryRows(shape) * shape.padded_width();
     scratch.values = scratch.rows + kTokenTile * shape.padded_width();
     scratch.scores = scratch.values + head_block * shape.padded_rank();
     scratch.partial = scratch.scores + kTokenTile * kScoreHeads;
@@ -65,6 +76,20 @@ struct Scratch {
 // Whether rows of whole blocks are multiplied where they lie.
 template <class Cache>
 inline constexpr bool kInPlace = std::is_same_v<Cache, PlainRows<bf16>>;
+
+// The unit's tiles, for as long as this lives, where they are used.
+#if defined(__AMX_BF16__)
+struct TileUse {
+  explicit TileUse(bool used) {
+    if (used) scope.emplace();
+  }
+  std::optional<TileScope> scope;
+};
+#else
+struct TileUse {
+  explicit TileUse(bool) {}
+};
+#endif
 
 // What queries of type Q are multiplied with such rows as.
 #if defined(__AVX512BF16__)
@@ -86,7 +111,8 @@ void Chunk(const DecodeAttentionArgs& args, const View<const Q, 3>& query, const
   const bool direct = kInPlace<Cache> && shape.width == width && shape.rank == rank;
   const int64_t page_size = cache.page_size();
   const int64_t length = TokensOf(args, r);
-  const int64_t end = std::min(length, (chunk + 1) * kAttentionChunk);
+  const int64_t chunk_tokens = ChunkTokens(length);
+  const int64_t end = std::min(length, (chunk + 1) * chunk_tokens);
   const int32_t* table = args.block_table.data + args.row_sequence(r) * args.block_table.stride[0];
   const auto find = [&](int64_t i) {
     const int64_t token = TokenAt(args, r, i);
@@ -95,7 +121,21 @@ void Chunk(const DecodeAttentionArgs& args, const View<const Q, 3>& query, const
 
   const auto query_row = [&](int64_t h) { return query.data + r * query.stride[0] + (head + h) * query.stride[1]; };
   constexpr bool kPlainQuery = kInPlace<Cache> && !std::is_same_v<DirectQuery<Q>, float>;
-  if (kPlainQuery && direct) {
+#if defined(__AMX_BF16__)
+  constexpr bool kTiles = kPlainQuery && std::is_same_v<Q, bf16>;
+#else
+  constexpr bool kTiles = false;
+#endif
+  [[maybe_unused]] const TileUse tiles(kTiles && direct);
+  if (kTiles && direct) {
+#if defined(__AMX_BF16__)
+    if constexpr (kTiles) {
+      const bf16* queries[kScoreHeads];
+      for (int64_t h = 0; h < heads; ++h) queries[h] = query_row(h);
+      PackTiles(queries, heads, width, reinterpret_cast<bf16*>(scratch.query));
+    }
+#endif
+  } else if (kPlainQuery && direct) {
     auto* to = reinterpret_cast<Q*>(scratch.query);
     for (int64_t h = 0; h < heads; ++h) std::copy_n(query_row(h), width, to + h * width);
     std::fill(to + heads * width, to + tile_heads * width, Q{});
@@ -113,7 +153,7 @@ void Chunk(const DecodeAttentionArgs& args, const View<const Q, 3>& query, const
 
   RowsAhead ahead;
   ahead.bytes = cache.row_bytes();
-  for (int64_t begin = chunk * kAttentionChunk; begin < end; begin += kTokenTile) {
+  for (int64_t begin = chunk * chunk_tokens; begin < end; begin += kTokenTile) {
     const int64_t tokens = std::min(kTokenTile, end - begin);
     // The next tile, of this chunk or the one behind it, comes into the second-level cache while this one is weighed.
     for (int64_t t = 0; t < tokens; ++t) {
@@ -121,7 +161,14 @@ void Chunk(const DecodeAttentionArgs& args, const View<const Q, 3>& query, const
       ahead.row[t] = static_cast<const char*>(cache.Begin(page, slot));
     }
     const auto attend = [&](const auto* queries, const auto& rows) {
-      ScoreRows(queries, width, tile_heads, rows, tokens, width / kSplitBlock, scratch.scores);
+#if defined(__AMX_BF16__)
+      if constexpr (kTiles && std::is_same_v<std::decay_t<decltype(*queries)>, bf16>) {
+        ScoreRowsOnTiles(queries, rows, tokens, width, reinterpret_cast<bf16*>(scratch.rows), scratch.scores);
+      } else
+#endif
+      {
+        ScoreRows(queries, width, tile_heads, rows, tokens, width / kSplitBlock, scratch.scores);
+      }
       SoftmaxHeads(scratch.scores, tokens, args.softmax_scale, largest, sum, factors);
       WeighRows(scratch.scores, factors, tile_heads, rows, tokens, rank / kSplitBlock, scratch.values, ahead);
     };
@@ -249,7 +296,7 @@ void Run(const ExecContext& context, const DecodeAttentionArgs& args) {
         if (context.profiler) {
           context.profiler->AddBytes(TokensRead(args) * KvRowBytes(args.kv_pages));
         }
-        Shape shape{query.shape[1], args.kv_lora_rank, query.shape[2], Chunks(longest), kMostHeads};
+        Shape shape{query.shape[1], args.kv_lora_rank, query.shape[2], MostChunks(longest), kMostHeads};
         // Split, also where threads are few, when several blocks of heads read each chunk: it then stays in the cache.
         const bool split = rows <= kSplitRows && shape.chunks > 1 &&
                            (shape.head_blocks() > 1 || rows * shape.head_blocks() < 4 * threads);
@@ -269,7 +316,7 @@ void Run(const ExecContext& context, const DecodeAttentionArgs& args) {
 
 WorkspaceSize WorkspaceFor(const DecodeAttentionArgs& args, int) {
   const int64_t heads = Extent(args.query, 1);
-  const int64_t chunks = Chunks(args.block_table.shape[1] * Extent(args.kv_pages, 1));
+  const int64_t chunks = MostChunks(args.block_table.shape[1] * Extent(args.kv_pages, 1));
   const Shape shape{heads, args.kv_lora_rank, Extent(args.query, 2), chunks, std::min(kMostHeads, RoundUp(heads, 4))};
   const int64_t rows = std::min(Extent(args.query, 0), kSplitRows);
   WorkspaceSize size;

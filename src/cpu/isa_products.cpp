@@ -8,7 +8,7 @@ void ReplaceProducts(KernelSet* set) {
   set->linear = MakeLinearKernels();
   set->grouped_linear = MakeGroupedLinearKernels();
   set->value_project = MakeValueProjectKernels();
-#if defined(__AVX512BF16__) && !defined(__AMX_BF16__)
+#if defined(__AVX512BF16__)
   set->decode_attention = MakeDecodeAttentionKernels();
   set->sparse_attention = set->decode_attention;
 #endif

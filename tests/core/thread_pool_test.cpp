@@ -46,6 +46,19 @@ TEST_P(ThreadPoolTest, ManyLoopsInARow) {
   }
 }
 
+// Loops of few and of many tasks in turn: a stretch that was empty for long is taken from again.
+TEST_P(ThreadPoolTest, LoopsOfAllSizesInTurn) {
+  ThreadPool pool(GetParam());
+  std::atomic<int64_t> sum{0};
+  int64_t expected = 0;
+  for (int64_t loop = 0; loop < 3000; ++loop) {
+    const int64_t tasks = loop % 97 == 0 ? 200 : 1 + loop % 9;
+    pool.ParallelFor(tasks, [&](int64_t task, int) { sum += task + loop; });
+    expected += tasks * (tasks - 1) / 2 + tasks * loop;
+    ASSERT_EQ(sum, expected) << loop;
+  }
+}
+
 TEST_P(ThreadPoolTest, AnExceptionArrivesAndThePoolGoesOn) {
   ThreadPool pool(GetParam());
   for (int round = 0; round < 20; ++round) {
