@@ -38,8 +38,9 @@ void Pause() {
 
 // Every thread has a stretch of each loop's tasks, and takes from the others' when its own is through. What threads
 // write lies in lines of their own: tens of threads at one counter cost microseconds a loop.
+// NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding): so that lines are apart
 struct ThreadPool::State {
-  struct alignas(64) OfThread {
+  struct alignas(64) OfThread {  // NOLINT(clang-analyzer-optin.performance.Padding): likewise
     // The number of a loop and the first task of the thread's stretch of it that nobody has taken. A loop ends when all
     // its tasks were taken, so what still names another loop while one is the current was not begun. Because the
     // loop's number is in the same word, a thread that was late cannot take a task of another loop than the one it saw.
