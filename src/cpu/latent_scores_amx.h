@@ -12,9 +12,6 @@ namespace mxmla::cpu::MXMLA_CPU_ISA {
 
 static_assert(kScoreHeads == kTileSide && kTokenTile == 4 * kTileSide);
 
-// Floats of scratch memory that hold a block of heads' queries as tiles of activations.
-inline constexpr int64_t AmxQueryFloats(int64_t width) { return kTileSide * width / 2; }
-
 // scores[t, h] = query_h . row_t of `tokens` rows of `width` elements, whole tiles deep. Where rows do not lie the same
 // distance apart, or not all of the last 16 are there, they are copied to `copies` (kTokenTile, width) first.
 static void ScoreRowsOnTiles(const bf16* query /* PackTiles */, const LatentRows<bf16>& rows, int64_t tokens,

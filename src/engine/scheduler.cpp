@@ -379,22 +379,23 @@ void Scheduler::QueueStep() {
 bool Scheduler::FindRowsAhead() {
   if (!*options_.queues_ahead || decoder_.profiled()) return false;
   if (!waiting_.empty() && std::ssize(running_) < options_.max_sequences) return false;
-  const auto lives = [](const Active& request) { return !request.ended; };
-  const auto sampled =
-      std::ranges::count_if(step_.sampled, [&](const Active* request) { return request && lives(*request); });
-  const auto running = std::ranges::count_if(running_, [&](const auto& request) { return lives(*request); });
-  if (sampled == 0 || sampled != running) return false;
+  const auto lives = [](const auto& request) { return request && !request->ended; };
+  const auto sampled = std::ranges::count_if(step_.sampled, lives);
+  if (sampled == 0 || sampled != std::ranges::count_if(running_, lives)) return false;
   unseen_tokens_.clear();
-  for (const Piece& piece : step_.pieces) {
-    if (!piece.request || !lives(*piece.request) || !piece.sampled) continue;
-    Active& request = *piece.request;
-    if (request.penalised() || request.request.restrict_tokens) return ahead_ = {}, false;
-    if (std::ssize(request.result.tokens) + 1 >= request.request.max_tokens) continue;  // that token is its last
-    const int64_t begin = piece.begin + piece.rows;
-    if (!pool_.TryReserve(request.lease, begin + 1)) return ahead_ = {}, false;
-    const auto row = std::ranges::find(step_.sampled, &request) - step_.sampled.begin();
-    unseen_tokens_.push_back(static_cast<int32_t>(-1 - row));
-    Add({&request, begin, 1, true, true}, &ahead_);
+  for (size_t row = 0; row < step_.sampled.size(); ++row) {
+    Active* const request = step_.sampled[row];
+    if (!lives(request)) continue;
+    const int64_t known = std::ssize(request->tokens);  // the row's token comes behind them
+    const bool on_host = request->penalised() || request->request.restrict_tokens;
+    const bool is_last = std::ssize(request->result.tokens) + 1 >= request->request.max_tokens;
+    if (on_host || (!is_last && !pool_.TryReserve(request->lease, known + 1))) {
+      ahead_.Clear();
+      return false;
+    }
+    if (is_last) continue;
+    unseen_tokens_.push_back(-1 - static_cast<int32_t>(row));
+    Add({request, known, 1, true, true}, &ahead_);
   }
   return !ahead_.pieces.empty();
 }
@@ -432,9 +433,7 @@ void Scheduler::TakeStep() {
   stats_.decode_rows += step_.stats.decode_rows;
   Accept(result);
   std::swap(step_, ahead_);
-  ahead_.pieces.clear();
-  ahead_.sampled.clear();
-  ahead_.stats = {};
+  ahead_.Clear();
 }
 
 SequenceInput Scheduler::Input(const Piece& piece, Step* step) {
@@ -537,12 +536,11 @@ void Scheduler::Sweep() {
     queue->erase(first, queue->end());
   }
   for (Step* step : {&step_, &ahead_}) {
-    for (const std::unique_ptr<Active>& active : ended) {
-      for (Piece& piece : step->pieces) {
-        if (piece.request == active.get()) piece.request = nullptr;
-      }
-      std::ranges::replace(step->sampled, active.get(), nullptr);
+    for (Piece& piece : step->pieces) {
+      if (piece.request && piece.request->ended) piece.request = nullptr;
     }
+    std::ranges::replace_if(
+        step->sampled, [](const Active* request) { return request && request->ended; }, nullptr);
   }
   // What a queued step still writes to these pages it writes before a later step does.
   for (const std::unique_ptr<Active>& active : ended) active->lease.Release();

@@ -88,6 +88,12 @@ class Scheduler {
     std::vector<Piece> pieces;
     std::vector<Active*> sampled;  // of each row of logits
     TickStats stats;
+
+    void Clear() {
+      pieces.clear();
+      sampled.clear();
+      stats = {};
+    }
   };
   using Queue = std::deque<std::unique_ptr<Active>>;
 
