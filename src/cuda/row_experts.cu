@@ -68,6 +68,7 @@ RowExpertsParams ParamsOf(const GatedExpertsArgs& gated, const CombinedExpertsAr
   p.partial_bytes = rounded(std::max(gated_tiles * p.gated.partials, tiles * p.combined.partials) * kTileRows * 4);
   p.result_bytes = rounded(tiles * kTileRows * 4);
   p.table_bytes = rounded(p.experts * static_cast<int64_t>(sizeof(Expert)));
+  p.inverse_bytes = rounded(std::max(p.gated.units, p.slots * p.combined.units) * int64_t{sizeof(float)});
   return p;
 }
 

@@ -37,7 +37,7 @@ struct RowExpertsParams {
   StreamOutput out;     // (1, n)
   int* counters;        // 2: arrivals at the barrier, departures; zeros before and after
   // Bytes of shared memory.
-  int x_bytes, hidden_bytes, partial_bytes, result_bytes, table_bytes;
+  int x_bytes, hidden_bytes, partial_bytes, result_bytes, table_bytes, inverse_bytes;
 };
 
 template <WeightKind kKind>
@@ -47,6 +47,7 @@ struct RowMemory {
   uint8_t *ring, *x, *hidden;
   float *partials, *results;
   Expert *gated, *combined;  // (experts)
+  float* inverses;           // FP8: HalfScale's, of the units of the rows that are multiplied
 
   __device__ RowMemory(uint8_t* base, const RowExpertsParams& p)
       : ring(base),
@@ -55,9 +56,11 @@ struct RowMemory {
         partials(reinterpret_cast<float*>(hidden + p.hidden_bytes)),
         results(partials + p.partial_bytes / 4),
         gated(reinterpret_cast<Expert*>(results + p.result_bytes / 4)),
-        combined(reinterpret_cast<Expert*>(reinterpret_cast<uint8_t*>(gated) + p.table_bytes)) {}
+        combined(reinterpret_cast<Expert*>(reinterpret_cast<uint8_t*>(gated) + p.table_bytes)),
+        inverses(reinterpret_cast<float*>(reinterpret_cast<uint8_t*>(combined) + p.table_bytes)) {}
   static int64_t Bytes(const RowExpertsParams& p) {
-    return kRingBytes + int64_t{p.x_bytes} + p.hidden_bytes + p.partial_bytes + p.result_bytes + 2 * p.table_bytes;
+    return kRingBytes + int64_t{p.x_bytes} + p.hidden_bytes + p.partial_bytes + p.result_bytes + 2 * p.table_bytes +
+           p.inverse_bytes;
   }
 };
 
@@ -163,7 +166,8 @@ class RowCta {
       sets_.weight[thread] = weight;
     }
   }
-  // Rows of bf16 in the order of PairPiece; zeros where the last unit goes beyond k.
+  // Rows of bf16 in the order of PairPiece, or, FP8, scaled to fp16 unit by unit, each of which a warp has; zeros where
+  // the last unit goes beyond k.
   template <class From>
   __device__ __forceinline__ void Stage(const RowProduct& p, uint8_t* to, int rows, const From& from) const {
     const int pieces = p.units * kUnitK / 8, there = p.k / 8;
@@ -183,12 +187,29 @@ class RowCta {
       for (int i = 0; i < kTogether; ++i) {
         const int id = first + i * kRowThreads;
         uint32_t pairs[4];
-        PairPiece<kKind>(v[i], pairs);
+        if constexpr (kKind == WeightKind::kFp8) {
+          const HalfScale scale(LargestOfWarp(v[i]));
+          pairs[0] = scale.Scaled(v[i].x), pairs[1] = scale.Scaled(v[i].y);
+          pairs[2] = scale.Scaled(v[i].z), pairs[3] = scale.Scaled(v[i].w);
+          if (id % 32 == 0 && id < rows * pieces) memory_.inverses[id / 32] = scale.inverse;
+        } else {
+          PairPiece<kKind>(v[i], pairs);
+        }
         if (id < rows * pieces) {
           *reinterpret_cast<uint4*>(to + id * 16) = make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
         }
       }
     }
+  }
+
+  // As HalfScale takes them, of all lanes' elements.
+  __device__ __forceinline__ static uint32_t LargestOfWarp(const uint4& v) {
+    uint32_t largest = LargerMagnitudes(LargerMagnitudes(v.x, v.y), LargerMagnitudes(v.z, v.w));
+#pragma unroll
+    for (int lanes = 16; lanes > 0; lanes /= 2) {
+      largest = LargerMagnitudes(largest, __shfl_xor_sync(~0u, largest, lanes));
+    }
+    return largest;
   }
 
   __device__ __forceinline__ void Share() {
@@ -248,13 +269,15 @@ class RowCta {
     while (at.left > 0) {
       typename Unit::Columns columns;
       columns.Load((kPaired ? memory_.x : memory_.hidden + at.set * row_bytes) + at.u * kUnitK * 2);
+      float inverse = 1;
+      if constexpr (kKind == WeightKind::kFp8) inverse = memory_.inverses[(kPaired ? 0 : at.set * p.units) + at.u];
       WaitForCopies<Unit::kStages - 2>();
       __syncwarp();  // all lanes' copies, and all lanes have read the stage that is requested next
       Unit unit;
       unit.Load(memory_.ring + (warp_ * Unit::kStages + from_) * Unit::kBytes);
       from_ = from_ + 1 == Unit::kStages ? 0 : from_ + 1;
       Request();
-      unit.Multiply(columns, p.halves_apart != 0,
+      unit.Multiply(columns, inverse, p.halves_apart != 0,
                     memory_.partials + (at.tile * p.partials + at.u * halves) * kTileRows);
       at.Next<kPaired>(p, share);
     }

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "cuda/half_products.cuh"
 #include "cuda/hopper_instructions.cuh"
 #include "cuda/weight_fragments.cuh"
 
@@ -386,6 +387,7 @@ struct Stream {
 
     int count = 0;
     uint32_t b[kCols][kSteps][4 * kPieces];
+    float inverse[kCols][2];  // FP8: what sums of columns 2 * t and 2 * t + 1 are multiplied by
     const auto load_columns = [&] {
 #pragma unroll
       for (int c = 0; c < kCols; ++c) {
@@ -426,12 +428,16 @@ struct Stream {
     const auto pair_columns = [&] {
 #pragma unroll
       for (int c = 0; c < kCols; ++c) {
+        if constexpr (kKind == WeightKind::kFp8) {
+          ScaleColumns(b[c], inverse[c]);
+        } else {
 #pragma unroll
-        for (int s = 0; s < kSteps; ++s) {
+          for (int s = 0; s < kSteps; ++s) {
 #pragma unroll
-          for (int p = 0; p < kPieces; ++p) {
-            uint32_t* const at = b[c][s] + 4 * p;
-            PairPiece<kKind>(make_uint4(at[0], at[1], at[2], at[3]), at);
+            for (int p = 0; p < kPieces; ++p) {
+              uint32_t* const at = b[c][s] + 4 * p;
+              PairPiece<kKind>(make_uint4(at[0], at[1], at[2], at[3]), at);
+            }
           }
         }
       }
@@ -571,28 +577,23 @@ struct Stream {
             }
             fetch(std::integral_constant<int, (s + kStages - 1) % kSteps>{});
             float d[kCols][2][4] = {};
-            uint32_t nan[2] = {0, 0};
 #pragma unroll
             for (int p = 0; p < kPieces; ++p) {
-              uint32_t a[2][4];
 #pragma unroll
-              for (int h = 0; h < 2; ++h) {
+              for (int half = 0; half < 2; ++half) {
+                uint32_t a[2][2];
 #pragma unroll
-                for (int half = 0; half < 2; ++half) {
-                  const uint32_t word = WordOf(row[p / 2][h], p % 2 * 2 + half);
-                  DecodeE4m3Split(word, a[h] + 2 * half);
-                  nan[h] |= AnyNanE4m3(word);
-                }
+                for (int h = 0; h < 2; ++h) HalvesOfE4m3(WordOf(row[p / 2][h], p % 2 * 2 + half), a[h]);
+#pragma unroll
+                for (int c = 0; c < kCols; ++c) MmaHalves(d[c][half], a[0], a[1], b[c][s] + 4 * p + 2 * half);
               }
-              MultiplyPiece(a[0], a[1], b, s, p, d);
             }
-#pragma unroll
-            for (int h = 0; h < 2; ++h) scale[h] = ScaleOrNan(scale[h], nan[h]);
 #pragma unroll
             for (int c = 0; c < kCols; ++c) {
 #pragma unroll
               for (int j = 0; j < 4; ++j) {
-                acc[c][0][j] = __fmaf_rn(__fadd_rn(d[c][0][j], d[c][1][j]), scale[j / 2], acc[c][0][j]);
+                const float sum = __fmul_rn(__fadd_rn(d[c][0][j], d[c][1][j]), inverse[c][j % 2]);
+                acc[c][0][j] = __fmaf_rn(sum, scale[j / 2], acc[c][0][j]);
               }
             }
           }
@@ -673,6 +674,28 @@ struct Stream {
   __device__ __forceinline__ static WeightPlanes PartOf(const WeightPlanes& w, const Columns& columns, int part) {
     if constexpr (Columns::kSets) return columns.Weights(part);
     return w;
+  }
+
+  // FP8: the lane's share of a column of the slice, which its quad has, to fp16.
+  __device__ __forceinline__ static void ScaleColumns(uint32_t (&b)[kSteps][4 * kPieces], float (&inverse)[2]) {
+    uint32_t largest = 0;
+#pragma unroll
+    for (int s = 0; s < kSteps; ++s) {
+#pragma unroll
+      for (int i = 0; i < 4 * kPieces; ++i) largest = LargerMagnitudes(largest, b[s][i]);
+    }
+    largest = LargerMagnitudes(largest, __shfl_xor_sync(~0u, largest, 1));
+    largest = LargerMagnitudes(largest, __shfl_xor_sync(~0u, largest, 2));
+    const HalfScale scale(largest);
+#pragma unroll
+    for (int s = 0; s < kSteps; ++s) {
+#pragma unroll
+      for (int i = 0; i < 4 * kPieces; ++i) b[s][i] = scale.Scaled(b[s][i]);
+    }
+    // Column g is lane 4 * g's.
+    const int t = static_cast<int>(threadIdx.x) % 4;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) inverse[i] = __shfl_sync(~0u, scale.inverse, (2 * t + i) * 4);
   }
 
   // Piece p of rows g and g + 8 against the lane's columns, the halves of the piece in sums of their own.

@@ -72,7 +72,8 @@ struct WeightUnit {
     }
   }
 
-  // The row's elements of the unit as the right operand, of which one column is used; `x` is in the order of PairPiece.
+  // The row's elements of the unit as the right operand, of which one column is used; `x` is in the order of PairPiece,
+  // or, FP8, scaled to fp16.
   struct Columns {
     uint32_t b[8][4];
     __device__ __forceinline__ void Load(const uint8_t* x /* shared, of the unit's first k */) {
@@ -87,8 +88,9 @@ struct WeightUnit {
     }
   };
 
-  // The sums over k of the unit's rows, in the order of Stream::Run: whole, or those of its halves apart.
-  __device__ __forceinline__ void Multiply(const Columns& x, bool halves_apart,
+  // The sums over k of the unit's rows, in the order of Stream::Run: whole, or those of its halves apart. FP8:
+  // `inverse` is that of the row's HalfScale.
+  __device__ __forceinline__ void Multiply(const Columns& x, float inverse, bool halves_apart,
                                            float* to /* shared, (1 or 2, 16) */) const {
     if constexpr (kMx) {
       const uint32_t largest = max(max(scales[0][0], scales[0][1]), max(scales[1][0], scales[1][1]));
@@ -102,28 +104,20 @@ struct WeightUnit {
 #pragma unroll
       for (int s = 0; s < kSteps; ++s) {
         float d[2][4] = {};
-        uint32_t nan[2] = {0, 0};
 #pragma unroll
         for (int p = 0; p < kPieces; ++p) {
-          uint32_t a[2][4];
-#pragma unroll
-          for (int h = 0; h < 2; ++h) {
-#pragma unroll
-            for (int half = 0; half < 2; ++half) {
-              const uint32_t word = WordOf(values[s][p / 2][h], p % 2 * 2 + half);
-              DecodeE4m3Split(word, a[h] + 2 * half);
-              nan[h] |= AnyNanE4m3(word);
-            }
-          }
 #pragma unroll
           for (int half = 0; half < 2; ++half) {
-            Mma(d[half], a[0] + 2 * half, a[1] + 2 * half, x.b[s * kPieces + p] + 2 * half);
+            uint32_t a[2][2];
+#pragma unroll
+            for (int h = 0; h < 2; ++h) HalvesOfE4m3(WordOf(values[s][p / 2][h], p % 2 * 2 + half), a[h]);
+            MmaHalves(d[half], a[0], a[1], x.b[s * kPieces + p] + 2 * half);
           }
         }
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
-          const float scale = ScaleOrNan(__uint_as_float(scales[s][h]), nan[h]);
-          sum[h] = __fmaf_rn(__fadd_rn(d[0][2 * h], d[1][2 * h]), scale, sum[h]);
+          const float of_square = __fmul_rn(__fadd_rn(d[0][2 * h], d[1][2 * h]), inverse);
+          sum[h] = __fmaf_rn(of_square, __uint_as_float(scales[s][h]), sum[h]);
         }
         if (halves_apart || s + 1 == kSteps) {
           Put(to + (halves_apart ? s * kTileRows : 0), sum[0], sum[1]);
