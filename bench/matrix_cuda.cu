@@ -23,6 +23,7 @@ struct Memory {
   RandomWeights weights{kMost, 16 << 20};
   bf16* x = Random<bf16>(int64_t{16384} * 8192 * 2, 0x80ff80ffu, 0x3f003f00u);
   bf16* out = Random<bf16>(int64_t{16384} * 12288 * 2, 0, 0);
+  bf16* workspace = Random<bf16>(int64_t{16384} * 8192 * 2 + 16384 * 4, 0, 0);  // of FP8 weights: HalfRowsBytes
 };
 
 // TFLOP/s of a product of `rows` rows that takes that many microseconds.
@@ -52,7 +53,7 @@ void Linears(const Memory& memory, cublasHandle_t cublas, int64_t only) {
           return GraphMicroseconds(links, [&](int l) {
             cuda::Linear({View<const bf16, 2>::Contiguous(memory.x, {rows, k}), memory.weights.Of(format, n, k, l),
                           FloatOutput<2>(View<bf16, 2>::Contiguous(memory.out, {rows, n}))},
-                         {stream, false}, most_streamed);
+                         {stream, false, memory.workspace}, most_streamed);
           });
         };
         const double streamed = rows <= 128 ? run(kStreamed) : 0, tiled = run(kTiled);
@@ -123,7 +124,7 @@ void Experts(const Memory& memory) {
             args.expert_begin = choice.begin;
             args.pairs = choice.chosen;
             args.out = View<bf16, 2>::Contiguous(memory.out, {pairs, s.n});
-            cuda::GroupedLinear(args, table, {stream, false}, most_streamed);
+            cuda::GroupedLinear(args, table, {stream, false, memory.workspace}, most_streamed);
           });
         };
         const double streamed = tokens <= 512 ? run(kStreamed) : 0, tiled = run(kTiled);

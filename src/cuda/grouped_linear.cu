@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "cuda/expert_sets.cuh"
+#include "cuda/half_rows.h"
 #include "cuda/matrix_tile.cuh"
 #include "cuda/weight_tile.cuh"
 #include "cuda/wide_tile.cuh"
@@ -87,6 +88,7 @@ struct MatrixPairs {
   __device__ const uint8_t* Row(int r) const {
     return r < count ? p.x + pairs[r] / p.pairs_per_row * p.x_row_bytes : nullptr;
   }
+  __device__ float Inverse(int r) const { return p.inverses[pairs[min(r, count - 1)] / p.pairs_per_row]; }
   __device__ void Store(int r, int column, float a, float b) const {
     if (r < count) StorePair(p.out, pairs[r], column, a, b);
   }
@@ -138,6 +140,7 @@ struct WidePairs {
     return true;
   }
   __device__ const uint8_t* Row(int r) const { return p.x + pairs[r] / p.pairs_per_row * p.x_row_bytes; }
+  __device__ float Inverse(int r) const { return p.inverses[pairs[min(r, count - 1)] / p.pairs_per_row]; }
   __device__ bool in_eights() const { return p.out.in_eights; }
   __device__ void Store(int r, int column, float a, float b) const {
     if (r < count) StorePair(p.out, pairs[r], column, a, b);
@@ -169,8 +172,14 @@ void LaunchWideGrouped(const Params& p, int64_t pairs, int64_t most_chosen, cons
 // Wide tiles from so many pairs an expert on as was measured (docs/kernels/matrix_tiles.md); FP8 weights are decoded in
 // registers where they are fewer.
 template <WeightKind kKind>
-void ForMatrix(const Params& p, int64_t pairs, int64_t most_chosen, const LaunchOptions& options) {
+void ForMatrix(Params p, int64_t pairs, int64_t most_chosen, const LaunchOptions& options) {
   constexpr int64_t kMostOfOtherTiles = kKind == WeightKind::kMxfp4 ? 32 : 64;
+  if constexpr (kKind == WeightKind::kFp8) {
+    const HalfRows halves = LaunchHalfRows(p.x, p.x_row_bytes, pairs / p.pairs_per_row, p.k, options);
+    p.x = halves.values;
+    p.x_row_bytes = int64_t{p.k} * 2;
+    p.inverses = halves.inverses;
+  }
   if (pairs > kMostOfOtherTiles * most_chosen) return LaunchWideGrouped<kKind>(p, pairs, most_chosen, options);
   if constexpr (kKind == WeightKind::kFp8) {
     LaunchMatrixGrouped<WeightTile<kKind, 64>>(p, pairs, most_chosen, options);
@@ -242,6 +251,13 @@ GroupedParams ParamsOf(const GroupedLinearArgs& args, const ExpertTable& table) 
   p.pairs = args.pairs.data;
   p.out = OutputOf(kOp, args.out);
   return p;
+}
+
+int64_t GroupedLinearWorkspaceBytes(const GroupedLinearArgs& args, int64_t most_streamed_pairs) {
+  const int64_t pairs = args.pairs.shape[0], most_chosen = std::min(pairs, std::ssize(args.weights));
+  const bool halves = !args.weights.empty() && std::holds_alternative<Fp8Block>(args.weights.front()) &&
+                      pairs > most_streamed_pairs * most_chosen;
+  return halves ? HalfRowsBytes(Extent(args.x, 0), Extent(args.x, 1)) : 0;
 }
 
 void GroupedLinear(const GroupedLinearArgs& args, const ExpertTable& table, const LaunchOptions& options,

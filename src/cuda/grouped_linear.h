@@ -33,8 +33,10 @@ class ExpertTable {
 // As mxmla::GroupedLinear, over views of device memory; `table` was made of args.weights. Honoured: x bf16 with 16-byte
 // aligned rows; at most 512 experts; expert_begin and pairs contiguous. Anything else is an Error (kLayout). A result
 // depends on its own row and weights alone, and on which of two ways the batch is multiplied: more than
-// `most_streamed_pairs` pairs an expert, on average over all experts, in tiles of the tensor cores.
+// `most_streamed_pairs` pairs an expert, on average over all experts, in tiles of the tensor cores. options.workspace:
+// GroupedLinearWorkspaceBytes.
 inline constexpr int64_t kMostStreamedPairs = 16;
+int64_t GroupedLinearWorkspaceBytes(const GroupedLinearArgs& args, int64_t most_streamed_pairs = kMostStreamedPairs);
 void GroupedLinear(const GroupedLinearArgs& args, const ExpertTable& table, const LaunchOptions& options,
                    int64_t most_streamed_pairs = kMostStreamedPairs);
 

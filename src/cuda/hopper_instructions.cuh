@@ -73,22 +73,25 @@ __device__ __forceinline__ void WgmmaWait() {
 #define MXMLA_D4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
 #define MXMLA_D16(i) MXMLA_D4(i), MXMLA_D4(i + 4), MXMLA_D4(i + 8), MXMLA_D4(i + 12)
 // d (64 x kN, float32) = a (64 x 16) b^T (kN x 16) + (accumulate ? d : 0). b's rows are contiguous in k, a's too, or,
-// transposed, a's 16 columns are contiguous in its rows.
-template <int kN, bool kTransposedA>
+// transposed, a's 16 columns are contiguous in its rows. Both are bf16, or (kHalves) fp16.
+template <int kN, bool kTransposedA, bool kHalves = false>
 __device__ __forceinline__ void Wgmma(float (&d)[kN / 2], uint64_t a, uint64_t b, int accumulate) {
   if constexpr (kN == 8) {
+    static_assert(!kHalves, "bf16 alone");
     asm volatile(
         "{.reg .pred p; setp.ne.b32 p, %6, 0;\n"
         "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0,%1,%2,%3}, %4, %5, p, 1, 1, %7, 0;}"
         : MXMLA_D4(0)
         : "l"(a), "l"(b), "r"(accumulate), "n"(kTransposedA ? 1 : 0));
   } else if constexpr (kN == 16) {
+    static_assert(!kHalves, "bf16 alone");
     asm volatile(
         "{.reg .pred p; setp.ne.b32 p, %10, 0;\n"
         "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7}, %8, %9, p, 1, 1, %11, 0;}"
         : MXMLA_D4(0), MXMLA_D4(4)
         : "l"(a), "l"(b), "r"(accumulate), "n"(kTransposedA ? 1 : 0));
   } else if constexpr (kN == 32) {
+    static_assert(!kHalves, "bf16 alone");
     asm volatile(
         "{.reg .pred p; setp.ne.b32 p, %18, 0;\n"
         "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15}, "
@@ -96,16 +99,25 @@ __device__ __forceinline__ void Wgmma(float (&d)[kN / 2], uint64_t a, uint64_t b
         : MXMLA_D16(0)
         : "l"(a), "l"(b), "r"(accumulate), "n"(kTransposedA ? 1 : 0));
   } else if constexpr (kN == 128) {
-    asm volatile(
-        "{.reg .pred p; setp.ne.b32 p, %66, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
-        "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,"
-        "%24,%25,%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,"
-        "%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
-        "}, %64, %65, p, 1, 1, %67, 0;}"
-        : MXMLA_D16(0), MXMLA_D16(16), MXMLA_D16(32), MXMLA_D16(48)
-        : "l"(a), "l"(b), "r"(accumulate), "n"(kTransposedA ? 1 : 0));
+#define MXMLA_PRODUCTS(type)                                                                     \
+  asm volatile(                                                                                  \
+      "{.reg .pred p; setp.ne.b32 p, %66, 0;\n"                                                  \
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type                               \
+      " {"                                                                                       \
+      "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,"   \
+      "%24,%25,%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45," \
+      "%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"                  \
+      "}, %64, %65, p, 1, 1, %67, 0;}"                                                           \
+      : MXMLA_D16(0), MXMLA_D16(16), MXMLA_D16(32), MXMLA_D16(48)                                \
+      : "l"(a), "l"(b), "r"(accumulate), "n"(kTransposedA ? 1 : 0))
+    if constexpr (kHalves) {
+      MXMLA_PRODUCTS("f16");
+    } else {
+      MXMLA_PRODUCTS("bf16");
+    }
+#undef MXMLA_PRODUCTS
   } else if constexpr (kN == 192) {
+    static_assert(!kHalves, "bf16 alone");
     asm volatile(
         "{.reg .pred p; setp.ne.b32 p, %98, 0;\n"
         "wgmma.mma_async.sync.aligned.m64n192k16.f32.bf16.bf16 {"
@@ -118,18 +130,27 @@ __device__ __forceinline__ void Wgmma(float (&d)[kN / 2], uint64_t a, uint64_t b
         : "l"(a), "l"(b), "r"(accumulate), "n"(kTransposedA ? 1 : 0));
   } else {
     static_assert(kN == 64);
-    asm volatile(
-        "{.reg .pred p; setp.ne.b32 p, %34, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
-        "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}, %32, %33, p, 1, 1, %35, 0;}"
-        : MXMLA_D16(0), MXMLA_D16(16)
-        : "l"(a), "l"(b), "r"(accumulate), "n"(kTransposedA ? 1 : 0));
+#define MXMLA_PRODUCTS(type)                                                                          \
+  asm volatile(                                                                                       \
+      "{.reg .pred p; setp.ne.b32 p, %34, 0;\n"                                                       \
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type                                     \
+      " {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"                                      \
+      "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}, %32, %33, p, 1, 1, %35, 0;}" \
+      : MXMLA_D16(0), MXMLA_D16(16)                                                                   \
+      : "l"(a), "l"(b), "r"(accumulate), "n"(kTransposedA ? 1 : 0))
+    if constexpr (kHalves) {
+      MXMLA_PRODUCTS("f16");
+    } else {
+      MXMLA_PRODUCTS("bf16");
+    }
+#undef MXMLA_PRODUCTS
   }
 }
-// d (64 x kN, float32) = a (64 x 16, in registers) b^T (kN x 16) + (accumulate ? d : 0).
-template <int kN>
+// d (64 x kN, float32) = a (64 x 16, in registers) b^T (kN x 16) + (accumulate ? d : 0), of bf16 or (kHalves) fp16.
+template <int kN, bool kHalves = false>
 __device__ __forceinline__ void WgmmaLeft(float (&d)[kN / 2], const uint32_t (&a)[4], uint64_t b, int accumulate) {
   if constexpr (kN == 16) {
+    static_assert(!kHalves, "bf16 alone");
     asm volatile(
         "{.reg .pred p; setp.ne.b32 p, %13, 0;\n"
         "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {"
@@ -138,25 +159,41 @@ __device__ __forceinline__ void WgmmaLeft(float (&d)[kN / 2], const uint32_t (&a
         : MXMLA_D4(0), MXMLA_D4(4)
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
   } else if constexpr (kN == 64) {
-    asm volatile(
-        "{.reg .pred p; setp.ne.b32 p, %37, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
-        "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,"
-        "%30,%31"
-        "}, {%32, %33, %34, %35}, %36, p, 1, 1, 0;}"
-        : MXMLA_D16(0), MXMLA_D16(16)
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
+#define MXMLA_PRODUCTS(type)                                                                                           \
+  asm volatile(                                                                                                        \
+      "{.reg .pred p; setp.ne.b32 p, %37, 0;\n"                                                                        \
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type                                                      \
+      " {"                                                                                                             \
+      "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29," \
+      "%30,%31"                                                                                                        \
+      "}, {%32, %33, %34, %35}, %36, p, 1, 1, 0;}"                                                                     \
+      : MXMLA_D16(0), MXMLA_D16(16)                                                                                    \
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate))
+    if constexpr (kHalves) {
+      MXMLA_PRODUCTS("f16");
+    } else {
+      MXMLA_PRODUCTS("bf16");
+    }
+#undef MXMLA_PRODUCTS
   } else {
     static_assert(kN == 128);
-    asm volatile(
-        "{.reg .pred p; setp.ne.b32 p, %69, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
-        "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,"
-        "%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%"
-        "57,%58,%59,%60,%61,%62,%63"
-        "}, {%64, %65, %66, %67}, %68, p, 1, 1, 0;}"
-        : MXMLA_D16(0), MXMLA_D16(16), MXMLA_D16(32), MXMLA_D16(48)
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
+#define MXMLA_PRODUCTS(type)                                                                                           \
+  asm volatile(                                                                                                        \
+      "{.reg .pred p; setp.ne.b32 p, %69, 0;\n"                                                                        \
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type                                                     \
+      " {"                                                                                                             \
+      "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29," \
+      "%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%"  \
+      "57,%58,%59,%60,%61,%62,%63"                                                                                     \
+      "}, {%64, %65, %66, %67}, %68, p, 1, 1, 0;}"                                                                     \
+      : MXMLA_D16(0), MXMLA_D16(16), MXMLA_D16(32), MXMLA_D16(48)                                                      \
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate))
+    if constexpr (kHalves) {
+      MXMLA_PRODUCTS("f16");
+    } else {
+      MXMLA_PRODUCTS("bf16");
+    }
+#undef MXMLA_PRODUCTS
   }
 }
 // d (64 x 256) = a (64 x 16) b (16 x 256) + (accumulate ? d : 0); a in registers or in shared memory.

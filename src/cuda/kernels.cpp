@@ -30,7 +30,10 @@ cudaStream_t StreamOf(const ExecContext& context) { return static_cast<cudaStrea
 // The row kernels begin while the one before them ends. Those of this folder do where the context asks for it, which a
 // step does not: it would take longer, because their CTAs, begun early, find room for two on some multiprocessors while
 // attention still fills others, and stay there (docs/performance.md).
-LaunchOptions OptionsOf(const ExecContext& context) { return {StreamOf(context), context.programmatic}; }
+LaunchOptions OptionsOf(const ExecContext& context, size_t workspace_bytes = 0) {
+  void* const workspace = workspace_bytes > 0 ? context.SharedScratch<std::byte>(0, workspace_bytes) : nullptr;
+  return {StreamOf(context), context.programmatic, workspace};
+}
 
 bool RowsAligned(const void* data, int64_t rows, int64_t row_bytes, int64_t alignment) {
   return reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(alignment) == 0 &&
@@ -85,8 +88,15 @@ View<const int32_t, 1> ViewOf(const std::vector<int32_t>& values) {
 // --- linear ---
 
 template <bool kInvariant>
+constexpr int64_t kStreamedRows = kInvariant ? std::numeric_limits<int64_t>::max() : kMostStreamedRows;
+
+template <bool kInvariant>
+WorkspaceSize LinearWorkspace(const LinearArgs& args, int) {
+  return {static_cast<size_t>(LinearWorkspaceBytes(args, kStreamedRows<kInvariant>)), 0, 0};
+}
+template <bool kInvariant>
 void RunLinear(const ExecContext& context, const LinearArgs& args) {
-  Linear(args, OptionsOf(context), kInvariant ? std::numeric_limits<int64_t>::max() : kMostStreamedRows);
+  Linear(args, OptionsOf(context, LinearWorkspace<kInvariant>(args, 0).shared), kStreamedRows<kInvariant>);
 }
 
 bool HonoursLinear(const LinearArgs& args) { return Streams(args.weight) && StridesInSixteens(args.x); }
@@ -104,10 +114,17 @@ void CountExperts(const ExecContext& context, const GroupedLinearArgs& args) {
 }
 
 template <bool kInvariant>
+constexpr int64_t kStreamedPairs = kInvariant ? std::numeric_limits<int32_t>::max() : kMostStreamedPairs;
+
+template <bool kInvariant>
+WorkspaceSize GroupedLinearWorkspace(const GroupedLinearArgs& args, int) {
+  return {static_cast<size_t>(GroupedLinearWorkspaceBytes(args, kStreamedPairs<kInvariant>)), 0, 0};
+}
+template <bool kInvariant>
 void RunGroupedLinear(const ExecContext& context, const GroupedLinearArgs& args) {
   CountExperts(context, args);
-  GroupedLinear(args, *TableOf(args), OptionsOf(context),
-                kInvariant ? std::numeric_limits<int32_t>::max() : kMostStreamedPairs);
+  const LaunchOptions options = OptionsOf(context, GroupedLinearWorkspace<kInvariant>(args, 0).shared);
+  GroupedLinear(args, *TableOf(args), options, kStreamedPairs<kInvariant>);
 }
 
 bool HonoursGroupedLinear(const GroupedLinearArgs& args) {
@@ -380,13 +397,13 @@ KernelSet MakeKernels(bool batch_invariant) {
   set.linear.push_back({kName,
                         {{"x", true, 16, kBf16}, {"weight", true}, {"out", true}},
                         batch_invariant ? RunLinear<true> : RunLinear<false>,
-                        nullptr,
+                        batch_invariant ? LinearWorkspace<true> : LinearWorkspace<false>,
                         {{kStreamed, HonoursLinear}}});
   set.grouped_linear.push_back(
       {kName,
        {{"x", true, 16, kBf16}, {"weight", true}, {"out", true}},
        batch_invariant ? RunGroupedLinear<true> : RunGroupedLinear<false>,
-       nullptr,
+       batch_invariant ? GroupedLinearWorkspace<true> : GroupedLinearWorkspace<false>,
        {{"placed experts of one format and layout, pairs and expert_begin contiguous", HonoursGroupedLinear}}});
   set.query_absorb.push_back(
       {kName,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "cuda/half_rows.h"
 #include "cuda/matrix_tile.cuh"
 #include "cuda/weight_tile.cuh"
 #include "cuda/wide_tile.cuh"
@@ -19,6 +20,7 @@ struct Params {
   StreamSplit split;
   const uint8_t* x;
   int64_t x_row_bytes;
+  const float* inverses;  // (rows), where x is fp16: HalfRows
   int rows, passes;
   int ranks;     // of tiles: CTAs that share k
   int row_tile;  // of wide tiles: rows
@@ -194,6 +196,7 @@ struct MatrixRows {
   __device__ const uint8_t* Row(int r) const {
     return first + r < p.rows ? p.x + (first + r) * p.x_row_bytes : nullptr;
   }
+  __device__ float Inverse(int r) const { return p.inverses[min(first + r, p.rows - 1)]; }
   __device__ void Store(int r, int column, float a, float b) const {
     if (first + r < p.rows) StorePair(p.out, first + r, column, a, b);
   }
@@ -239,6 +242,7 @@ struct WideRows {
     return n0 < p.n;
   }
   __device__ const uint8_t* Row(int r) const { return p.x + (first + r) * p.x_row_bytes; }
+  __device__ float Inverse(int r) const { return p.inverses[min(first + r, p.rows - 1)]; }
   __device__ bool Has(int r) const { return r < p.row_tile && first + r < p.rows; }
   __device__ bool in_eights() const { return p.out.in_eights; }
   __device__ void Store(int r, int column, float a, float b) const {
@@ -281,8 +285,14 @@ bool LaunchWideLinear(Params p, const LaunchOptions& options) {
 
 // Quantised weights are decoded in registers where rows are few.
 template <WeightKind kKind>
-void ForMatrix(const Params& p, const LaunchOptions& options) {
+void ForMatrix(Params p, const LaunchOptions& options) {
   constexpr int64_t kMostRowsOfWeightTiles = 256;  // measured, as above
+  if constexpr (kKind == WeightKind::kFp8) {
+    const HalfRows halves = LaunchHalfRows(p.x, p.x_row_bytes, p.rows, p.k, options);
+    p.x = halves.values;
+    p.x_row_bytes = int64_t{p.k} * 2;
+    p.inverses = halves.inverses;
+  }
   if (LaunchWideLinear<kKind>(p, options)) return;
   if constexpr (kKind == WeightKind::kFp8) {
     LaunchMatrixLinear<WeightTile<kKind, 64>>(p, options);
@@ -327,6 +337,15 @@ WeightKind ParamsOf(const LinearArgs& args, Params* params) {
   return kind;
 }
 
+// Large quantised weights are sooner decoded once for all rows than streamed past pieces of them.
+bool InTiles(const LinearArgs& args, int64_t most_streamed_rows) {
+  constexpr int64_t kLarge = 8 << 20;
+  const int64_t rows = Extent(args.x, 0), n = RowCount(args.weight), k = ColumnCount(args.weight);
+  const bool large = !std::holds_alternative<View<const bf16, 2>>(args.weight) && n * k >= kLarge;
+  return rows > most_streamed_rows ||
+         (large && most_streamed_rows == kMostStreamedRows && rows > kMostStreamedRows / 2);
+}
+
 NormParams NormPlanesOf(const RmsNormArgs& norm) {
   NormParams p{};
   p.x = gpu::FloatPlaneOf(norm.x);
@@ -367,15 +386,17 @@ void NormLinear(const NormLinearArgs& args, const LaunchOptions& options) {
   ForNormed<WeightKind::kFp8>(p, options);
 }
 
+int64_t LinearWorkspaceBytes(const LinearArgs& args, int64_t most_streamed_rows) {
+  const int64_t rows = Extent(args.x, 0), k = Extent(args.x, 1);
+  const bool halves = std::holds_alternative<Fp8Block>(args.weight) && InTiles(args, most_streamed_rows);
+  return halves ? HalfRowsBytes(rows, k) : 0;
+}
+
 void Linear(const LinearArgs& args, const LaunchOptions& options, int64_t most_streamed_rows) {
   Params p{};
   const WeightKind kind = ParamsOf(args, &p);
   if (p.rows == 0 || p.n == 0) return;
-  // Large quantised weights are sooner decoded once for all rows than streamed past pieces of them.
-  constexpr int64_t kLarge = 8 << 20;
-  const bool large = kind != WeightKind::kBf16 && int64_t{p.n} * p.k >= kLarge;
-  if (p.rows > most_streamed_rows ||
-      (large && most_streamed_rows == kMostStreamedRows && p.rows > kMostStreamedRows / 2)) {
+  if (InTiles(args, most_streamed_rows)) {
     if (kind == WeightKind::kMxfp4) return ForMatrix<WeightKind::kMxfp4>(p, options);
     if (kind == WeightKind::kBf16) return ForMatrix<WeightKind::kBf16>(p, options);
     return ForMatrix<WeightKind::kFp8>(p, options);

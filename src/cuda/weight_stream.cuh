@@ -93,13 +93,6 @@ __device__ __forceinline__ void PlaceE2m1(uint32_t codes, uint32_t out[4]) {
   out[3] = ((upper & 0x00f000f0u) * 0x0104u) & 0x81c081c0u;
 }
 
-// Four e4m3 values to the pairs (0, 2), (1, 3).
-__device__ __forceinline__ void DecodeE4m3Split(uint32_t values, uint32_t out[2]) {
-  const uint32_t power = 0x7b807b80u;  // 2^120, what the two biases differ by
-  out[0] = Times(((values << 8) & 0x80008000u) | ((values << 4) & 0x07f007f0u), power);
-  out[1] = Times((values & 0x80008000u) | ((values >> 4) & 0x07f007f0u), power);
-}
-
 // Two copies of what placed codes lack, 2^126 and their block's scale; kLarge: of the scale alone, since a scale above
 // 2^1 has no room beside the 2^126.
 template <bool kLarge>
@@ -114,13 +107,6 @@ __device__ __forceinline__ void DecodeMxWord(uint32_t codes, uint32_t factor, ui
   for (int i = 0; i < 4; ++i) out[i] = Times(kLarge ? Times(out[i], 0x7e807e80u) : out[i], factor);
 }
 
-// NaN in place of a row's scale where any lane of the quad that shares the row has seen a NaN.
-__device__ __forceinline__ float ScaleOrNan(float scale, uint32_t nan) {
-  nan |= __shfl_xor_sync(~0u, nan, 1);
-  nan |= __shfl_xor_sync(~0u, nan, 2);
-  return nan ? __uint_as_float(0x7fc00000u) : scale;
-}
-
 // A piece of activations, (0, 1), (2, 3), (4, 5), (6, 7), to the pairs of the weights.
 template <WeightKind kKind>
 __device__ __forceinline__ void PairPiece(const uint4& x, uint32_t out[4]) {
@@ -129,11 +115,6 @@ __device__ __forceinline__ void PairPiece(const uint4& x, uint32_t out[4]) {
     out[1] = Permute(x.x, x.z, 0x7632);
     out[2] = Permute(x.y, x.w, 0x5410);
     out[3] = Permute(x.y, x.w, 0x7632);
-  } else if constexpr (kKind == WeightKind::kFp8) {
-    out[0] = Permute(x.x, x.y, 0x5410);
-    out[1] = Permute(x.x, x.y, 0x7632);
-    out[2] = Permute(x.z, x.w, 0x5410);
-    out[3] = Permute(x.z, x.w, 0x7632);
   } else {
     out[0] = x.x, out[1] = x.y, out[2] = x.z, out[3] = x.w;
   }

@@ -1,7 +1,8 @@
 // A tile of a product of many rows of activations with quantised weights, on the tensor cores: 128 rows of the weights
 // by kRows rows of activations. The weights are wgmma's left operand, which comes from registers: they are decoded
 // where they are multiplied and never written back. A lane holds 32 consecutive elements of a row's 128, so the
-// activations are laid out to match by warps of their own.
+// activations are laid out to match by warps of their own. FP8 weights become fp16, and the activations are
+// (half_products.cuh).
 #pragma once
 
 #include "cuda/hopper_instructions.cuh"
@@ -139,8 +140,7 @@ struct WeightTile {
   };
 
   // Half b of a row's raw values to the pairs u = j * 4 + v.
-  __device__ static void Decode(const uint4 (&raw)[kLoads], int b, uint32_t scale, uint32_t (&pairs)[8],
-                                uint32_t* nan) {
+  __device__ static void Decode(const uint4 (&raw)[kLoads], int b, uint32_t scale, uint32_t (&pairs)[8]) {
     if constexpr (kKind == WeightKind::kMxfp4) {
       const uint32_t first = b == 0 ? raw[0].x : raw[0].z, second = b == 0 ? raw[0].y : raw[0].w;
       PlaceE2m1(first, pairs);
@@ -154,10 +154,7 @@ struct WeightTile {
       const uint4 v = raw[b < kLoads ? b : 0];
       const uint32_t words[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        DecodeE4m3Split(words[i], pairs + 2 * i);
-        *nan |= AnyNanE4m3(words[i]);
-      }
+      for (int i = 0; i < 4; ++i) HalvesOfE4m3(words[i], pairs + 2 * i);
     }
   }
 
@@ -252,33 +249,28 @@ struct WeightTile {
       // What was read one step ago is free: only this thread reads it.
       copy(step + kRawStages - 1, ring_at + (raw_at == 0 ? (kRawStages - 1) * kRawBytes : raw_at - kRawBytes));
       raw_at = raw_at == (kRawStages - 1) * kRawBytes ? 0 : raw_at + kRawBytes;
-      uint32_t nan[2] = {};
 #pragma unroll
       for (int b = 0; b < 2; ++b) {
         uint32_t pairs[2][8];
-        Decode(raw[0], b, scale[0], pairs[0], &nan[0]);
-        Decode(raw[1], b, scale[1], pairs[1], &nan[1]);
+        Decode(raw[0], b, scale[0], pairs[0]);
+        Decode(raw[1], b, scale[1], pairs[1]);
         if (b == 0) {
           BarrierWait(full + stage * 8, parity);
           if constexpr (kReadersFence) FenceAsyncProxy();
-        }
-        if constexpr (kScaledSums) {
-          if (b == 1) {
-            square_scale[0] = ScaleOrNan(__uint_as_float(scale[0]), nan[0]);
-            square_scale[1] = ScaleOrNan(__uint_as_float(scale[1]), nan[1]);
-          }
         }
         WgmmaWait<0>();
         if (b == 0) {
           if (lane == 0 && step > 0) BarrierArrive(empty + (stage + kStages - 1) % kStages * 8);
           promote();
+          square_scale[0] = __uint_as_float(scale[0]);
+          square_scale[1] = __uint_as_float(scale[1]);
         }
         const SwizzledTile x(x_at + stage * kXBytes + b * (kRows * 128));
         WgmmaFence();
 #pragma unroll
         for (int s = 0; s < 4; ++s) {
           const uint32_t a[4] = {pairs[0][2 * s], pairs[1][2 * s], pairs[0][2 * s + 1], pairs[1][2 * s + 1]};
-          WgmmaLeft<kRows>(sum, a, x.At(s * 32), s > 0 || b > 0 || !kScaledSums);
+          WgmmaLeft<kRows, kKind == WeightKind::kFp8>(sum, a, x.At(s * 32), s > 0 || b > 0 || !kScaledSums);
         }
         WgmmaCommit();
       }
@@ -290,6 +282,10 @@ struct WeightTile {
     }
     WgmmaWait<0>();
     promote();
+    if constexpr (kScaledSums) {
+#pragma unroll
+      for (int i = 0; i < kRows / 2; ++i) total[i] *= rows.Inverse(i / 4 * 8 + 2 * t + i % 2);
+    }
 
     const auto result = [&](int i) {
       if constexpr (kScaledSums) {

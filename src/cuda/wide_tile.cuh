@@ -1,6 +1,7 @@
 // Products of many rows of activations on the tensor cores, by CTAs that stay: 128 rows of the weights by up to 192
 // rows of activations a tile. Two warpgroups copy activations and decode weights into a ring of stages, two multiply.
-// The former go on to the next tile while the latter store their results.
+// The former go on to the next tile while the latter store their results. FP8 weights become fp16, and the activations
+// are (half_products.cuh).
 #pragma once
 
 #include "cuda/hopper_instructions.cuh"
@@ -49,7 +50,8 @@ struct WideTile {
 
   // Tiles: what there is to do.
   //   bool Find(int i, Tile* tile)               the i-th tile; whole warps call
-  //   const uint8_t* Row(int r) const            row r of the tile found last, in bf16, 16-byte aligned
+  //   const uint8_t* Row(int r) const            row r of the tile found last, in bf16 (FP8: fp16), 16-byte aligned
+  //   float Inverse(int r) const                 FP8: what its results are multiplied by
   //   void Store(int r, int column, float, float), void StoreEight(int r, int column, const uint4&)
   //   bool in_eights() const                     whether the latter may be used
   // `shared` is aligned to 1024 bytes.
@@ -180,27 +182,15 @@ struct WideTile {
           DecodeMx<false>(v, low, high, store);
         }
       } else {
-        uint32_t nan = 0;
 #pragma unroll
-        for (const uint4& codes : v) {
-          nan |= AnyNanE4m3(codes.x) | AnyNanE4m3(codes.y) | AnyNanE4m3(codes.z) | AnyNanE4m3(codes.w);
-        }
-        const auto decode_with = [&](auto&& decode_eight) {
-#pragma unroll
-          for (int j = 0; j < 4 / kTogether; ++j) {
-            store(2 * j, decode_eight(v[j].x, v[j].y));
-            store(2 * j + 1, decode_eight(v[j].z, v[j].w));
-          }
-        };
-        if (__any_sync(~0u, nan != 0)) {
-          decode_with([](uint32_t a, uint32_t b) { return DecodeFp8(a, b); });
-        } else {
-          decode_with([](uint32_t a, uint32_t b) {
-            uint32_t pairs[4];
-            DecodeE4m3(a, pairs);
-            DecodeE4m3(b, pairs + 2);
-            return make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
-          });
+        for (int j = 0; j < 4 / kTogether; ++j) {
+          uint32_t pairs[8];
+          HalvesOfE4m3(v[j].x, pairs);
+          HalvesOfE4m3(v[j].y, pairs + 2);
+          HalvesOfE4m3(v[j].z, pairs + 4);
+          HalvesOfE4m3(v[j].w, pairs + 6);
+          store(2 * j, make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]));
+          store(2 * j + 1, make_uint4(pairs[4], pairs[5], pairs[6], pairs[7]));
         }
       }
     };
@@ -317,7 +307,7 @@ struct WideTile {
       WgmmaFence();
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        Wgmma<kN, false>(sum, a.At(i * 32), b.At(i * 32), i > 0 || !new_square);
+        Wgmma<kN, false, kScaledSums>(sum, a.At(i * 32), b.At(i * 32), i > 0 || !new_square);
       }
       WgmmaCommit();
       WgmmaWait<1>();
@@ -327,7 +317,11 @@ struct WideTile {
     }
     WgmmaWait<0>();
     release();
-    if constexpr (kScaledSums) promote();
+    if constexpr (kScaledSums) {
+      promote();
+#pragma unroll
+      for (int i = 0; i < kN / 2; ++i) total[i] *= tiles.Inverse(i / 4 * 8 + 2 * t + i % 2);
+    }
 
     // Result i lies in row i / 4 * 8 + 2 * t + i % 2 and column column0 + i % 4 / 2 * 8.
     const auto result = [&](int i) {

@@ -56,7 +56,8 @@ TEST_F(CudaGroupedLinearTest, AgreesWithRefAndWritesNothingElse) {
         const View<float, 2> out{found.As<float>(), {pairs, s.n}, {stride, 1}};
         c.args.out = out;
         const cuda::ExpertTable table(c.weights);
-        cuda::GroupedLinear(c.args, table, {nullptr, programmatic}, most_streamed);
+        const MappedMemory workspace(static_cast<size_t>(cuda::GroupedLinearWorkspaceBytes(c.args, most_streamed)));
+        cuda::GroupedLinear(c.args, table, {nullptr, programmatic, workspace.As<void>()}, most_streamed);
         ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
 
         // The tensor cores add all of k to one sum, of which they keep fewer bits.
@@ -92,8 +93,10 @@ TEST_F(CudaGroupedLinearTest, APairDoesNotDependOnTheOthers) {
     ExpertPairs c(rng_, format, 6, 304, 7168, 40, 3, true);
     const cuda::ExpertTable table(c.weights);
     MappedMemory all(120 * 304 * 4), one(3 * 304 * 4);
+    const MappedMemory workspace(static_cast<size_t>(cuda::GroupedLinearWorkspaceBytes(c.args, most_streamed)));
+    const cuda::LaunchOptions options{nullptr, false, workspace.As<void>()};
     c.args.out = View<float, 2>::Contiguous(all.As<float>(), {120, 304});
-    cuda::GroupedLinear(c.args, table, {}, most_streamed);
+    cuda::GroupedLinear(c.args, table, options, most_streamed);
     // The last row alone that is no padding.
     const int32_t row = 38;
     std::vector<int32_t> begin{0};
@@ -110,7 +113,7 @@ TEST_F(CudaGroupedLinearTest, APairDoesNotDependOnTheOthers) {
     c.args.x = View<const bf16, 2>(c.x.view.Rows(row, 1));
     c.args.pairs.shape[0] = 3;
     c.args.out = View<float, 2>::Contiguous(one.As<float>(), {3, 304});
-    cuda::GroupedLinear(c.args, table, {}, most_streamed);
+    cuda::GroupedLinear(c.args, table, options, most_streamed);
     ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
     ASSERT_EQ(std::memcmp(one.As<float>(), all.As<float>() + row * 3 * 304, 3 * 304 * 4), 0);
   }

@@ -27,7 +27,9 @@ constexpr int64_t kStreamed = 1 << 20, kTiled = 0;
 
 void Product(const Activation<2>& x, const LinearWeight& weight, FloatOutput<2> out, bool programmatic = false,
              int64_t most_streamed = cuda::kMostStreamedRows) {
-  cuda::Linear({x, weight, std::move(out)}, {nullptr, programmatic}, most_streamed);
+  const LinearArgs args{x, weight, std::move(out)};
+  const MappedMemory workspace(static_cast<size_t>(cuda::LinearWorkspaceBytes(args, most_streamed)));
+  cuda::Linear(args, {nullptr, programmatic, workspace.As<void>()}, most_streamed);
   ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
 }
 
@@ -262,6 +264,38 @@ TEST_F(CudaLinearTest, EveryCodeIsExact) {
         if (std::abs(expected[i]) < 0x1p-126f) continue;
         ASSERT_EQ(out[i], expected[i]) << i;
       }
+    }
+  }
+}
+
+// FP8 weights are multiplied as fp16, and activations made to fit: exactly from a slice's largest down to 2^-31 of it,
+// of whatever magnitude that is.
+TEST_F(CudaLinearTest, ActivationsOfEveryMagnitudeAreExact) {
+  constexpr int kExponents[] = {-90, -30, 0, 30, 117};
+  constexpr int64_t kRowsOfX = std::size(kExponents), kSide = 256;
+  const RandomWeight w(rng_, Format::kFp8, kSide, kSide);
+  const RandomRows x(rng_, kRowsOfX, kSide);
+  const auto& fp8 = std::get<Fp8Block>(w.weight);
+  for (int64_t i = 0; i < kSide; ++i) {  // a weight in each row, of each code but zero and NaN
+    const auto code = static_cast<uint8_t>(i % 128 == 0 || i % 128 == 127 ? 1 : i);
+    for (int64_t k = 0; k < kSide; ++k) const_cast<e4m3&>(fp8.values(i, k)) = {k == i ? code : uint8_t{0}};
+  }
+  for (int64_t i = 0; i < fp8.scales.shape[0]; ++i) {
+    for (int64_t j = 0; j < fp8.scales.shape[1]; ++j) const_cast<float&>(fp8.scales(i, j)) = 0.5f;
+  }
+  for (int64_t r = 0; r < kRowsOfX; ++r) {
+    for (int64_t k = 0; k < kSide; ++k) {
+      const float mantissa = 1.0f + static_cast<float>(rng_() % 128) / 128;
+      const int exponent = kExponents[r] - static_cast<int>(k % 32);
+      x.view(r, k) = bf16::FromFloat(std::ldexp(rng_() % 2 ? mantissa : -mantissa, exponent));
+    }
+  }
+  for (int64_t most_streamed : {kStreamed, kTiled}) {
+    const std::vector<float> out = Plain(x.view, kRowsOfX, w.weight, false, most_streamed);
+    for (int64_t i = 0; i < kRowsOfX * kSide; ++i) {
+      const int64_t r = i / kSide, k = i % kSide;
+      const float expected = x.view(r, k).ToFloat() * fp8.values(k, k).ToFloat() * 0.5f;
+      ASSERT_EQ(out[static_cast<size_t>(i)], expected) << "row " << r << ", " << k;
     }
   }
 }
