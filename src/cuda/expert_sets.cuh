@@ -21,7 +21,7 @@ struct GroupedParams {
   StreamSplit split;
   const uint8_t* x;
   int64_t x_row_bytes;
-  const float* inverses;  // (rows of x), where it is fp16: HalfRows
+  const float* inverses;  // of PreparedRows, which x then is
   int pairs_per_row;
   int pair_count;  // where a kernel asks for it
   const int32_t* expert_begin;

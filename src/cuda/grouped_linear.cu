@@ -3,8 +3,8 @@
 #include <vector>
 
 #include "cuda/expert_sets.cuh"
-#include "cuda/half_rows.h"
 #include "cuda/matrix_tile.cuh"
+#include "cuda/prepared_rows.h"
 #include "cuda/weight_tile.cuh"
 #include "cuda/wide_tile.cuh"
 
@@ -88,7 +88,6 @@ struct MatrixPairs {
   __device__ const uint8_t* Row(int r) const {
     return r < count ? p.x + pairs[r] / p.pairs_per_row * p.x_row_bytes : nullptr;
   }
-  __device__ float Inverse(int r) const { return p.inverses[pairs[min(r, count - 1)] / p.pairs_per_row]; }
   __device__ void Store(int r, int column, float a, float b) const {
     if (r < count) StorePair(p.out, pairs[r], column, a, b);
   }
@@ -105,7 +104,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kCtas)
   if (set.x < 0) return;
   const WeightPlanes weight = p.PlanesOf(p.table[set.x]);
   const int begin = p.expert_begin[set.x] + set.y * Tile::kRows;
-  MatrixPairs rows{p, p.pairs + begin, min(Tile::kRows, p.expert_begin[set.x + 1] - begin)};
+  const MatrixPairs rows{p, p.pairs + begin, min(Tile::kRows, p.expert_begin[set.x + 1] - begin)};
   Tile::Run(weight, p.n, p.k, static_cast<int>(blockIdx.x) % n_tiles * Tile::kColumns, tile, rows);
 }
 
@@ -114,6 +113,48 @@ void LaunchMatrixGrouped(const Params& p, int64_t pairs, int64_t most_chosen, co
   const int64_t ctas = (pairs / Tile::kRows + most_chosen) * CeilDiv(p.n, Tile::kColumns);
   CheckLayout(ctas < int64_t{1} << 31, kOp, "extents", "at most 2^31 tiles", std::to_string(ctas));
   LaunchMatrix<MatrixGroupedLinearKernel<Tile>, Tile>(kOp, p, ctas, options);
+}
+
+// The same of quantised weights decoded in registers, the rows prepared.
+struct PreparedPairs {
+  const Params& p;
+  const int32_t* pairs;
+  int count;
+  int64_t first;  // of the prepared rows
+
+  __device__ const uint8_t* Stages() const { return p.x + first * TileRowBytes(p.k); }
+  __device__ float Inverse(int r) const { return p.inverses[first + r]; }
+  __device__ void Store(int r, int column, float a, float b) const {
+    if (r < count) StorePair(p.out, pairs[r], column, a, b);
+  }
+};
+
+template <class Tile>
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kCtas)
+    WeightGroupedLinearKernel(const __grid_constant__ Params p) {
+  extern __shared__ __align__(1024) uint8_t tile[];
+  AllowDependents();
+  const int n_tiles = (p.n + Tile::kColumns - 1) / Tile::kColumns;
+  WaitForPredecessor();  // who is chosen is not known before
+  const int index = static_cast<int>(blockIdx.x) / n_tiles;
+  const int2 set = ExpertOfSet(p.expert_begin, p.experts, index, Tile::kRows);
+  if (set.x < 0) return;
+  const WeightPlanes weight = p.PlanesOf(p.table[set.x]);
+  const int begin = p.expert_begin[set.x] + set.y * Tile::kRows;
+  const int count = min(Tile::kRows, p.expert_begin[set.x + 1] - begin);
+  const PreparedPairs rows{p, p.pairs + begin, count, int64_t{index} * Tile::kRows};
+  Tile::Run(weight, p.n, p.k, static_cast<int>(blockIdx.x) % n_tiles * Tile::kColumns, tile, rows);
+}
+
+template <class Tile>
+void LaunchWeightGrouped(Params p, int64_t pairs, int64_t most_chosen, const LaunchOptions& options) {
+  const int64_t ctas = (pairs / Tile::kRows + most_chosen) * CeilDiv(p.n, Tile::kColumns);
+  CheckLayout(ctas < int64_t{1} << 31, kOp, "extents", "at most 2^31 tiles", std::to_string(ctas));
+  const RowsToPrepare rows{p.x, p.x_row_bytes, pairs, p.k, p.experts, p.expert_begin, p.pairs, p.pairs_per_row};
+  const PreparedRows prepared = LaunchTiledRows(Tile::kPreparedFor, rows, Tile::kRows, options);
+  p.x = prepared.values;
+  p.inverses = prepared.inverses;
+  LaunchMatrix<WeightGroupedLinearKernel<Tile>, Tile>(kOp, p, ctas, options);
 }
 
 // The pairs of an expert, shared evenly by as few tiles as hold them.
@@ -172,17 +213,24 @@ void LaunchWideGrouped(const Params& p, int64_t pairs, int64_t most_chosen, cons
 // Wide tiles from so many pairs an expert on as was measured (docs/kernels/matrix_tiles.md); FP8 weights are decoded in
 // registers where they are fewer.
 template <WeightKind kKind>
+constexpr int64_t kMostOfOtherTiles = kKind == WeightKind::kMxfp4 ? 32 : 64;
+constexpr int64_t kRowsOfWeightTile = 64;
+
+template <WeightKind kKind>
 void ForMatrix(Params p, int64_t pairs, int64_t most_chosen, const LaunchOptions& options) {
-  constexpr int64_t kMostOfOtherTiles = kKind == WeightKind::kMxfp4 ? 32 : 64;
-  if constexpr (kKind == WeightKind::kFp8) {
-    const HalfRows halves = LaunchHalfRows(p.x, p.x_row_bytes, pairs / p.pairs_per_row, p.k, options);
-    p.x = halves.values;
-    p.x_row_bytes = int64_t{p.k} * 2;
-    p.inverses = halves.inverses;
+  constexpr bool kFp8 = kKind == WeightKind::kFp8;
+  if (pairs > kMostOfOtherTiles<kKind> * most_chosen) {
+    if constexpr (kFp8) {
+      const RowsToPrepare rows{p.x, p.x_row_bytes, pairs / p.pairs_per_row, p.k};
+      const PreparedRows prepared = LaunchHalfRows(rows, options);
+      p.x = prepared.values;
+      p.x_row_bytes = int64_t{p.k} * 2;
+      p.inverses = prepared.inverses;
+    }
+    return LaunchWideGrouped<kKind>(p, pairs, most_chosen, options);
   }
-  if (pairs > kMostOfOtherTiles * most_chosen) return LaunchWideGrouped<kKind>(p, pairs, most_chosen, options);
-  if constexpr (kKind == WeightKind::kFp8) {
-    LaunchMatrixGrouped<WeightTile<kKind, 64>>(p, pairs, most_chosen, options);
+  if constexpr (kFp8) {
+    LaunchWeightGrouped<WeightTile<kKind, kRowsOfWeightTile>>(p, pairs, most_chosen, options);
   } else {
     LaunchMatrixGrouped<MatrixTile<kKind, 64, 128>>(p, pairs, most_chosen, options);
   }
@@ -254,10 +302,12 @@ GroupedParams ParamsOf(const GroupedLinearArgs& args, const ExpertTable& table) 
 }
 
 int64_t GroupedLinearWorkspaceBytes(const GroupedLinearArgs& args, int64_t most_streamed_pairs) {
-  const int64_t pairs = args.pairs.shape[0], most_chosen = std::min(pairs, std::ssize(args.weights));
-  const bool halves = !args.weights.empty() && std::holds_alternative<Fp8Block>(args.weights.front()) &&
-                      pairs > most_streamed_pairs * most_chosen;
-  return halves ? HalfRowsBytes(Extent(args.x, 0), Extent(args.x, 1)) : 0;
+  const int64_t pairs = args.pairs.shape[0], experts = std::ssize(args.weights), most_chosen = std::min(pairs, experts);
+  if (pairs <= most_streamed_pairs * most_chosen || !std::holds_alternative<Fp8Block>(args.weights.front())) return 0;
+  const int64_t rows = Extent(args.x, 0), k = Extent(args.x, 1);
+  if (pairs > kMostOfOtherTiles<WeightKind::kFp8> * most_chosen) return HalfRowsBytes(rows, k);
+  const RowsToPrepare prepared{nullptr, 0, pairs, k, experts};
+  return TiledRowsBytes(MostTiles(prepared, kRowsOfWeightTile), kRowsOfWeightTile, k);
 }
 
 void GroupedLinear(const GroupedLinearArgs& args, const ExpertTable& table, const LaunchOptions& options,

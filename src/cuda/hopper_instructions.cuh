@@ -48,6 +48,12 @@ __device__ __forceinline__ void CopyBox(const CUtensorMap& map, uint32_t to, uin
       "l"(reinterpret_cast<uint64_t>(&map)), "r"(barrier), "r"(c0), "r"(c1), "r"(c2)
       : "memory");
 }
+// `bytes` of one block of memory, both sides 16-byte aligned.
+__device__ __forceinline__ void CopyBulk(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier) {
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
+               "l"(from), "r"(bytes), "r"(barrier)
+               : "memory");
+}
 __device__ __forceinline__ void PrefetchMap(const CUtensorMap& map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(reinterpret_cast<uint64_t>(&map)) : "memory");
 }
@@ -158,6 +164,22 @@ __device__ __forceinline__ void WgmmaLeft(float (&d)[kN / 2], const uint32_t (&a
         "}, {%8, %9, %10, %11}, %12, p, 1, 1, 0;}"
         : MXMLA_D4(0), MXMLA_D4(4)
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
+  } else if constexpr (kN == 32) {
+#define MXMLA_PRODUCTS(type)                                      \
+  asm volatile(                                                   \
+      "{.reg .pred p; setp.ne.b32 p, %21, 0;\n"                   \
+      "wgmma.mma_async.sync.aligned.m64n32k16.f32." type "." type \
+      " {"                                                        \
+      "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"     \
+      "}, {%16, %17, %18, %19}, %20, p, 1, 1, 0;}"                \
+      : MXMLA_D16(0)                                              \
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate))
+    if constexpr (kHalves) {
+      MXMLA_PRODUCTS("f16");
+    } else {
+      MXMLA_PRODUCTS("bf16");
+    }
+#undef MXMLA_PRODUCTS
   } else if constexpr (kN == 64) {
 #define MXMLA_PRODUCTS(type)                                                                                           \
   asm volatile(                                                                                                        \

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <limits>
 
-#include "cuda/half_rows.h"
 #include "cuda/matrix_tile.cuh"
+#include "cuda/prepared_rows.h"
 #include "cuda/weight_tile.cuh"
 #include "cuda/wide_tile.cuh"
 #include "gpu/norm_row.cuh"
@@ -20,7 +20,7 @@ struct Params {
   StreamSplit split;
   const uint8_t* x;
   int64_t x_row_bytes;
-  const float* inverses;  // (rows), where x is fp16: HalfRows
+  const float* inverses;  // of PreparedRows, which x then is
   int rows, passes;
   int ranks;     // of tiles: CTAs that share k
   int row_tile;  // of wide tiles: rows
@@ -188,6 +188,8 @@ void ForNormed(const NormParams& p, const LaunchOptions& options) {
 
 // --- many rows: the tensor cores' own tiles ---
 
+constexpr int64_t kMostRowsOfWeightTiles = 256;  // MXFP4: docs/kernels/matrix_tiles.md
+
 struct MatrixRows {
   const Params& p;
   int first;
@@ -196,7 +198,9 @@ struct MatrixRows {
   __device__ const uint8_t* Row(int r) const {
     return first + r < p.rows ? p.x + (first + r) * p.x_row_bytes : nullptr;
   }
-  __device__ float Inverse(int r) const { return p.inverses[min(first + r, p.rows - 1)]; }
+  // Of WeightTile.
+  __device__ const uint8_t* Stages() const { return p.x + first * TileRowBytes(p.k); }
+  __device__ float Inverse(int r) const { return p.inverses[first + r]; }
   __device__ void Store(int r, int column, float a, float b) const {
     if (first + r < p.rows) StorePair(p.out, first + r, column, a, b);
   }
@@ -212,8 +216,10 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kCtas) MatrixLinearKerne
   Tile::Run(p.weight, p.n, p.k, item / row_tiles * Tile::kColumns, tile, rows, p.ranks, rank);
 }
 
+RowsToPrepare RowsOf(const Params& p) { return {p.x, p.x_row_bytes, p.rows, p.k}; }
+
 template <class Tile>
-void LaunchMatrixLinear(Params p, const LaunchOptions& options) {
+void LaunchMatrixLinear(Params p, LaunchOptions options) {
   // Where the tiles would leave multiprocessors idle, up to four CTAs share k, in parts of at least 512. Clusters of
   // four CTAs of a whole multiprocessor find room on 120 of them.
   constexpr int64_t kLeastOfRank = 512;
@@ -226,6 +232,12 @@ void LaunchMatrixLinear(Params p, const LaunchOptions& options) {
   while (p.ranks < 4 && fits(2 * p.ranks)) p.ranks *= 2;
   const int64_t ctas = tiles * p.ranks;
   CheckLayout(ctas < int64_t{1} << 31, kOp, "extents", "at most 2^31 tiles", std::to_string(ctas));
+  if constexpr (requires { Tile::kPreparedFor; }) {
+    const PreparedRows prepared = LaunchTiledRows(Tile::kPreparedFor, RowsOf(p), Tile::kRows, options);
+    p.x = prepared.values;
+    p.inverses = prepared.inverses;
+    options.programmatic = true;  // the weights come while the rows are prepared
+  }
   LaunchMatrix<MatrixLinearKernel<Tile>, Tile>(kOp, p, ctas, options, p.ranks);
 }
 
@@ -264,7 +276,7 @@ __global__ void __launch_bounds__(WideTile<kKind>::kThreads, 1) WideLinearKernel
 // Wide tiles, where they are sooner done: of as many rows as keep the multiprocessors busy for the shortest time, of
 // the larger where that is the same. Rows of a tile below 128 save nothing. False: the other tiles are.
 template <WeightKind kKind>
-bool LaunchWideLinear(Params p, const LaunchOptions& options) {
+bool LaunchWideLinear(Params p, LaunchOptions options) {
   using Tile = WideTile<kKind>;
   int64_t ctas = 0, least = std::numeric_limits<int64_t>::max();
   for (int rows = Tile::kMostRows; rows >= 64; rows -= 64) {
@@ -279,28 +291,28 @@ bool LaunchWideLinear(Params p, const LaunchOptions& options) {
   constexpr double kSlower = kKind == WeightKind::kFp8 ? 1.45 : 1.26;
   const double others = kSlower * static_cast<double>(p.rows) * p.n / (kMultiprocessors * Tile::kColumns);
   if (p.rows <= 128 || static_cast<double>(least) > others) return false;
+  if constexpr (kKind == WeightKind::kFp8) {
+    const PreparedRows prepared = LaunchHalfRows(RowsOf(p), options);
+    p.x = prepared.values;
+    p.x_row_bytes = int64_t{p.k} * 2;
+    p.inverses = prepared.inverses;
+    options.programmatic = true;
+  }
   LaunchMatrix<WideLinearKernel<kKind>, Tile>(kOp, p, ctas, options);
   return true;
 }
 
 // Quantised weights are decoded in registers where rows are few.
 template <WeightKind kKind>
-void ForMatrix(Params p, const LaunchOptions& options) {
-  constexpr int64_t kMostRowsOfWeightTiles = 256;  // measured, as above
-  if constexpr (kKind == WeightKind::kFp8) {
-    const HalfRows halves = LaunchHalfRows(p.x, p.x_row_bytes, p.rows, p.k, options);
-    p.x = halves.values;
-    p.x_row_bytes = int64_t{p.k} * 2;
-    p.inverses = halves.inverses;
-  }
+void ForMatrix(const Params& p, const LaunchOptions& options) {
   if (LaunchWideLinear<kKind>(p, options)) return;
-  if constexpr (kKind == WeightKind::kFp8) {
-    LaunchMatrixLinear<WeightTile<kKind, 64>>(p, options);
-  } else {
-    if constexpr (kKind == WeightKind::kMxfp4) {
+  if constexpr (kKind != WeightKind::kBf16) {
+    if (kKind == WeightKind::kFp8 || p.rows <= kMostRowsOfWeightTiles) {
       if (p.rows <= 64) return LaunchMatrixLinear<WeightTile<kKind, 64>>(p, options);
-      if (p.rows <= kMostRowsOfWeightTiles) return LaunchMatrixLinear<WeightTile<kKind, 128>>(p, options);
+      return LaunchMatrixLinear<WeightTile<kKind, 128>>(p, options);
     }
+  }
+  if constexpr (kKind != WeightKind::kFp8) {
     if (CeilDiv(p.rows, 128) * CeilDiv(p.n, 128) > kMultiprocessors) {
       return LaunchMatrixLinear<MatrixTile<kKind, 128, 128>>(p, options);
     }
@@ -388,8 +400,11 @@ void NormLinear(const NormLinearArgs& args, const LaunchOptions& options) {
 
 int64_t LinearWorkspaceBytes(const LinearArgs& args, int64_t most_streamed_rows) {
   const int64_t rows = Extent(args.x, 0), k = Extent(args.x, 1);
-  const bool halves = std::holds_alternative<Fp8Block>(args.weight) && InTiles(args, most_streamed_rows);
-  return halves ? HalfRowsBytes(rows, k) : 0;
+  const bool prepared = std::holds_alternative<Fp8Block>(args.weight) ||
+                        (std::holds_alternative<Mxfp4<const e2m1x2, 2>>(args.weight) && rows <= kMostRowsOfWeightTiles);
+  if (!prepared || !InTiles(args, most_streamed_rows)) return 0;
+  const int64_t tile_rows = rows <= 64 ? 64 : 128;
+  return TiledRowsBytes(CeilDiv(rows, tile_rows), tile_rows, k);  // more than HalfRowsBytes
 }
 
 void Linear(const LinearArgs& args, const LaunchOptions& options, int64_t most_streamed_rows) {

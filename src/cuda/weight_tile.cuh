@@ -1,8 +1,8 @@
 // A tile of a product of many rows of activations with quantised weights, on the tensor cores: 128 rows of the weights
 // by kRows rows of activations. The weights are wgmma's left operand, which comes from registers: they are decoded
-// where they are multiplied and never written back. A lane holds 32 consecutive elements of a row's 128, so the
-// activations are laid out to match by warps of their own. FP8 weights become fp16, and the activations are
-// (half_products.cuh).
+// where they are multiplied and never written back. A lane holds 32 consecutive elements of a row's 128; the
+// activations have been laid out to match (prepared_rows.h), so that one thread fetches a stage of them in one copy.
+// FP8 weights become fp16, as the activations are.
 #pragma once
 
 #include "cuda/hopper_instructions.cuh"
@@ -14,40 +14,37 @@ namespace mxmla::cuda {
 template <WeightKind kKind, int kTileRows>
 struct WeightTile {
   static_assert(kKind != WeightKind::kBf16, "plain weights go from memory to where wgmma reads them: MatrixTile");
-  static constexpr int kRows = kTileRows, kColumns = 128;  // of activations, and of the weights
-  static constexpr int kConsumers = 256, kProducers = 256, kThreads = kConsumers + kProducers;
-  static constexpr int kCtas = 1;     // a multiprocessor
-  static constexpr int kStepK = 128;  // elements of k in a stage: two rows of 64 of the right operand
+  static constexpr WeightKind kPreparedFor =
+      kKind;  // the rows, by LaunchTiledRows                        // the rows, by LaunchTiledRows
+  static constexpr int kRows = kTileRows, kColumns = 128;              // of activations, and of the weights
+  static constexpr int kConsumers = 256, kThreads = kConsumers + 128;  // registers are handed over in warpgroups
+  static constexpr int kCtas = 1;                                      // a multiprocessor
+  static constexpr int kStepK = 128;  // elements of k in a stage: two halves of 64 of the right operand
   static constexpr bool kScaledSums = kKind == WeightKind::kFp8;
-  // Whether those that multiply order what was written before what wgmma reads: behind copies that fence waits for
-  // those of later steps too, but in FP8 the readers have more to do.
-  static constexpr bool kReadersFence = !kScaledSums;
   static constexpr int kLoads = kKind == WeightKind::kMxfp4 ? 1 : 2;  // of 16 bytes, a weight row and step of a lane
   static constexpr int kXBytes = kRows * kStepK * 2;
   static constexpr int kRawBytes = kConsumers * 2 * kLoads * 16;
-  static constexpr int kStages = kRows == 128 ? 2 : 3;  // of activations as wgmma reads them
-  static constexpr int kXSlots = 4;                     // of activations as they come
-  static constexpr int kRawStages = kKind == WeightKind::kMxfp4 && kRows < 128 ? 8 : 4;
+  static constexpr int kStages = kRows == 128 ? 4 : 6;  // of activations
+  static constexpr int kRawStages = kKind == WeightKind::kMxfp4 ? 8 : kRows == 128 ? 5 : 6;
   static constexpr int kBarrierBytes = 1024;  // before the stages, which are aligned to 1024 bytes
-  static constexpr int kStageBytes = (kStages + kXSlots) * kXBytes + kRawStages * kRawBytes;
+  static constexpr int kStageBytes = kStages * kXBytes + kRawStages * kRawBytes;
   static constexpr int kSumBytes = kRows * kColumns * 4;  // where ranks meet
   static constexpr int kSharedBytes = kBarrierBytes + (kStageBytes > kSumBytes ? kStageBytes : kSumBytes);
-  static constexpr int kPieces = kRows / 16;  // of 8 activations, a producer and step: each of another row
 
-  // Lane t of a quad holds piece q of a row's 16 as the j-th of half b.
-  static __device__ constexpr int HalfOf(int q) { return kKind == WeightKind::kMxfp4 ? q / 2 % 2 : q / 8; }
-  static __device__ constexpr int LaneOf(int q) { return kKind == WeightKind::kMxfp4 ? q / 4 : q / 2 % 4; }
-
-  // As MatrixTile::Run, whose Rows it takes; `shared` is aligned to 1024 bytes.
+  // Rows: the activations and where their results go.
+  //   const uint8_t* Stages() const               the tile's activations
+  //   float Inverse(int r) const                  FP8: what results of row r are multiplied by
+  //   void Store(int r, int column, float, float) as of MatrixTile
+  // The launch that has prepared the rows may still run. `shared` is aligned to 1024 bytes. The `ranks` CTAs of a
+  // cluster share k; their sums meet in the order of k.
   template <class Rows>
   __device__ static void Run(const WeightPlanes& w, int n, int k, int n0, uint8_t* shared, const Rows& rows,
                              int ranks = 1, int rank = 0) {
     const int tid = static_cast<int>(threadIdx.x);
-    uint8_t* const stages = shared + kBarrierBytes;
     const uint32_t full = SharedAddress(shared), empty = full + kStages * 8;
     if (tid == 0) {
       for (int i = 0; i < kStages; ++i) {
-        BarrierInit(full + i * 8, kProducers / 32);
+        BarrierInit(full + i * 8, 1);
         BarrierInit(empty + i * 8, kConsumers / 32);
       }
       asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
@@ -58,81 +55,33 @@ struct WeightTile {
     const int first_step = min(rank * steps_of_rank, all_steps);
     const int steps = min(steps_of_rank, all_steps - first_step);
     if (tid >= kConsumers) {
-      asm volatile("setmaxnreg.dec.sync.aligned.u32 104;");
-      Produce(rows, w.values, k, first_step, steps, stages, full, empty);
+      asm volatile("setmaxnreg.dec.sync.aligned.u32 48;");
+      if (tid == kConsumers) {
+        WaitForPredecessor();
+        const uint8_t* const from = rows.Stages() + int64_t{first_step} * kXBytes;
+        const uint32_t stages = SharedAddress(shared) + kBarrierBytes;
+        uint32_t stage = 0, parity = 1;
+#pragma unroll 1
+        for (int step = 0; step < steps; ++step) {
+          if (step >= kStages) BarrierWait(empty + stage * 8, parity);
+          BarrierExpect(full + stage * 8, kXBytes);
+          CopyBulk(stages + stage * kXBytes, from + int64_t{step} * kXBytes, kXBytes, full + stage * 8);
+          stage = stage + 1 == kStages ? 0 : stage + 1;
+          parity ^= stage == 0;
+        }
+      }
+      __syncwarp();
       if (ranks > 1) {
         ClusterBarrier();
         ClusterBarrier();
       }
       return;
     }
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 152;");
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 224;");
     Consume(w, n, k, n0, shared, rows, first_step, steps, full, empty, ranks, rank);
   }
 
  private:
-  // Brings the activations into shared memory: 16 lanes a row, each of which pairs the elements of its piece in the
-  // order in which a lane of the consumers decodes weights, and puts the pairs into four granules of wgmma's right
-  // operand.
-  template <class Rows>
-  __device__ static void Produce(const Rows& rows, const uint8_t* anywhere, int k, int first_step, int steps,
-                                 uint8_t* stages, uint32_t full, uint32_t empty) {
-    const int p = static_cast<int>(threadIdx.x) - kConsumers, row = p / 16;
-    const int q = p % 16, b = HalfOf(q), t = LaneOf(q), j = q % 2;
-    rows.Wait();
-    const uint8_t* x[kPieces];
-    bool has[kPieces];
-#pragma unroll
-    for (int i = 0; i < kPieces; ++i) {
-      const uint8_t* const from = rows.Row(row + 16 * i);
-      has[i] = from != nullptr;
-      x[i] = (has[i] ? from : anywhere) + (int64_t{first_step} * kStepK + q * 8) * 2;
-    }
-    // A slot's pieces are each read by the thread that asked for it.
-    const int there = min((k - q * 8 + kStepK - 1) / kStepK - first_step, steps);  // steps that have the piece
-    const uint8_t* const slots = stages + kStages * kXBytes + p * 16;
-    const uint32_t slots_at = SharedAddress(slots);
-    const auto copy = [&](int step) {
-      const uint32_t slot = slots_at + step % kXSlots * kXBytes;
-#pragma unroll
-      for (int i = 0; i < kPieces; ++i) {
-        Copy16(slot + i * kProducers * 16, x[i] + int64_t{step} * (kStepK * 2), step < there && has[i]);
-      }
-      CommitCopies();
-    };
-    // The halves write their granules in different orders, or they would meet in the same banks.
-    uint8_t* const to = stages + b * (kRows * 128) + row * 128 + t * 4;
-    const int first = (j * 4) ^ (row % 8) ^ (b * 2);
-#pragma unroll
-    for (int step = 0; step < kXSlots - 1; ++step) copy(step);
-    uint32_t stage = 0, parity = 1;
-#pragma unroll 1
-    for (int step = 0; step < steps; ++step) {
-      WaitForCopies<kXSlots - 2>();
-      const uint8_t* const slot = slots + step % kXSlots * kXBytes;
-      uint4 piece[kPieces];
-#pragma unroll
-      for (int i = 0; i < kPieces; ++i) piece[i] = *reinterpret_cast<const uint4*>(slot + i * kProducers * 16);
-      copy(step + kXSlots - 1);  // to the slot that was read one step ago
-      if (step >= kStages) BarrierWait(empty + stage * 8, parity);
-      uint8_t* const at = to + stage * kXBytes;
-#pragma unroll
-      for (int i = 0; i < kPieces; ++i) {
-        uint32_t pairs[4];
-        PairPiece<kKind>(piece[i], pairs);
-#pragma unroll
-        for (int v = 0; v < 4; ++v) {
-          *reinterpret_cast<uint32_t*>(at + i * 2048 + ((first ^ v) * 16)) = b ? pairs[v ^ 2] : pairs[v];
-        }
-      }
-      if constexpr (!kReadersFence) FenceAsyncProxy();
-      __syncwarp();
-      if (p % 32 == 0) BarrierArrive(full + stage * 8);
-      stage = (stage + 1) % kStages;
-      parity ^= stage == 0;
-    }
-  }
-
   // One load of a lane's of one row of the weights, step after step.
   struct Source {
     const uint8_t* next;
@@ -163,7 +112,7 @@ struct WeightTile {
                                  int first_step, int steps, uint32_t full, uint32_t empty, int ranks, int rank) {
     const int tid = static_cast<int>(threadIdx.x), lane = tid % 32, g = lane / 4, t = lane % 4;
     uint8_t* const stages = shared + kBarrierBytes;
-    const uint8_t* const ring = stages + (kStages + kXSlots) * kXBytes + tid * 16;
+    const uint8_t* const ring = stages + kStages * kXBytes + tid * 16;
     const uint32_t x_at = SharedAddress(stages), ring_at = SharedAddress(ring);
     const int column0 = tid / 32 * 16 + g;  // of the tile; and the eighth behind it
     Source values[2][kLoads], scales[2];
@@ -235,6 +184,9 @@ struct WeightTile {
       }
     };
     uint32_t raw_at = 0, stage = 0, parity = 0;  // the step's place in the rings
+    const auto release_before = [&] {            // the stage of the step before
+      if (lane == 0) BarrierArrive(empty + (stage == 0 ? kStages - 1 : stage - 1) * 8);
+    };
 #pragma unroll 1
     for (int step = 0; step < steps; ++step) {
       WaitForCopies<kRawStages - 2>();
@@ -251,38 +203,40 @@ struct WeightTile {
       raw_at = raw_at == (kRawStages - 1) * kRawBytes ? 0 : raw_at + kRawBytes;
 #pragma unroll
       for (int b = 0; b < 2; ++b) {
+        WgmmaWait<1>();  // the step before has read this half's registers; half 0's products may run while 1 is decoded
         uint32_t pairs[2][8];
         Decode(raw[0], b, scale[0], pairs[0]);
         Decode(raw[1], b, scale[1], pairs[1]);
         if (b == 0) {
           BarrierWait(full + stage * 8, parity);
-          if constexpr (kReadersFence) FenceAsyncProxy();
+          if constexpr (kScaledSums) {
+            WgmmaWait<0>();
+            promote();
+            square_scale[0] = __uint_as_float(scale[0]);
+            square_scale[1] = __uint_as_float(scale[1]);
+          }
         }
-        WgmmaWait<0>();
-        if (b == 0) {
-          if (lane == 0 && step > 0) BarrierArrive(empty + (stage + kStages - 1) % kStages * 8);
-          promote();
-          square_scale[0] = __uint_as_float(scale[0]);
-          square_scale[1] = __uint_as_float(scale[1]);
-        }
+        // All products of the step before have ended.
+        if (b == (kScaledSums ? 0 : 1) && step > 0) release_before();
         const SwizzledTile x(x_at + stage * kXBytes + b * (kRows * 128));
         WgmmaFence();
 #pragma unroll
         for (int s = 0; s < 4; ++s) {
           const uint32_t a[4] = {pairs[0][2 * s], pairs[1][2 * s], pairs[0][2 * s + 1], pairs[1][2 * s + 1]};
-          WgmmaLeft<kRows, kKind == WeightKind::kFp8>(sum, a, x.At(s * 32), s > 0 || b > 0 || !kScaledSums);
+          WgmmaLeft<kRows, kScaledSums>(sum, a, x.At(s * 32), s > 0 || b > 0 || !kScaledSums);
         }
         WgmmaCommit();
       }
       scale[0] = later[0], scale[1] = later[1];
       later[0] = next_scale(0, step + 2);
       later[1] = next_scale(1, step + 2);
-      stage = (stage + 1) % kStages;
+      stage = stage + 1 == kStages ? 0 : stage + 1;
       parity ^= stage == 0;
     }
     WgmmaWait<0>();
     promote();
     if constexpr (kScaledSums) {
+      WaitForPredecessor();  // this thread, too, reads what it has written
 #pragma unroll
       for (int i = 0; i < kRows / 2; ++i) total[i] *= rows.Inverse(i / 4 * 8 + 2 * t + i % 2);
     }
