@@ -53,7 +53,7 @@ struct ThreadPool::State {
   std::unique_ptr<OfThread[]> threads;
   int spins = kSpins;
   // Of the current loop; read only after a task was taken, which keeps the loop from ending.
-  const std::function<void(int64_t, int)>* body = nullptr;
+  const std::function<void(int64_t, int, int64_t)>* body = nullptr;
   std::atomic<bool> failed{false};
   std::mutex error_mutex;
   std::exception_ptr error;
@@ -86,7 +86,7 @@ struct ThreadPool::State {
       const int64_t of = (worker + i) % count();
       const int64_t begin = tasks * of / count(), end = tasks * (of + 1) / count();
       if (begin == end) continue;
-      for (int64_t task; (task = Take(loop_and_tasks, of, begin, end)) >= 0; ++ran) Run(task, worker);
+      for (int64_t task; (task = Take(loop_and_tasks, of, begin, end)) >= 0; ++ran) Run(task, worker, end);
     }
     if (ran == 0) return;
     threads[static_cast<size_t>(worker)].done.store(Word(LoopOf(loop_and_tasks), ran), std::memory_order_release);
@@ -101,10 +101,10 @@ struct ThreadPool::State {
     return done == CountOf(loop_and_tasks);
   }
 
-  void Run(int64_t task, int worker) {
+  void Run(int64_t task, int worker, int64_t end) {
     if (failed.load(std::memory_order_relaxed)) return;
     try {
-      (*body)(task, worker);
+      (*body)(task, worker, end);
     } catch (...) {
       const std::lock_guard lock(error_mutex);
       if (!error) error = std::current_exception();
@@ -165,10 +165,14 @@ ThreadPool::~ThreadPool() {
 int ThreadPool::threads() const { return static_cast<int>(state_->workers.size()) + 1; }
 
 void ThreadPool::ParallelFor(int64_t tasks, const std::function<void(int64_t, int)>& body) {
+  ParallelStretches(tasks, [&body](int64_t task, int worker, int64_t) { body(task, worker); });
+}
+
+void ThreadPool::ParallelStretches(int64_t tasks, const std::function<void(int64_t, int, int64_t)>& body) {
   State& state = *state_;
   if (tasks <= 0) return;
   if (tasks == 1 || state.workers.empty()) {
-    for (int64_t task = 0; task < tasks; ++task) body(task, 0);
+    for (int64_t task = 0; task < tasks; ++task) body(task, 0, tasks);
     return;
   }
   if (static_cast<uint64_t>(tasks) > kCountMask) {

@@ -23,6 +23,11 @@ class ThreadPool {
   // fixed, so a result must not depend on it. The first exception is rethrown here. Not reentrant.
   void ParallelFor(int64_t tasks, const std::function<void(int64_t task, int worker)>& body);
 
+  // The same where neighbours belong together: worker w takes the tasks of its stretch, tasks * w / threads ..
+  // tasks * (w + 1) / threads, in their order, then what is left of the others'. The stretch that a task is of ends
+  // before task `end`.
+  void ParallelStretches(int64_t tasks, const std::function<void(int64_t task, int worker, int64_t end)>& body);
+
   // The processors this process may run on.
   static int AvailableProcessors();
 

@@ -150,7 +150,7 @@ static void AmxBlock(const uint16_t* w, int64_t w_step, const bf16* x, int64_t x
 }
 
 // out[c, j] = x[c] . weight[w_begin + j] for c < x_count <= kAmxX and j < w_count <= kTileW. `x` is groups of 16 rows
-// (PackTiles), each 16 * PackedStride(k) elements, and one group more where their number is odd: what it holds is
+// (PackTiles), each 16 * DotStride(k) elements, and one group more where their number is odd: what it holds is
 // multiplied and thrown away. The other elements of `out` (x_count, kTileW) are left with anything.
 template <class Weight>
 static void AmxProductTile(const bf16* x, int64_t x_count, const Weight& weight, int64_t w_begin, int64_t w_count,
@@ -161,7 +161,7 @@ static void AmxProductTile(const bf16* x, int64_t x_count, const Weight& weight,
   alignas(64) uint16_t strip[kTileW * kAmxStretch * kChunk];  // (strips of 16 rows, steps, 16, 32)
   alignas(64) float acc[kTileW * (kAmxX + kTileSide)];        // (w, x)
   const int64_t stride = (x_count + kPair - 1) / kPair * kPair;
-  const int64_t x_step = ChunkCount(k) * kChunk * kTileSide;
+  const int64_t x_step = DotStride(k) * kTileSide;
   const TileScope scope;
   if (kScaleAfter) std::memset(acc, 0, static_cast<size_t>(kTileW * stride) * sizeof(float));
   for (int64_t first = 0; first < ChunkCount(k); first += kAmxStretch) {

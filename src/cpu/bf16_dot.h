@@ -27,12 +27,14 @@ inline constexpr int64_t kDotX = 6;         // activation rows side by side
 static_assert(kDotRows == kPanelW);
 
 inline constexpr int64_t ChunkCount(int64_t elements) { return (elements + kChunk - 1) / kChunk; }
+// Elements of a packed row.
+inline constexpr int64_t DotStride(int64_t k) { return ChunkCount(k) * kChunk; }
 
 // ---- Activations ----
 
 // x in the order of chunks of Row's format, with zeros up to whole chunks; `to` is 64-byte aligned.
 template <class Row>
-static void PackRow(const bf16* x /* (k) */, int64_t k, bf16* to /* (ChunkCount(k) * kChunk) */) {
+static void PackRow(const bf16* x /* (k) */, int64_t k, bf16* to /* (DotStride(k)) */) {
   alignas(64) uint16_t padded[kChunk];
   for (int64_t begin = 0; begin < k; begin += kChunk, to += kChunk) {
     const auto* from = reinterpret_cast<const uint16_t*>(x + begin);
@@ -369,10 +371,6 @@ static void DotProductTile(const bf16* const* x /* (x_count) */, int64_t x_count
     });
   }
 }
-
-// Formats that have a path here; float32 weights have none.
-template <class Weight>
-inline constexpr bool kDotWeight = !std::is_same_v<Weight, View<const float, 2>>;
 
 }  // namespace mxmla::cpu::MXMLA_CPU_ISA
 

@@ -5,7 +5,6 @@
 // A task therefore takes a block of heads over one chunk of the context: each cache row is read from memory once for
 // all of them and for both its uses, and the tiles (latent_tile.h) do little but multiply and add.
 #include <cmath>
-#include <optional>
 
 #include "cpu/cache_rows.h"
 #include "cpu/kernels.h"
@@ -77,20 +76,6 @@ struct Scratch {
 template <class Cache>
 inline constexpr bool kInPlace = std::is_same_v<Cache, PlainRows<bf16>>;
 
-// The unit's tiles, for as long as this lives, where they are used.
-#if defined(__AMX_BF16__)
-struct TileUse {
-  explicit TileUse(bool used) {
-    if (used) scope.emplace();
-  }
-  std::optional<TileScope> scope;
-};
-#else
-struct TileUse {
-  explicit TileUse(bool) {}
-};
-#endif
-
 // What queries of type Q are multiplied with such rows as.
 #if defined(__AVX512BF16__)
 template <class Q>
@@ -121,20 +106,14 @@ void Chunk(const DecodeAttentionArgs& args, const View<const Q, 3>& query, const
 
   const auto query_row = [&](int64_t h) { return query.data + r * query.stride[0] + (head + h) * query.stride[1]; };
   constexpr bool kPlainQuery = kInPlace<Cache> && !std::is_same_v<DirectQuery<Q>, float>;
-#if defined(__AMX_BF16__)
-  constexpr bool kTiles = kPlainQuery && std::is_same_v<Q, bf16>;
-#else
-  constexpr bool kTiles = false;
-#endif
-  [[maybe_unused]] const TileUse tiles(kTiles && direct);
+  constexpr bool kTiles = kInPlace<Cache> && ScoreTiles<Q>::kUsed;
+  [[maybe_unused]] const ScoreTiles<Q> tiles(kTiles && direct);
   if (kTiles && direct) {
-#if defined(__AMX_BF16__)
     if constexpr (kTiles) {
-      const bf16* queries[kScoreHeads];
+      const Q* queries[kScoreHeads];
       for (int64_t h = 0; h < heads; ++h) queries[h] = query_row(h);
-      PackTiles(queries, heads, width, reinterpret_cast<bf16*>(scratch.query));
+      tiles.Pack(queries, heads, width, reinterpret_cast<Q*>(scratch.query));
     }
-#endif
   } else if (kPlainQuery && direct) {
     auto* to = reinterpret_cast<Q*>(scratch.query);
     for (int64_t h = 0; h < heads; ++h) std::copy_n(query_row(h), width, to + h * width);
@@ -161,12 +140,9 @@ void Chunk(const DecodeAttentionArgs& args, const View<const Q, 3>& query, const
       ahead.row[t] = static_cast<const char*>(cache.Begin(page, slot));
     }
     const auto attend = [&](const auto* queries, const auto& rows) {
-#if defined(__AMX_BF16__)
-      if constexpr (kTiles && std::is_same_v<std::decay_t<decltype(*queries)>, bf16>) {
-        ScoreRowsOnTiles(queries, rows, tokens, width, reinterpret_cast<bf16*>(scratch.rows), scratch.scores);
-      } else
-#endif
-      {
+      if constexpr (kTiles && std::is_same_v<std::decay_t<decltype(*queries)>, Q>) {
+        tiles.Score(queries, rows, tokens, width, reinterpret_cast<Q*>(scratch.rows), scratch.scores);
+      } else {
         ScoreRows(queries, width, tile_heads, rows, tokens, width / kSplitBlock, scratch.scores);
       }
       SoftmaxHeads(scratch.scores, tokens, args.softmax_scale, largest, sum, factors);

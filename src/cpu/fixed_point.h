@@ -21,6 +21,7 @@
 #include <limits>
 
 #include "cpu/product.h"
+#include "cpu/weight_stream.h"
 
 namespace mxmla::cpu::MXMLA_CPU_ISA {
 
@@ -196,13 +197,15 @@ MXMLA_INLINE F32x16 Bounded(F32x16 scales) {
 }
 
 // What is asked for ahead of a tile, in the order of addresses, in which the hardware asks for more by itself: into the
-// second-level cache first, then the tile behind this one into the first.
+// second-level cache first, then the tile behind this one into the first. The end of a stretch asks for the first of
+// the next one.
 inline constexpr int64_t kFixedAhead = 12288;  // bytes of codes
 
-// sums (R, C, 16) of R weight rows over all of k.
+// sums (R, C, 16) of R weight rows `step` apart over all of k.
 template <int R, int C>
 [[gnu::noinline]] static void FixedTile(const Mxfp4Row* rows /* (R) */, RowStep step, int64_t k,
-                                        const FixedChunk* const* x /* (C) */, float* sums) {
+                                        const FixedChunk* const* x /* (C) */, const StreamEnd& stream_end,
+                                        float* sums) {
   F32x16 sum[R][C];
   Mxfp4Row row[R];
   const FixedChunk* xs[C];
@@ -215,8 +218,15 @@ template <int R, int C>
 #pragma GCC unroll 4
   for (int c = 0; c < C; ++c) xs[c] = x[c];
   const int64_t blocks = k / kBlock;
+  const int64_t values_left = stream_end.ValuesFrom(row[0].values);
+  int64_t scales_ahead = R * step.scales;
+  if (scales_ahead >= stream_end.ScalesFrom(row[0].scales)) scales_ahead += stream_end.scales_jump;
   for (int64_t begin = 0; begin < blocks; begin += kGroupBlocks) {
     const int64_t count = std::min(blocks - begin, kGroupBlocks);
+    const char* line = reinterpret_cast<const char*>(row[0].values) + begin / kFixedBlocks * R * 64;
+    const int64_t left = values_left - begin / kFixedBlocks * R * 64;
+    const int64_t ahead = kFixedAhead >= left ? kFixedAhead + stream_end.values_jump : kFixedAhead;
+    const int64_t near = R * step.values >= left ? R * step.values + stream_end.values_jump : R * step.values;
     alignas(64) float scales[R][C][kGroupBlocks];  // products of both sides' scales
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
@@ -227,7 +237,7 @@ template <int R, int C>
         const F32x16 of_x = Load(xs[c][begin / kFixedBlocks].scales);
         Store(scales[r][c], Bounded(Load(of_row) * Splat(0.5f) * of_x));
       }
-      __builtin_prefetch(row[r].scales + begin + R * step.scales, 0, 3);
+      __builtin_prefetch(row[r].scales + begin + scales_ahead, 0, 3);
     }
     const auto chunk = [&](int64_t i, int r, const void* codes) __attribute__((always_inline)) {
       const CodeBytes w = DecodeBytes(codes);
@@ -241,9 +251,8 @@ template <int R, int C>
     for (; i < count / kFixedBlocks; ++i) {
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r) {
-        const char* line = reinterpret_cast<const char*>(row[0].values) + ((begin / kFixedBlocks + i) * R + r) * 64;
-        __builtin_prefetch(line + kFixedAhead, 0, 2);
-        __builtin_prefetch(line + R * step.values, 0, 3);
+        __builtin_prefetch(line + (i * R + r) * 64 + ahead, 0, 2);
+        __builtin_prefetch(line + (i * R + r) * 64 + near, 0, 3);
         chunk(i, r, row[r].values + (begin / kFixedBlocks + i) * 64);
       }
     }
@@ -266,7 +275,7 @@ template <int R, int C>
 
 template <int C>
 static void FixedProduct(const FixedChunk* const* x /* (C) */, const Mxfp4<const e2m1x2, 2>& weight, int64_t w_begin,
-                         int64_t w_count, int64_t k, float* out /* (C, kTileW) */) {
+                         int64_t w_count, int64_t k, const StreamEnd& end, float* out /* (C, kTileW) */) {
   alignas(64) float sums[kFixedRows * C * 16];
   PrefetchRows(weight, w_begin, std::min(w_count, kPrefetchRows), 0, BlockCount(k));
   const RowStep step = StepBetween(RowOf(weight, 0), RowOf(weight, 1));
@@ -274,7 +283,7 @@ static void FixedProduct(const FixedChunk* const* x /* (C) */, const Mxfp4<const
     const auto run = [&]<int R>(std::integral_constant<int, R>) {
       Mxfp4Row rows[R];
       for (int r = 0; r < R; ++r) rows[r] = RowOf(weight, w_begin + w + r);
-      FixedTile<R, C>(rows, step, k, x, sums);
+      FixedTile<R, C>(rows, step, k, x, end, sums);
       for (int r = 0; r < R; ++r) {
         for (int c = 0; c < C; ++c) out[c * kTileW + w + r] = ReduceAdd(Load(sums + (r * C + c) * 16));
       }
@@ -291,15 +300,15 @@ static void FixedProduct(const FixedChunk* const* x /* (C) */, const Mxfp4<const
 // out[c, j] = x[c] . weight[w_begin + j] for j < w_count <= kTileW.
 static inline void FixedProductTile(const FixedChunk* const* x /* (x_count) */, int64_t x_count,
                                     const Mxfp4<const e2m1x2, 2>& weight, int64_t w_begin, int64_t w_count, int64_t k,
-                                    float* out /* (x_count, kTileW) */) {
+                                    const StreamEnd& end, float* out /* (x_count, kTileW) */) {
   for (int64_t c = 0; c < x_count;) {
     const int64_t count = std::min<int64_t>(kFixedX, x_count - c);
     float* to = out + c * kTileW;
-    if (count == 1) FixedProduct<1>(x + c, weight, w_begin, w_count, k, to);
-    if (count == 2) FixedProduct<2>(x + c, weight, w_begin, w_count, k, to);
+    if (count == 1) FixedProduct<1>(x + c, weight, w_begin, w_count, k, end, to);
+    if (count == 2) FixedProduct<2>(x + c, weight, w_begin, w_count, k, end, to);
     if constexpr (kFixedX == 4) {
-      if (count == 3) FixedProduct<3>(x + c, weight, w_begin, w_count, k, to);
-      if (count == 4) FixedProduct<4>(x + c, weight, w_begin, w_count, k, to);
+      if (count == 3) FixedProduct<3>(x + c, weight, w_begin, w_count, k, end, to);
+      if (count == 4) FixedProduct<4>(x + c, weight, w_begin, w_count, k, end, to);
     }
     c += count;
   }

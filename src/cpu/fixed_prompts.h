@@ -12,7 +12,7 @@
 
 #include "cpu/fixed_point.h"
 
-#if defined(__AVX512VNNI__)
+#if defined(__AVX512VNNI__) && !defined(__AMX_BF16__)
 #define MXMLA_FIXED_PROMPTS 1
 
 #include "cpu/prompt_panels.h"

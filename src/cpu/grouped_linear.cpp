@@ -29,11 +29,10 @@ void ExpertTile(const GroupedLinearArgs& args, const Activation<2>& x, const Wei
 #if defined(MXMLA_PACKED_PRODUCTS)
 // Packed rows for each format of weights that reads such; null where none does.
 struct PackedInputs {
-  const PackedElement* rows[std::variant_size_v<LinearWeight>] = {};
+  const void* rows[std::variant_size_v<LinearWeight>] = {};  // elements of the format's PackedForm
 #if defined(MXMLA_PANEL_PROMPTS)
   const PromptStretch* prompts[std::variant_size_v<LinearWeight>] = {};  // of the rows behind the first `count`
 #endif
-  int64_t stride = 0;
   int64_t count = 0;
   size_t bytes = 0;  // of the shared workspace
 };
@@ -49,18 +48,28 @@ void ForEachPackedFormat(const GroupedLinearArgs& args, const Use& use) {
   }
 }
 
+#if defined(MXMLA_TILED_PROMPTS)
+// What pairs of prompts are made tiles of for an expert with such weights; null where they are multiplied as floats.
+const View<const bf16, 2>* TiledInput(const GroupedLinearArgs& args, const LinearWeight& weight) {
+  const Activation<2>& x = args.InputOf(weight);
+  return HasPackedProduct(x, weight) ? std::get_if<View<const bf16, 2>>(&x) : nullptr;
+}
+#endif
+
 WorkspaceSize PackedWorkspace(const GroupedLinearArgs& args, int) {
   WorkspaceSize size;
   const int64_t rows = Extent(args.x, 0), k = Extent(args.x, 1);
 #if defined(MXMLA_PANEL_PROMPTS)
   ForEachPackedFormat(args, [&](const LinearWeight&) { size.shared += PromptBytes(rows, k); });
 #else
-  ForEachPackedFormat(args, [&](const LinearWeight&) { size.shared += PackedBytes(rows, k); });
+  ForEachPackedFormat(args, [&](const LinearWeight& weight) { size.shared += PackedBytes(weight, rows, k); });
 #endif
 #if defined(MXMLA_TILED_PROMPTS)
+  bool tiled = false;
+  ForEachPackedFormat(args, [&](const LinearWeight& weight) { tiled |= TiledInput(args, weight) != nullptr; });
   const int64_t pairs = args.pairs.shape[0];
   const int64_t groups = std::min(pairs, static_cast<int64_t>(args.weights.size()));
-  if (size.shared > 0) size.shared += static_cast<size_t>(TileElements(pairs, groups, k)) * sizeof(bf16);
+  if (tiled) size.shared += static_cast<size_t>(TileElements(pairs, groups, k)) * sizeof(bf16);
 #endif
   return size;
 }
@@ -71,20 +80,21 @@ int64_t PackedRowCount(const GroupedLinearArgs& args) { return std::min(Extent(a
 PackedInputs PackInputs(const ExecContext& context, const GroupedLinearArgs& args) {
   PackedInputs packed;
   const int64_t k = Extent(args.x, 1), rows = PackedRowCount(args);
-  packed.stride = PackedStride(k);
   packed.count = rows;
   size_t offset = 0;
   ForEachPackedFormat(args, [&](const LinearWeight& any_weight) {
-    auto* to = context.SharedScratch<PackedElement>(offset, static_cast<size_t>(rows * packed.stride));
-    offset += PackedBytes(rows, k);
     std::visit(
         [&](const auto& weight) {
-          if constexpr (kPackedWeight<std::decay_t<decltype(weight)>>) {
+          using Form = PackedForm<std::decay_t<decltype(weight)>>;
+          if constexpr (Form::kPacked) {
+            auto* to =
+                context.SharedScratch<typename Form::Element>(offset, static_cast<size_t>(rows * Form::Stride(k)));
             PackRows(context, args.InputOf(any_weight), weight, rows, to);
+            packed.rows[any_weight.index()] = to;
           }
         },
         any_weight);
-    packed.rows[any_weight.index()] = to;
+    offset += PackedBytes(any_weight, rows, k);
 #if defined(MXMLA_PANEL_PROMPTS)
     const auto* x = std::get_if<View<const bf16, 2>>(&args.InputOf(any_weight));
     if (!x || x->shape[0] == rows) return;
@@ -113,15 +123,17 @@ int64_t PromptPairs(const GroupedLinearArgs& args, int64_t begin, int64_t end, i
 
 // As ExpertTile, of packed activations.
 template <class Weight, class T>
-void PackedExpertTile(const GroupedLinearArgs& args, const PackedElement* packed, int64_t stride, const Weight& weight,
-                      const View<T, 2>& out, int64_t pair_begin, int64_t pair_end, int64_t w_begin, int64_t w_count,
-                      int64_t k, const StreamEnd& stream) {
+void PackedExpertTile(const GroupedLinearArgs& args, const void* packed, const Weight& weight, const View<T, 2>& out,
+                      int64_t pair_begin, int64_t pair_end, int64_t w_begin, int64_t w_count, int64_t k,
+                      const StreamEnd& stream) {
+  using Form = PackedForm<Weight>;
+  const auto* x = static_cast<const typename Form::Element*>(packed);
   for (int64_t begin = pair_begin; begin < pair_end; begin += kTileX) {
     const int64_t count = std::min(kTileX, pair_end - begin);
-    const PackedElement* rows[kTileX];
-    for (int64_t c = 0; c < count; ++c) rows[c] = packed + args.pairs(begin + c) / args.pairs_per_row * stride;
+    const typename Form::Element* rows[kTileX];
+    for (int64_t c = 0; c < count; ++c) rows[c] = x + args.pairs(begin + c) / args.pairs_per_row * Form::Stride(k);
     alignas(64) float results[kTileX * kTileW];
-    PackedProductTile(rows, count, weight, w_begin, w_count, k, stream, results);
+    Form::Product(rows, count, weight, w_begin, w_count, k, stream, results);
     for (int64_t c = 0; c < count; ++c) {
       StoreResults(out.data + args.pairs(begin + c) * out.stride[0] + w_begin, results + c * kTileW, w_count);
     }
@@ -158,25 +170,25 @@ const bf16* PackExperts(const ExecContext& context, const GroupedLinearArgs& arg
   for (int64_t i = 0; i < used_count; ++i) {
     tiles_begin[i] = elements;
     const int64_t begin = args.expert_begin(used[i]), end = args.expert_begin(used[i] + 1);
-    if (!packed.rows[args.weights[static_cast<size_t>(used[i])].index()]) continue;
-    elements += TileRowsUp(end - PromptPairs(args, begin, end, packed.count)) * PackedStride(k);
+    if (!TiledInput(args, args.weights[static_cast<size_t>(used[i])])) continue;
+    elements += TileRowsUp(end - PromptPairs(args, begin, end, packed.count)) * DotStride(k);
   }
   if (elements == 0) return nullptr;
-  const int64_t behind = kTileSide * PackedStride(k);
+  const int64_t behind = kTileSide * DotStride(k);
   bf16* tiles = context.SharedScratch<bf16>(packed.bytes, static_cast<size_t>(elements + behind));
   if (context.profiler) context.profiler->AddRepacked(elements * static_cast<int64_t>(sizeof(bf16)));
   RunTasks(context, used_count, [&](int64_t i, int) {
     const LinearWeight& any_weight = args.weights[static_cast<size_t>(used[i])];
-    if (!packed.rows[any_weight.index()]) return;
+    const View<const bf16, 2>* x = TiledInput(args, any_weight);
+    if (!x) return;
     const int64_t end = args.expert_begin(used[i] + 1);
-    const View<const bf16, 2>& x = *std::get_if<View<const bf16, 2>>(&args.InputOf(any_weight));
     bf16* to = tiles + tiles_begin[i];
     for (int64_t begin = PromptPairs(args, args.expert_begin(used[i]), end, packed.count); begin < end;
          begin += kTileSide, to += behind) {
       const int64_t count = std::min(kTileSide, end - begin);
       const bf16* rows[kTileSide];
       for (int64_t r = 0; r < count; ++r) {
-        rows[r] = x.data + args.pairs(begin + r) / args.pairs_per_row * x.stride[0];
+        rows[r] = x->data + args.pairs(begin + r) / args.pairs_per_row * x->stride[0];
       }
       std::visit(
           [&](const auto& weight) {
@@ -197,7 +209,7 @@ void TiledExpert(const GroupedLinearArgs& args, const bf16* tiles, const Weight&
   for (int64_t begin = pair_begin; begin < pair_end; begin += kAmxX) {
     const int64_t count = std::min(kAmxX, pair_end - begin);
     alignas(64) float results[kAmxX * kTileW];
-    AmxProductTile(tiles + (begin - pair_begin) * PackedStride(k), count, weight, w_begin, w_count, k, results);
+    AmxProductTile(tiles + (begin - pair_begin) * DotStride(k), count, weight, w_begin, w_count, k, results);
     for (int64_t c = 0; c < count; ++c) {
       StoreResults(out.data + args.pairs(begin + c) * out.stride[0] + w_begin, results + c * kTileW, w_count);
     }
@@ -243,7 +255,7 @@ void RunGroupedLinear(const ExecContext& context, const GroupedLinearArgs& args)
                        [&](const auto& out) {
 #if defined(MXMLA_PACKED_PRODUCTS)
                          if constexpr (kPackedWeight<std::decay_t<decltype(weight)>>) {
-                           if (const PackedElement* rows = packed.rows[any_weight.index()]) {
+                           if (const void* rows = packed.rows[any_weight.index()]) {
                              const int64_t packed_end = PromptPairs(args, begin, end, packed.count);
                              StreamEnd stream;
                              if (task + kLastTasks >= stretch_end && (stretch_end - 1) / w_tiles == task / w_tiles) {
@@ -253,8 +265,7 @@ void RunGroupedLinear(const ExecContext& context, const GroupedLinearArgs& args)
                                const auto next_expert = static_cast<size_t>(used[task / w_tiles + 1]);
                                stream = EndOfStretch(weight, n, PlaceOfRow(args.weights[next_expert], 0));
                              }
-                             PackedExpertTile(args, rows, packed.stride, weight, out, begin, packed_end, w_begin,
-                                              w_count, k, stream);
+                             PackedExpertTile(args, rows, weight, out, begin, packed_end, w_begin, w_count, k, stream);
                              begin = packed_end;
 #if defined(MXMLA_PANEL_PROMPTS)
                              if (const PromptStretch* prompts = packed.prompts[any_weight.index()]) {
@@ -263,8 +274,10 @@ void RunGroupedLinear(const ExecContext& context, const GroupedLinearArgs& args)
                              }
 #endif
 #if defined(MXMLA_TILED_PROMPTS)
-                             const bf16* expert_tiles = tiles + tiles_begin[task / w_tiles];
-                             return TiledExpert(args, expert_tiles, weight, out, begin, end, w_begin, w_count, k);
+                             if (TiledInput(args, any_weight)) {
+                               const bf16* expert_tiles = tiles + tiles_begin[task / w_tiles];
+                               return TiledExpert(args, expert_tiles, weight, out, begin, end, w_begin, w_count, k);
+                             }
 #endif
                            }
                          }

@@ -99,10 +99,11 @@ bool CpuIsaAvailable(CpuIsa isa) {
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
   if (isa == CpuIsa::kAvx512) return avx512;
   const bool vbmi = avx512 && __builtin_cpu_supports("avx512vbmi");
-  if (isa == CpuIsa::kAvx512Vnni) return vbmi && __builtin_cpu_supports("avx512vnni");
+  const bool vnni = vbmi && __builtin_cpu_supports("avx512vnni");
+  if (isa == CpuIsa::kAvx512Vnni) return vnni;
   const bool bf16 = vbmi && __builtin_cpu_supports("avx512bf16");
   if (isa == CpuIsa::kAvx512Bf16) return bf16;
-  return bf16 && __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") && TilesPermitted();
+  return bf16 && vnni && __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") && TilesPermitted();
 #else
   return false;
 #endif

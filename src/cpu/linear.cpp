@@ -67,9 +67,11 @@ void RunLinear(const ExecContext& context, const LinearArgs& args) {
 template <class Weight, class T>
 void RunPackedRows(const ExecContext& context, const LinearArgs& args, const Weight& weight, const View<T, 2>& out,
                    int64_t rows) {
+  using Form = PackedForm<Weight>;
+  using Element = typename Form::Element;
   const int64_t k = Extent(args.x, 1), n = out.shape[1];
-  const int64_t x_stride = PackedStride(k);
-  auto* packed = context.SharedScratch<PackedElement>(0, static_cast<size_t>(rows * x_stride));
+  const int64_t x_stride = Form::Stride(k);
+  auto* packed = context.SharedScratch<Element>(0, static_cast<size_t>(rows * x_stride));
   PackRows(context, args.x, weight, rows, packed);
   const int64_t tile_w = TileW(rows);
   const int64_t w_tiles = (n + tile_w - 1) / tile_w;
@@ -78,7 +80,7 @@ void RunPackedRows(const ExecContext& context, const LinearArgs& args, const Wei
     const int64_t x_count = TileBeginX(rows, task / w_tiles + 1) - x_begin;
     const int64_t w_begin = task % w_tiles * tile_w;
     const int64_t w_count = std::min(tile_w, n - w_begin);
-    const PackedElement* x_rows[kTileX] = {};
+    const Element* x_rows[kTileX] = {};
     for (int64_t c = 0; c < x_count; ++c) x_rows[c] = packed + (x_begin + c) * x_stride;
     alignas(64) float results[kTileX * kTileW];
     StreamEnd stream;
@@ -86,7 +88,7 @@ void RunPackedRows(const ExecContext& context, const LinearArgs& args, const Wei
       const int64_t row_end = std::min(n, ((end - 1) % w_tiles + 1) * tile_w);
       stream = EndOfStretch(weight, row_end, FirstPlace(context, args.next, worker));
     }
-    PackedProductTile(x_rows, x_count, weight, w_begin, w_count, k, stream, results);
+    Form::Product(x_rows, x_count, weight, w_begin, w_count, k, stream, results);
     for (int64_t c = 0; c < x_count; ++c) {
       StoreResults(out.data + (x_begin + c) * out.stride[0] + w_begin, results + c * kTileW, w_count);
     }
@@ -99,10 +101,11 @@ template <class Weight, class T>
 void RunTiledRows(const ExecContext& context, const View<const bf16, 2>& x, const Weight& weight, const View<T, 2>& out,
                   int64_t first) {
   const int64_t rows = x.shape[0] - first, k = x.shape[1], n = out.shape[1];
-  const int64_t group_step = kTileSide * PackedStride(k);
-  bf16* tiles = context.SharedScratch<bf16>(PackedBytes(first, k), static_cast<size_t>(TileElements(rows, 1, k)));
+  const int64_t group_step = kTileSide * DotStride(k);
+  bf16* tiles =
+      context.SharedScratch<bf16>(PackedBytes(weight, first, k), static_cast<size_t>(TileElements(rows, 1, k)));
   if (context.profiler) {
-    context.profiler->AddRepacked(TileRowsUp(rows) * PackedStride(k) * static_cast<int64_t>(sizeof(bf16)));
+    context.profiler->AddRepacked(TileRowsUp(rows) * DotStride(k) * static_cast<int64_t>(sizeof(bf16)));
   }
   RunTasks(context, TileRowsUp(rows) / kTileSide, [&](int64_t group, int) {
     const int64_t begin = group * kTileSide, count = std::min(kTileSide, rows - begin);
@@ -130,7 +133,8 @@ void RunPromptRows(const ExecContext& context, const View<const bf16, 2>& x, con
                    const View<T, 2>& out, int64_t first) {
   const int64_t rows = x.shape[0] - first, k = x.shape[1], n = out.shape[1];
   const int64_t stride = PromptStretches(k);
-  auto* packed = context.SharedScratch<PromptStretch>(PackedBytes(first, k), static_cast<size_t>(rows * stride));
+  auto* packed =
+      context.SharedScratch<PromptStretch>(PackedBytes(weight, first, k), static_cast<size_t>(rows * stride));
   PackPrompts(context, x, weight, first, packed);
   const int64_t w_tiles = (n + kTileW - 1) / kTileW;
   RunTasks(context, (rows + kPromptX - 1) / kPromptX * w_tiles, [&](int64_t task, int) {
@@ -160,6 +164,7 @@ void RunPacked(const ExecContext& context, const LinearArgs& args) {
           if (rows > 0) RunPackedRows(context, args, weight, out, rows);
           if (done) return;
 #if defined(MXMLA_TILED_PROMPTS)
+          if (!x) return;
           RunTiledRows(context, *x, weight, out, rows);
           done = true;
 #elif defined(MXMLA_PANEL_PROMPTS)
@@ -180,12 +185,16 @@ void RunPacked(const ExecContext& context, const LinearArgs& args) {
 WorkspaceSize PackedWorkspace(const LinearArgs& args, int) {
   if (!HasPackedProduct(args.x, args.weight)) return {};
   const int64_t rows = Extent(args.x, 0), k = Extent(args.x, 1);
-#if defined(MXMLA_TILED_PROMPTS)
-  return {.shared = static_cast<size_t>(TileElements(rows, 1, k)) * sizeof(bf16)};  // packed rows take no more
-#elif defined(MXMLA_PANEL_PROMPTS)
+#if defined(MXMLA_PANEL_PROMPTS)
   return {.shared = PromptBytes(rows, k)};
 #else
-  return {.shared = PackedBytes(rows, k)};
+  WorkspaceSize size{.shared = PackedBytes(args.weight, rows, k)};
+#if defined(MXMLA_TILED_PROMPTS)
+  // Rows take no more as tiles than packed.
+  const bool tiled = std::holds_alternative<View<const bf16, 2>>(args.x);
+  if (tiled) size.shared += static_cast<size_t>(TileElements(0, 1, k)) * sizeof(bf16);
+#endif
+  return size;
 #endif
 }
 #endif

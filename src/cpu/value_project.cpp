@@ -44,20 +44,21 @@ struct HeadRows {
 // Packed by each task, in its worker's memory: a head's rows are read by one task, or few.
 template <class Weight>
 struct PackedHeadRows {
-  const PackedElement* x[kTileX];
+  using Form = PackedForm<Weight>;
+  const typename Form::Element* x[kTileX];
 
   PackedHeadRows(const ExecContext& context, int worker, const ValueProjectArgs& args, int64_t row_begin, int64_t rows,
                  int64_t head) {
     const int64_t k = Extent(args.attn, 2);
-    auto* to = context.Scratch<PackedElement>(worker, 0, static_cast<size_t>(rows * PackedStride(k)));
-    for (int64_t r = 0; r < rows; ++r, to += PackedStride(k)) {
-      PackRowFor(*std::get_if<Weight>(&args.w_vc.tensor), RowOf(args.attn, row_begin + r, head), k, to);
+    auto* to = context.Scratch<typename Form::Element>(worker, 0, static_cast<size_t>(rows * Form::Stride(k)));
+    for (int64_t r = 0; r < rows; ++r, to += Form::Stride(k)) {
+      Form::Pack(RowOf(args.attn, row_begin + r, head), k, to);
       x[r] = to;
     }
   }
   void Product(int64_t rows, const Weight& tensor, int64_t w_begin, int64_t w_count, int64_t k, const StreamEnd& end,
                float* out) const {
-    PackedProductTile(x, rows, tensor, w_begin, w_count, k, end, out);
+    Form::Product(x, rows, tensor, w_begin, w_count, k, end, out);
   }
 };
 #endif
@@ -172,7 +173,8 @@ void RunValueProject(const ExecContext& context, const ValueProjectArgs& args) {
 #if defined(MXMLA_PACKED_PRODUCTS)
 WorkspaceSize PackedWorkspace(const ValueProjectArgs& args, int) {
   if (!HasPackedProduct(args.attn, args.w_vc.tensor)) return {};
-  return {.per_worker = PackedBytes(std::min(Extent(args.attn, 0), kTileX), Extent(args.attn, 2))};
+  const int64_t rows = std::min(Extent(args.attn, 0), kTileX);
+  return {.per_worker = PackedBytes(args.w_vc.tensor, rows, Extent(args.attn, 2))};
 }
 #endif
 

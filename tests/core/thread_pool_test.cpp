@@ -73,6 +73,31 @@ TEST_P(ThreadPoolTest, AnExceptionArrivesAndThePoolGoesOn) {
   }
 }
 
+TEST_P(ThreadPoolTest, AStretchIsTakenInItsOrder) {
+  const int64_t threads = GetParam();
+  ThreadPool pool(GetParam());
+  for (int64_t tasks : {0, 1, 2, 7, 1000}) {
+    std::vector<std::atomic<int64_t>> end_of(tasks);
+    // Of each worker and stretch, the last task that was taken.
+    std::vector<std::vector<int64_t>> last(threads, std::vector<int64_t>(tasks + 1, -1));
+    std::atomic<bool> rising{true};
+    pool.ParallelStretches(tasks, [&](int64_t task, int worker, int64_t end) {
+      end_of[task] += end;
+      int64_t& before = last[worker][end];
+      if (task <= before) rising = false;
+      before = task;
+    });
+    EXPECT_TRUE(rising);
+    for (int64_t s = 0; s < threads; ++s) {
+      const int64_t end = tasks * (s + 1) / threads;
+      for (int64_t task = tasks * s / threads; task < end; ++task) {
+        const bool alone = tasks == 1 || threads == 1;
+        ASSERT_EQ(end_of[task], alone ? tasks : end) << "task " << task << " of " << tasks;
+      }
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Threads, ThreadPoolTest, testing::Values(1, 2, 3, 8));
 
 TEST(ThreadPool, ThisProcessHasAProcessor) { EXPECT_GE(ThreadPool::AvailableProcessors(), 1); }

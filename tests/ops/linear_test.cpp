@@ -219,6 +219,54 @@ TEST_P(LinearTest, GroupedPromptRowsAreThoseOfTheirExpertAlone) {
   }
 }
 
+// Experts of several formats in one op, some of which read the rows quantised.
+TEST_P(LinearTest, GroupedExpertsOfSeveralFormatsAreThoseAlone) {
+  MXMLA_NEEDS(grouped_linear);
+  const int64_t n = 72, k = 288, rows = 41, top = 2, pairs = rows * top, first = 15;
+  for (Format quantized : {backend().plain(), Format::kFp8, Format::kMxfp4}) {
+    SCOPED_TRACE(testing::Message() << "quantised weights read " << Name(quantized));
+    Tensor<2> x(rng_, backend().plain(), {rows, k}), x_quantized(rng_, quantized, {rows, k});
+    x.Randomize(rng_);
+    x_quantized.Randomize(rng_);
+    // Two experts of each format, whose strides agree.
+    std::vector<std::unique_ptr<Weight>> of_format;
+    for (Format format : kFormats) of_format.push_back(std::make_unique<Weight>(rng_, format, 256, k));
+    std::vector<LinearWeight> weights;
+    for (int64_t half : {0, 128}) {
+      for (const auto& both : of_format) weights.push_back(Rows(both->View(), half, n));
+    }
+    const auto experts = static_cast<int64_t>(weights.size());
+    OperandVector<int32_t> begin{0}, order;
+    for (int64_t e = 0; e < experts; ++e) {
+      for (int64_t p = 0; p < pairs; ++p) {
+        if (p * 5 / 3 % experts == e) order.push_back(static_cast<int32_t>(p));
+      }
+      begin.push_back(static_cast<int32_t>(order.size()));
+    }
+    const auto expert_begin = View<const int32_t, 1>::Contiguous(begin.data(), {experts + 1});
+    const NextWeights next(weights, expert_begin);
+    const Tensor<2> out(rng_, backend().plain(), {pairs, n}), expected(rng_, backend().plain(), {pairs, n});
+    const GroupedLinearArgs args{x.AnyIn(),
+                                 top,
+                                 weights,
+                                 expert_begin,
+                                 View<const int32_t, 1>::Contiguous(order.data(), {pairs}),
+                                 out.Out(),
+                                 x_quantized.AnyIn(),
+                                 nullptr,
+                                 first,
+                                 &next};
+    RunGroupedLinear(Machine(backend(), 3), args);
+    for (int64_t p = 0; p < pairs; ++p) {
+      const LinearWeight& weight = weights[p * 5 / 3 % experts];
+      RunLinear(Machine(backend(), 1), {RowsOf(args.InputOf(weight), p / top, 1), weight, RowsOf(expected.Out(), p, 1),
+                                        p / top < first ? kNoPrompts : 0});
+    }
+    ASSERT_EQ(expected.Bits(), out.Bits());
+    ASSERT_TRUE(out.UntouchedOutside());
+  }
+}
+
 // Whatever form a kernel brings activations into, an error is at most what float32 sums make of the products, and 2^-23
 // of a block's largest activation for each of its 32.
 TEST_P(LinearTest, Mxfp4ProductsKeepTheirBound) {
