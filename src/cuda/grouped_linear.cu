@@ -303,7 +303,8 @@ GroupedParams ParamsOf(const GroupedLinearArgs& args, const ExpertTable& table) 
 
 int64_t GroupedLinearWorkspaceBytes(const GroupedLinearArgs& args, int64_t most_streamed_pairs) {
   const int64_t pairs = args.pairs.shape[0], experts = std::ssize(args.weights), most_chosen = std::min(pairs, experts);
-  if (pairs <= most_streamed_pairs * most_chosen || !std::holds_alternative<Fp8Block>(args.weights.front())) return 0;
+  if (experts == 0 || !std::holds_alternative<Fp8Block>(args.weights.front())) return 0;
+  if (pairs <= most_streamed_pairs * most_chosen) return 0;
   const int64_t rows = Extent(args.x, 0), k = Extent(args.x, 1);
   if (pairs > kMostOfOtherTiles<WeightKind::kFp8> * most_chosen) return HalfRowsBytes(rows, k);
   const RowsToPrepare prepared{nullptr, 0, pairs, k, experts};

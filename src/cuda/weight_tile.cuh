@@ -14,11 +14,11 @@ namespace mxmla::cuda {
 template <WeightKind kKind, int kTileRows>
 struct WeightTile {
   static_assert(kKind != WeightKind::kBf16, "plain weights go from memory to where wgmma reads them: MatrixTile");
-  static constexpr WeightKind kPreparedFor =
-      kKind;  // the rows, by LaunchTiledRows                        // the rows, by LaunchTiledRows
-  static constexpr int kRows = kTileRows, kColumns = 128;              // of activations, and of the weights
-  static constexpr int kConsumers = 256, kThreads = kConsumers + 128;  // registers are handed over in warpgroups
-  static constexpr int kCtas = 1;                                      // a multiprocessor
+  static constexpr WeightKind kPreparedFor = kKind;        // the rows, by LaunchTiledRows
+  static constexpr int kRows = kTileRows, kColumns = 128;  // of activations, and of the weights
+  // A warpgroup to fetch, of which one thread does, since registers are handed over in warpgroups.
+  static constexpr int kConsumers = 256, kThreads = kConsumers + 128;
+  static constexpr int kCtas = 1;     // a multiprocessor
   static constexpr int kStepK = 128;  // elements of k in a stage: two halves of 64 of the right operand
   static constexpr bool kScaledSums = kKind == WeightKind::kFp8;
   static constexpr int kLoads = kKind == WeightKind::kMxfp4 ? 1 : 2;  // of 16 bytes, a weight row and step of a lane
