@@ -79,7 +79,6 @@ StepPlan::StepPlan(const ModelOptions& options, int64_t vocab_size, const QueryS
   row_sequence_ = staging_.Reserve<int32_t>("row_sequence", largest.rows());
   row_length_ = staging_.Reserve<int32_t>("row_length", largest.rows());
   segment_begin_ = staging_.Reserve<int32_t>("segment_begin", largest.segments + 1);
-  block_table_ = staging_.Reserve<int32_t>("block_table", largest.sequences * MaxPages(options));
   logit_rows_ = staging_.Reserve<int32_t>("logit_rows", largest.logit_rows);
   slots_ = staging_.Reserve<int64_t>("slots", largest.rows());
   if (query_scale.length > 0) row_scale_ = staging_.Reserve<float>("query_scale", largest.rows());
@@ -89,6 +88,8 @@ StepPlan::StepPlan(const ModelOptions& options, int64_t vocab_size, const QueryS
   penalty_begin_ = staging_.Reserve<int64_t>("penalty_begin", largest.logit_rows + 1);
   bias_begin_ = staging_.Reserve<int64_t>("bias_begin", largest.logit_rows + 1);
   allowed_index_ = staging_.Reserve<int32_t>("allowed_index", largest.logit_rows);
+  // Behind what every step uploads whole: of it, which may be the most, only the rows of the step's sequences are.
+  block_table_ = staging_.Reserve<int32_t>("block_table", largest.sequences * MaxPages(options));
   max_penalties_ = largest.logit_rows * std::min(vocab_size, std::max<int64_t>(options.max_context, 1));
   max_biases_ = largest.logit_rows * kMaxBiases;
   penalty_tokens_ = staging_.Reserve<int32_t>("penalty_tokens", max_penalties_);
@@ -150,7 +151,8 @@ void StepPlan::Upload() const {
   const auto upload_list = [&](int id, int64_t count) {
     upload(staging_.offset(id), staging_.offset(id) + static_cast<size_t>(count) * 4);
   };
-  upload(0, staging_.offset(penalty_tokens_));
+  const auto pages = static_cast<size_t>(sequences_ * MaxPages(options_));
+  upload(0, staging_.offset(block_table_) + pages * sizeof(int32_t));
   if (!shape_.sampled) return;
   upload_list(penalty_tokens_, penalties_);
   upload_list(penalty_counts_, penalties_);
@@ -175,6 +177,7 @@ void StepPlan::Fill(std::span<const SequenceInput> inputs, const AttentionCost& 
                      options_.max_sequences, options_.max_logit_rows),
          fmt::format("{}, {} and {}", batch.rows, sequences, wanted_logits_));
   }
+  sequences_ = sequences;
   shape_.sparse = false;
   for (const SequenceRows& sequence : batch.sequences) {
     const int64_t length = sequence.first_position + sequence.rows;

@@ -94,6 +94,7 @@ class StepPlan {
   int64_t penalties_ = 0, biases_ = 0, masks_ = 0;
   StepShape shape_;
   int64_t wanted_logits_ = 0;
+  int64_t sequences_ = 0;  // of the step's inputs; the shape may hold more
 };
 
 // The smallest bucket that holds `rows`: `rows` itself when there are no buckets or it exceeds the last.
