@@ -305,10 +305,11 @@ int64_t GroupedLinearWorkspaceBytes(const GroupedLinearArgs& args, int64_t most_
   const int64_t pairs = args.pairs.shape[0], experts = std::ssize(args.weights), most_chosen = std::min(pairs, experts);
   if (experts == 0 || !std::holds_alternative<Fp8Block>(args.weights.front())) return 0;
   if (pairs <= most_streamed_pairs * most_chosen) return 0;
-  const int64_t rows = Extent(args.x, 0), k = Extent(args.x, 1);
-  if (pairs > kMostOfOtherTiles<WeightKind::kFp8> * most_chosen) return HalfRowsBytes(rows, k);
-  const RowsToPrepare prepared{nullptr, 0, pairs, k, experts};
-  return TiledRowsBytes(MostTiles(prepared, kRowsOfWeightTile), kRowsOfWeightTile, k);
+  const int64_t rows = Extent(args.x, 0), k = Extent(args.x, 1),
+                in_wide = kMostOfOtherTiles<WeightKind::kFp8> * experts;
+  const RowsToPrepare tiled{nullptr, 0, std::min(pairs, in_wide), k, experts};  // or what fewer pairs would take
+  const int64_t bytes = TiledRowsBytes(MostTiles(tiled, kRowsOfWeightTile), kRowsOfWeightTile, k);
+  return pairs > in_wide ? std::max(bytes, HalfRowsBytes(rows, k)) : bytes;
 }
 
 void GroupedLinear(const GroupedLinearArgs& args, const ExpertTable& table, const LaunchOptions& options,

@@ -34,7 +34,7 @@ class ExpertTable {
 // aligned rows; at most 512 experts; expert_begin and pairs contiguous. Anything else is an Error (kLayout). A result
 // depends on its own row and weights alone, and on which of two ways the batch is multiplied: more than
 // `most_streamed_pairs` pairs an expert, on average over all experts, in tiles of the tensor cores. options.workspace:
-// GroupedLinearWorkspaceBytes.
+// GroupedLinearWorkspaceBytes, which never grow smaller with more rows.
 inline constexpr int64_t kMostStreamedPairs = 16;
 int64_t GroupedLinearWorkspaceBytes(const GroupedLinearArgs& args, int64_t most_streamed_pairs = kMostStreamedPairs);
 void GroupedLinear(const GroupedLinearArgs& args, const ExpertTable& table, const LaunchOptions& options,

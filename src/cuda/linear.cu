@@ -399,12 +399,15 @@ void NormLinear(const NormLinearArgs& args, const LaunchOptions& options) {
 }
 
 int64_t LinearWorkspaceBytes(const LinearArgs& args, int64_t most_streamed_rows) {
-  const int64_t rows = Extent(args.x, 0), k = Extent(args.x, 1);
-  const bool prepared = std::holds_alternative<Fp8Block>(args.weight) ||
-                        (std::holds_alternative<Mxfp4<const e2m1x2, 2>>(args.weight) && rows <= kMostRowsOfWeightTiles);
-  if (!prepared || !InTiles(args, most_streamed_rows)) return 0;
+  if (!InTiles(args, most_streamed_rows)) return 0;
+  int64_t rows = Extent(args.x, 0);
+  if (std::holds_alternative<Mxfp4<const e2m1x2, 2>>(args.weight)) {
+    rows = std::min(rows, kMostRowsOfWeightTiles);  // what fewer rows would take
+  } else if (!std::holds_alternative<Fp8Block>(args.weight)) {
+    return 0;
+  }
   const int64_t tile_rows = rows <= 64 ? 64 : 128;
-  return TiledRowsBytes(CeilDiv(rows, tile_rows), tile_rows, k);  // more than HalfRowsBytes
+  return TiledRowsBytes(CeilDiv(rows, tile_rows), tile_rows, Extent(args.x, 1));  // more than HalfRowsBytes
 }
 
 void Linear(const LinearArgs& args, const LaunchOptions& options, int64_t most_streamed_rows) {

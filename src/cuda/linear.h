@@ -12,7 +12,8 @@ namespace mxmla::cuda {
 // aligned; n is free, k a multiple of 8 (FP8: 16, MXFP4: 32). Anything else is an Error (kLayout). A result depends on
 // its own row and the weights alone, and on how the batch is multiplied, each way with a fixed order of its sums: up to
 // `most_streamed_rows` rows streamed (by default half as many past large quantised weights); more in tiles of the
-// tensor cores, few of which share k among up to four CTAs. options.workspace: LinearWorkspaceBytes.
+// tensor cores, few of which share k among up to four CTAs. options.workspace: LinearWorkspaceBytes, which never
+// grow smaller with more rows.
 inline constexpr int64_t kMostStreamedRows = 64;
 int64_t LinearWorkspaceBytes(const LinearArgs& args, int64_t most_streamed_rows = kMostStreamedRows);
 void Linear(const LinearArgs& args, const LaunchOptions& options, int64_t most_streamed_rows = kMostStreamedRows);

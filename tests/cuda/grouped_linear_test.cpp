@@ -83,6 +83,24 @@ TEST_F(CudaGroupedLinearTest, AgreesWithRefAndWritesNothingElse) {
   }
 }
 
+// A model's memory is planned for its largest step.
+TEST(CudaGroupedLinearWorkspaceTest, MoreRowsNeverTakeLess) {
+  const std::vector<LinearWeight> weights(8, Fp8Block{View<const e4m3, 2>::Contiguous(nullptr, {256, 512}),
+                                                      View<const float, 2>::Contiguous(nullptr, {2, 4})});
+  int64_t before = 0;
+  for (int64_t rows = 1; rows <= 1024; ++rows) {
+    GroupedLinearArgs args;
+    args.x = View<const bf16, 2>::Contiguous(nullptr, {rows, 512});
+    args.weights = weights;
+    args.pairs = View<const int32_t, 1>::Contiguous(nullptr, {rows * 3});
+    args.pairs_per_row = 3;
+    const int64_t bytes = cuda::GroupedLinearWorkspaceBytes(args);
+    ASSERT_GE(bytes, before) << rows;
+    ASSERT_TRUE(rows * 3 > 16 * 8 ? bytes > 0 : bytes == 0) << rows;
+    before = bytes;
+  }
+}
+
 TEST_F(CudaGroupedLinearTest, APairDoesNotDependOnTheOthers) {
   for (const auto& [format, most_streamed] : {std::pair{Format::kBf16, kStreamed},
                                               {Format::kMxfp4, kStreamed},

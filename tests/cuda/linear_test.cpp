@@ -182,6 +182,25 @@ TEST_F(CudaLinearTest, ProgrammaticLaunchesGiveTheSame) {
   }
 }
 
+// A model's memory is planned for its largest step.
+TEST(CudaLinearWorkspaceTest, MoreRowsNeverTakeLess) {
+  const Mxfp4<const e2m1x2, 2> mxfp4{View<const e2m1x2, 2>::Contiguous(nullptr, {4096, 2048}),
+                                     View<const e8m0, 2>::Contiguous(nullptr, {4096, 128})};
+  const Fp8Block fp8{View<const e4m3, 2>::Contiguous(nullptr, {4096, 4096}),
+                     View<const float, 2>::Contiguous(nullptr, {32, 32})};
+  for (const LinearWeight& weight : {LinearWeight(mxfp4), LinearWeight(fp8)}) {
+    int64_t before = 0;
+    for (int64_t rows = 1; rows <= 4096; rows += rows < 300 ? 1 : 97) {
+      const LinearArgs args{View<const bf16, 2>::Contiguous(nullptr, {rows, 4096}), weight,
+                            View<float, 2>::Contiguous(nullptr, {rows, 4096})};
+      const int64_t bytes = cuda::LinearWorkspaceBytes(args);
+      ASSERT_GE(bytes, before) << rows;
+      ASSERT_TRUE(rows > 32 ? bytes > 0 : bytes == 0) << rows;
+      before = bytes;
+    }
+  }
+}
+
 // A chain in which each link reads what the one before it has written.
 TEST_F(CudaLinearTest, ALinkOfAChainReadsWhatTheOneBeforeWrote) {
   const RandomWeight w(rng_, Format::kMxfp4, 2048, 2048);
