@@ -38,7 +38,8 @@ void CheckInput(const ModelOptions& options, const SequenceInput& input) {
 }
 
 float ScaleAt(const QueryScale& scale, int64_t position) {
-  return static_cast<float>(1 + scale.beta * std::log1p(static_cast<double>(position / scale.length)));
+  const int64_t lengths = position / scale.length;  // whole ones
+  return static_cast<float>(1 + scale.beta * std::log1p(static_cast<double>(lengths)));
 }
 
 }  // namespace
