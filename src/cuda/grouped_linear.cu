@@ -83,11 +83,15 @@ struct MatrixPairs {
   const Params& p;
   const int32_t* pairs;
   int count;
+  int64_t first;  // of prepared rows
 
   __device__ void Wait() const {}
   __device__ const uint8_t* Row(int r) const {
     return r < count ? p.x + pairs[r] / p.pairs_per_row * p.x_row_bytes : nullptr;
   }
+  // Of WeightTile.
+  __device__ const uint8_t* Stages() const { return p.x + first * TileRowBytes(p.k); }
+  __device__ float Inverse(int r) const { return p.inverses[first + r]; }
   __device__ void Store(int r, int column, float a, float b) const {
     if (r < count) StorePair(p.out, pairs[r], column, a, b);
   }
@@ -100,61 +104,27 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kCtas)
   AllowDependents();
   const int n_tiles = (p.n + Tile::kColumns - 1) / Tile::kColumns;
   WaitForPredecessor();  // who is chosen is not known before
-  const int2 set = ExpertOfSet(p.expert_begin, p.experts, static_cast<int>(blockIdx.x) / n_tiles, Tile::kRows);
-  if (set.x < 0) return;
-  const WeightPlanes weight = p.PlanesOf(p.table[set.x]);
-  const int begin = p.expert_begin[set.x] + set.y * Tile::kRows;
-  const MatrixPairs rows{p, p.pairs + begin, min(Tile::kRows, p.expert_begin[set.x + 1] - begin)};
-  Tile::Run(weight, p.n, p.k, static_cast<int>(blockIdx.x) % n_tiles * Tile::kColumns, tile, rows);
-}
-
-template <class Tile>
-void LaunchMatrixGrouped(const Params& p, int64_t pairs, int64_t most_chosen, const LaunchOptions& options) {
-  const int64_t ctas = (pairs / Tile::kRows + most_chosen) * CeilDiv(p.n, Tile::kColumns);
-  CheckLayout(ctas < int64_t{1} << 31, kOp, "extents", "at most 2^31 tiles", std::to_string(ctas));
-  LaunchMatrix<MatrixGroupedLinearKernel<Tile>, Tile>(kOp, p, ctas, options);
-}
-
-// The same of quantised weights decoded in registers, the rows prepared.
-struct PreparedPairs {
-  const Params& p;
-  const int32_t* pairs;
-  int count;
-  int64_t first;  // of the prepared rows
-
-  __device__ const uint8_t* Stages() const { return p.x + first * TileRowBytes(p.k); }
-  __device__ float Inverse(int r) const { return p.inverses[first + r]; }
-  __device__ void Store(int r, int column, float a, float b) const {
-    if (r < count) StorePair(p.out, pairs[r], column, a, b);
-  }
-};
-
-template <class Tile>
-__global__ void __launch_bounds__(Tile::kThreads, Tile::kCtas)
-    WeightGroupedLinearKernel(const __grid_constant__ Params p) {
-  extern __shared__ __align__(1024) uint8_t tile[];
-  AllowDependents();
-  const int n_tiles = (p.n + Tile::kColumns - 1) / Tile::kColumns;
-  WaitForPredecessor();  // who is chosen is not known before
   const int index = static_cast<int>(blockIdx.x) / n_tiles;
   const int2 set = ExpertOfSet(p.expert_begin, p.experts, index, Tile::kRows);
   if (set.x < 0) return;
   const WeightPlanes weight = p.PlanesOf(p.table[set.x]);
   const int begin = p.expert_begin[set.x] + set.y * Tile::kRows;
   const int count = min(Tile::kRows, p.expert_begin[set.x + 1] - begin);
-  const PreparedPairs rows{p, p.pairs + begin, count, int64_t{index} * Tile::kRows};
+  const MatrixPairs rows{p, p.pairs + begin, count, int64_t{index} * Tile::kRows};
   Tile::Run(weight, p.n, p.k, static_cast<int>(blockIdx.x) % n_tiles * Tile::kColumns, tile, rows);
 }
 
 template <class Tile>
-void LaunchWeightGrouped(Params p, int64_t pairs, int64_t most_chosen, const LaunchOptions& options) {
+void LaunchMatrixGrouped(Params p, int64_t pairs, int64_t most_chosen, const LaunchOptions& options) {
   const int64_t ctas = (pairs / Tile::kRows + most_chosen) * CeilDiv(p.n, Tile::kColumns);
   CheckLayout(ctas < int64_t{1} << 31, kOp, "extents", "at most 2^31 tiles", std::to_string(ctas));
-  const RowsToPrepare rows{p.x, p.x_row_bytes, pairs, p.k, p.experts, p.expert_begin, p.pairs, p.pairs_per_row};
-  const PreparedRows prepared = LaunchTiledRows(Tile::kPreparedFor, rows, Tile::kRows, options);
-  p.x = prepared.values;
-  p.inverses = prepared.inverses;
-  LaunchMatrix<WeightGroupedLinearKernel<Tile>, Tile>(kOp, p, ctas, options);
+  if constexpr (requires { Tile::kPreparedFor; }) {
+    const RowsToPrepare rows{p.x, p.x_row_bytes, pairs, p.k, p.experts, p.expert_begin, p.pairs, p.pairs_per_row};
+    const PreparedRows prepared = LaunchTiledRows(Tile::kPreparedFor, rows, Tile::kRows, options);
+    p.x = prepared.values;
+    p.inverses = prepared.inverses;
+  }
+  LaunchMatrix<MatrixGroupedLinearKernel<Tile>, Tile>(kOp, p, ctas, options);
 }
 
 // The pairs of an expert, shared evenly by as few tiles as hold them.
@@ -230,7 +200,7 @@ void ForMatrix(Params p, int64_t pairs, int64_t most_chosen, const LaunchOptions
     return LaunchWideGrouped<kKind>(p, pairs, most_chosen, options);
   }
   if constexpr (kFp8) {
-    LaunchWeightGrouped<WeightTile<kKind, kRowsOfWeightTile>>(p, pairs, most_chosen, options);
+    LaunchMatrixGrouped<WeightTile<kKind, kRowsOfWeightTile>>(p, pairs, most_chosen, options);
   } else {
     LaunchMatrixGrouped<MatrixTile<kKind, 64, 128>>(p, pairs, most_chosen, options);
   }

@@ -35,6 +35,18 @@ __device__ __forceinline__ uint32_t LargerMagnitudes(uint32_t a, uint32_t b) {
   return *reinterpret_cast<const uint32_t*>(&larger);
 }
 
+__device__ __forceinline__ uint32_t LargerMagnitudes(const uint4& v) {
+  return LargerMagnitudes(LargerMagnitudes(v.x, v.y), LargerMagnitudes(v.z, v.w));
+}
+// Of what all lanes have; the whole warp calls.
+__device__ __forceinline__ uint32_t LargerMagnitudesOfWarp(uint32_t magnitudes) {
+#pragma unroll
+  for (int lanes = 16; lanes > 0; lanes /= 2) {
+    magnitudes = LargerMagnitudes(magnitudes, __shfl_xor_sync(~0u, magnitudes, lanes));
+  }
+  return magnitudes;
+}
+
 // What a group of activations is multiplied by, and the inverse.
 struct HalfScale {
   float factor, inverse;
@@ -51,6 +63,9 @@ struct HalfScale {
     const __half2 halves =
         __floats2half2_rn(__uint_as_float(pair << 16) * factor, __uint_as_float(pair & 0xffff0000u) * factor);
     return *reinterpret_cast<const uint32_t*>(&halves);
+  }
+  __device__ __forceinline__ uint4 Scaled(const uint4& v) const {
+    return make_uint4(Scaled(v.x), Scaled(v.y), Scaled(v.z), Scaled(v.w));
   }
 };
 

@@ -78,6 +78,13 @@ __device__ __forceinline__ void WgmmaWait() {
 
 #define MXMLA_D4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
 #define MXMLA_D16(i) MXMLA_D4(i), MXMLA_D4(i + 4), MXMLA_D4(i + 8), MXMLA_D4(i + 12)
+// A macro of the operands' type, for the one that kHalves says.
+#define MXMLA_OF_TYPE(products) \
+  if constexpr (kHalves) {      \
+    products("f16");            \
+  } else {                      \
+    products("bf16");           \
+  }
 // d (64 x kN, float32) = a (64 x 16) b^T (kN x 16) + (accumulate ? d : 0). b's rows are contiguous in k, a's too, or,
 // transposed, a's 16 columns are contiguous in its rows. Both are bf16, or (kHalves) fp16.
 template <int kN, bool kTransposedA, bool kHalves = false>
@@ -116,11 +123,7 @@ __device__ __forceinline__ void Wgmma(float (&d)[kN / 2], uint64_t a, uint64_t b
       "}, %64, %65, p, 1, 1, %67, 0;}"                                                           \
       : MXMLA_D16(0), MXMLA_D16(16), MXMLA_D16(32), MXMLA_D16(48)                                \
       : "l"(a), "l"(b), "r"(accumulate), "n"(kTransposedA ? 1 : 0))
-    if constexpr (kHalves) {
-      MXMLA_PRODUCTS("f16");
-    } else {
-      MXMLA_PRODUCTS("bf16");
-    }
+    MXMLA_OF_TYPE(MXMLA_PRODUCTS)
 #undef MXMLA_PRODUCTS
   } else if constexpr (kN == 192) {
     static_assert(!kHalves, "bf16 alone");
@@ -144,11 +147,7 @@ __device__ __forceinline__ void Wgmma(float (&d)[kN / 2], uint64_t a, uint64_t b
       "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}, %32, %33, p, 1, 1, %35, 0;}" \
       : MXMLA_D16(0), MXMLA_D16(16)                                                                   \
       : "l"(a), "l"(b), "r"(accumulate), "n"(kTransposedA ? 1 : 0))
-    if constexpr (kHalves) {
-      MXMLA_PRODUCTS("f16");
-    } else {
-      MXMLA_PRODUCTS("bf16");
-    }
+    MXMLA_OF_TYPE(MXMLA_PRODUCTS)
 #undef MXMLA_PRODUCTS
   }
 }
@@ -164,22 +163,6 @@ __device__ __forceinline__ void WgmmaLeft(float (&d)[kN / 2], const uint32_t (&a
         "}, {%8, %9, %10, %11}, %12, p, 1, 1, 0;}"
         : MXMLA_D4(0), MXMLA_D4(4)
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
-  } else if constexpr (kN == 32) {
-#define MXMLA_PRODUCTS(type)                                      \
-  asm volatile(                                                   \
-      "{.reg .pred p; setp.ne.b32 p, %21, 0;\n"                   \
-      "wgmma.mma_async.sync.aligned.m64n32k16.f32." type "." type \
-      " {"                                                        \
-      "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"     \
-      "}, {%16, %17, %18, %19}, %20, p, 1, 1, 0;}"                \
-      : MXMLA_D16(0)                                              \
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate))
-    if constexpr (kHalves) {
-      MXMLA_PRODUCTS("f16");
-    } else {
-      MXMLA_PRODUCTS("bf16");
-    }
-#undef MXMLA_PRODUCTS
   } else if constexpr (kN == 64) {
 #define MXMLA_PRODUCTS(type)                                                                                           \
   asm volatile(                                                                                                        \
@@ -191,11 +174,7 @@ __device__ __forceinline__ void WgmmaLeft(float (&d)[kN / 2], const uint32_t (&a
       "}, {%32, %33, %34, %35}, %36, p, 1, 1, 0;}"                                                                     \
       : MXMLA_D16(0), MXMLA_D16(16)                                                                                    \
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate))
-    if constexpr (kHalves) {
-      MXMLA_PRODUCTS("f16");
-    } else {
-      MXMLA_PRODUCTS("bf16");
-    }
+    MXMLA_OF_TYPE(MXMLA_PRODUCTS)
 #undef MXMLA_PRODUCTS
   } else {
     static_assert(kN == 128);
@@ -210,11 +189,7 @@ __device__ __forceinline__ void WgmmaLeft(float (&d)[kN / 2], const uint32_t (&a
       "}, {%64, %65, %66, %67}, %68, p, 1, 1, 0;}"                                                                     \
       : MXMLA_D16(0), MXMLA_D16(16), MXMLA_D16(32), MXMLA_D16(48)                                                      \
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate))
-    if constexpr (kHalves) {
-      MXMLA_PRODUCTS("f16");
-    } else {
-      MXMLA_PRODUCTS("bf16");
-    }
+    MXMLA_OF_TYPE(MXMLA_PRODUCTS)
 #undef MXMLA_PRODUCTS
   }
 }
@@ -260,6 +235,7 @@ __device__ __forceinline__ void WgmmaValues(float (&d)[64], const uint32_t* a, u
       : MXMLA_D16(0), MXMLA_D16(16), MXMLA_D16(32), MXMLA_D16(48)
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
 }
+#undef MXMLA_OF_TYPE
 #undef MXMLA_D16
 #undef MXMLA_D4
 

@@ -24,24 +24,15 @@ struct Params {
   int pairs_per_row;
 };
 
-__device__ __forceinline__ uint32_t Largest(const uint4& v) {
-  return LargerMagnitudes(LargerMagnitudes(v.x, v.y), LargerMagnitudes(v.z, v.w));
-}
 // Of what all threads of the block have.
 __device__ __forceinline__ uint32_t LargestOfBlock(uint32_t largest) {
   __shared__ uint32_t of_warps[kThreads / 32];
-#pragma unroll
-  for (int lanes = 16; lanes > 0; lanes /= 2) {
-    largest = LargerMagnitudes(largest, __shfl_xor_sync(~0u, largest, lanes));
-  }
+  largest = LargerMagnitudesOfWarp(largest);
   if (threadIdx.x % 32 == 0) of_warps[threadIdx.x / 32] = largest;
   __syncthreads();
 #pragma unroll
   for (const uint32_t of_warp : of_warps) largest = LargerMagnitudes(largest, of_warp);
   return largest;
-}
-__device__ __forceinline__ uint4 Scaled(const HalfScale& scale, const uint4& v) {
-  return make_uint4(scale.Scaled(v.x), scale.Scaled(v.y), scale.Scaled(v.z), scale.Scaled(v.w));
 }
 
 __global__ void __launch_bounds__(kThreads) HalfRowsKernel(const __grid_constant__ Params p) {
@@ -60,16 +51,16 @@ __global__ void __launch_bounds__(kThreads) HalfRowsKernel(const __grid_constant
   }
   uint32_t largest = 0;
 #pragma unroll
-  for (const uint4& v : held) largest = LargerMagnitudes(largest, Largest(v));
+  for (const uint4& v : held) largest = LargerMagnitudes(largest, LargerMagnitudes(v));
   for (int i = thread + kHeld * kThreads; i < pieces; i += kThreads) {
-    largest = LargerMagnitudes(largest, Largest(from[i]));
+    largest = LargerMagnitudes(largest, LargerMagnitudes(from[i]));
   }
   const HalfScale scale(LargestOfBlock(largest));
 #pragma unroll
   for (int i = 0; i < kHeld; ++i) {
-    if (thread + i * kThreads < pieces) to[thread + i * kThreads] = Scaled(scale, held[i]);
+    if (thread + i * kThreads < pieces) to[thread + i * kThreads] = scale.Scaled(held[i]);
   }
-  for (int i = thread + kHeld * kThreads; i < pieces; i += kThreads) to[i] = Scaled(scale, from[i]);
+  for (int i = thread + kHeld * kThreads; i < pieces; i += kThreads) to[i] = scale.Scaled(from[i]);
   if (thread == 0) p.inverses[row] = scale.inverse;
 }
 
@@ -155,7 +146,7 @@ __global__ void __launch_bounds__(kThreads) TiledRowsKernel(const __grid_constan
     uint32_t largest = 0;
     const auto look = [&](const Granules<kKind>& granules) {
 #pragma unroll
-      for (const uint4& v : granules.piece) largest = LargerMagnitudes(largest, Largest(v));
+      for (const uint4& v : granules.piece) largest = LargerMagnitudes(largest, LargerMagnitudes(v));
     };
 #pragma unroll
     for (const auto& granules : held) look(granules);
@@ -167,7 +158,7 @@ __global__ void __launch_bounds__(kThreads) TiledRowsKernel(const __grid_constan
     const HalfScale scale(LargestOfBlock(largest));
     const auto store = [&](Granules<kKind>& granules, int item) {
 #pragma unroll
-      for (uint4& v : granules.piece) v = Scaled(scale, v);
+      for (uint4& v : granules.piece) v = scale.Scaled(v);
       granules.Store(p, tile, place.row, item);
     };
 #pragma unroll

@@ -186,30 +186,18 @@ class RowCta {
 #pragma unroll
       for (int i = 0; i < kTogether; ++i) {
         const int id = first + i * kRowThreads;
-        uint32_t pairs[4];
         if constexpr (kKind == WeightKind::kFp8) {
-          const HalfScale scale(LargestOfWarp(v[i]));
-          pairs[0] = scale.Scaled(v[i].x), pairs[1] = scale.Scaled(v[i].y);
-          pairs[2] = scale.Scaled(v[i].z), pairs[3] = scale.Scaled(v[i].w);
+          const HalfScale scale(LargerMagnitudesOfWarp(LargerMagnitudes(v[i])));
+          v[i] = scale.Scaled(v[i]);
           if (id % 32 == 0 && id < rows * pieces) memory_.inverses[id / 32] = scale.inverse;
-        } else {
-          PairPiece<kKind>(v[i], pairs);
         }
+        uint32_t pairs[4];
+        PairPiece<kKind>(v[i], pairs);
         if (id < rows * pieces) {
           *reinterpret_cast<uint4*>(to + id * 16) = make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
         }
       }
     }
-  }
-
-  // As HalfScale takes them, of all lanes' elements.
-  __device__ __forceinline__ static uint32_t LargestOfWarp(const uint4& v) {
-    uint32_t largest = LargerMagnitudes(LargerMagnitudes(v.x, v.y), LargerMagnitudes(v.z, v.w));
-#pragma unroll
-    for (int lanes = 16; lanes > 0; lanes /= 2) {
-      largest = LargerMagnitudes(largest, __shfl_xor_sync(~0u, largest, lanes));
-    }
-    return largest;
   }
 
   __device__ __forceinline__ void Share() {
