@@ -6,6 +6,7 @@
 #include "cuda/decode_attention_fp8.cuh"
 #include "cuda/decode_attention_narrow.cuh"
 #include "cuda/decode_attention_wide.cuh"
+#include "cuda/launch_link.h"
 
 namespace mxmla::cuda {
 namespace {
@@ -120,12 +121,7 @@ void Launch(const DecodeAttentionParams& p, const DecodeAttentionOptions& option
   config.blockDim = dim3(kThreads);
   config.dynamicSmemBytes = kSharedBytes;
   config.stream = options.stream;
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
-  config.attrs = &attribute;
-  config.numAttrs = options.programmatic ? 1 : 0;
-  CheckCuda(cudaLaunchKernelEx(&config, kKernel, p, maps...));
+  CheckCuda(LaunchLink(kKernel, config, options.programmatic, p, maps...));
 }
 
 // n: heads of a CTA; one of fp8 and kv is null.

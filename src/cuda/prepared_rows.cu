@@ -3,6 +3,7 @@
 #include "core/error.h"
 #include "cuda/half_products.cuh"
 #include "cuda/hopper_instructions.cuh"
+#include "cuda/launch_link.h"
 #include "cuda/stream_plan.cuh"
 
 namespace mxmla::cuda {
@@ -178,12 +179,7 @@ void Launch(const Params& p, int64_t rows, const LaunchOptions& options) {
   config.gridDim = dim3(static_cast<unsigned>(rows));
   config.blockDim = dim3(kThreads);
   config.stream = options.stream;
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
-  config.attrs = &attribute;
-  config.numAttrs = options.programmatic ? 1 : 0;
-  CheckCuda(cudaLaunchKernelEx(&config, kKernel, p), kOp, "a launch");
+  CheckCuda(LaunchLink(kKernel, config, options.programmatic, p), kOp, "a launch");
 }
 
 Params ParamsOf(const RowsToPrepare& rows, int64_t tile_rows, int64_t value_bytes, const LaunchOptions& options) {

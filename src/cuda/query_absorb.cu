@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 
+#include "cuda/launch_link.h"
 #include "cuda/stream_plan.cuh"
 #include "gpu/query_rows.cuh"
 
@@ -290,12 +291,7 @@ void Launch(Params p, int64_t heads, int64_t latents, const LaunchOptions& optio
       dim3(static_cast<unsigned>(ctas + p.beside.ctas), static_cast<unsigned>(CeilDiv(p.rows, p.rows_of_cta)));
   config.blockDim = dim3(static_cast<unsigned>(threads));
   config.stream = options.stream;
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
-  config.attrs = &attribute;
-  config.numAttrs = options.programmatic ? 1 : 0;
-  CheckCuda(cudaLaunchKernelEx(&config, QueryAbsorbKernel<kKind, kSteps, kChunks>, p), kOp, "a launch");
+  CheckCuda(LaunchLink(QueryAbsorbKernel<kKind, kSteps, kChunks>, config, options.programmatic, p), kOp, "a launch");
 }
 
 template <WeightKind kKind>

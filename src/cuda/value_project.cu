@@ -8,6 +8,7 @@
 
 #include "cuda/chunk_joins.cuh"
 #include "cuda/hopper_instructions.cuh"
+#include "cuda/launch_link.h"
 #include "cuda/weight_fragments.cuh"
 #include "gpu/quantize.cuh"
 
@@ -430,12 +431,7 @@ void Launch(void (*kernel)(Params), const Params& p, int64_t columns, const Laun
   config.blockDim = dim3(S::kThreads);
   config.dynamicSmemBytes = S::kSharedBytes;
   config.stream = options.stream;
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
-  config.attrs = &attribute;
-  config.numAttrs = options.programmatic ? 1 : 0;
-  CheckCuda(cudaLaunchKernelEx(&config, kernel, p));
+  CheckCuda(LaunchLink(kernel, config, options.programmatic, p));
 }
 template <auto kKernel, class S>
 void Launch(const Params& p, int64_t columns, const LaunchOptions& options) {
